@@ -1,0 +1,236 @@
+"""Data sets as tensors: found, verified, prepared once, handed over whole.
+
+    >>> text = data.load(PythonDocs())            # data.Text: tokens by split, vocabulary, manifest
+    >>> images = data.load(SplitImages(name="digits", val=300, test=300))       # data.Images
+    >>> data.fingerprint(settings)                # what the numbers come from, in one hash, without torch
+
+`SETS` is the table of all sets. `data.settings` says what may be set, `data/README.md` what each set is.
+"""
+
+import difflib
+import hashlib
+import importlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from platform import python_version
+
+from .files import DataError, verified
+from .results import Images, Text
+from .settings import (
+    BinarizedMNIST,
+    DataSettings,
+    FractionText,
+    HubText,
+    ImageData,
+    NoisyDigits,
+    PythonDocs,
+    SplitImages,
+    TextData,
+    TextFile,
+)
+
+__all__ = ["SETS", "DataError", "Images", "Set", "Text", "fingerprint", "load"]
+
+
+@dataclass(frozen=True)
+class Set:
+    """A row of the table: where a set's numbers come from. Another set is another row, a reader and a yaml.
+
+    Functions are named "module.function" and imported when needed, so that settings and table load in milliseconds.
+    """
+
+    settings: type
+    read: str  # (settings, sources) -> arrays; the slow part, whose result is cached
+    files: dict[str, str] = field(default_factory=dict)  # published files: path below data.root -> sha256 of content
+    get: str = ""  # how to get them
+    sources: str = ""  # (settings) -> sources, where nobody published hashes
+    units: tuple[str, ...] = ()  # what a text's symbol may be
+    version: int = 1  # of the preparation: a change of numbers is a new version
+
+
+PTB = {
+    "files": {
+        "ptb/ptb.train.txt": "fcea919f6cf83f35d4d00c6cbf08040d13d4155226340912e2fef9c9c4102cbf",
+        "ptb/ptb.valid.txt": "c9fe6985fe0d4ccb578183407d7668fc6066c20700cb4cf87d8ff1cc34df1bf2",
+        "ptb/ptb.test.txt": "dd65dff31e70846b2a6030a87482edcd5d199130cdcfa1f3dccbb033728deee0",
+    },
+    "get": "unpack simple-examples/data/ptb.{train,valid,test}.txt of "
+    "http://www.fit.vutbr.cz/~imikolov/rnnlm/simple-examples.tgz into ptb/ below data.root",
+}
+
+SETS = {
+    "python_docs": Set(
+        PythonDocs,
+        "text.python_docs",
+        sources="text.python_docs_sources",
+        units=("char", "word"),
+    ),
+    "ptb_char": Set(TextData, "text.ptb_char", units=("char",), **PTB),
+    "ptb_word": Set(TextData, "text.published_words", units=("word",), **PTB),
+    "wikitext2": Set(
+        TextData,
+        "text.published_words",
+        files={
+            "wikitext-2/train.txt": "9e9fa1ad55b1c2c95b08e37dd8e653f638fac2c6de904b79e813611eefbc985f",
+            "wikitext-2/valid.txt": "f0737ed31fc1329026e95cb8b98e19c2a182c39c240ab909dc31abf2f8af58e8",
+            "wikitext-2/test.txt": "d790b833ef8cf03a90db7bf1271b7520b83c45ce07ba3c1a9699df81e239eca0",
+        },
+        get="put {train,valid,test}.txt of https://github.com/pytorch/examples/tree/main/word_language_model/"
+        "data/wikitext-2 into wikitext-2/ below data.root",
+        units=("word",),
+    ),
+    "tinyshakespeare": Set(
+        FractionText,
+        "text.whole_text",
+        files={"tinyshakespeare/input.txt": "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"},
+        get="put https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt "
+        "into tinyshakespeare/ below data.root",
+        units=("char", "word"),
+    ),
+    "text_file": Set(TextFile, "text.whole_text", sources="text.text_file_sources", units=("char", "word")),
+    "hf_text": Set(HubText, "hub.read", sources="hub.sources", units=("char", "word")),
+    "binarized_mnist": Set(
+        BinarizedMNIST,
+        "text.binarized_mnist",
+        files={  # of the official text; it may lie there packed as .amat.xz
+            "binarized_mnist/binarized_mnist_train.amat": (
+                "ad693b29f94c14277b095f5238ddefbbdaaae0939789dd2f4f0205278cee3e4d"
+            ),
+            "binarized_mnist/binarized_mnist_valid.amat": (
+                "1de3d397c40fe8eeb33dafd4099a1f665ec01e96d9be234aaeeac8a34930e2e2"
+            ),
+            "binarized_mnist/binarized_mnist_test.amat": (
+                "e6687bfea3f820c174f33b7865140b2a2dd2930ef786f35d45795fc193b5ab2c"
+            ),
+        },
+        get="put binarized_mnist_{train,valid,test}.amat of "
+        "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/ into binarized_mnist/ below data.root",
+        units=("pixel",),
+    ),
+    "digits": Set(
+        SplitImages,
+        "images.digits",
+        sources="images.digits_sources",
+    ),
+    "noisy_digits": Set(
+        NoisyDigits,
+        "images.digits",
+        sources="images.digits_sources",
+    ),
+    "mnist": Set(
+        ImageData,
+        "images.mnist",
+        files={
+            "MNIST/raw/train-images-idx3-ubyte.gz": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+            "MNIST/raw/train-labels-idx1-ubyte.gz": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+            "MNIST/raw/t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+            "MNIST/raw/t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+        },
+        get="put the four .gz files of https://ossci-datasets.s3.amazonaws.com/mnist/ (e.g. "
+        "train-images-idx3-ubyte.gz) into MNIST/raw/ below data.root",
+    ),
+    "cifar10": Set(
+        ImageData,
+        "images.cifar10",
+        files={
+            "cifar-10-batches-py/data_batch_1": "54636561a3ce25bd3e19253c6b0d8538147b0ae398331ac4a2d86c6d987368cd",
+            "cifar-10-batches-py/data_batch_2": "766b2cef9fbc745cf056b3152224f7cf77163b330ea9a15f9392beb8b89bc5a8",
+            "cifar-10-batches-py/data_batch_3": "0f00d98ebfb30b3ec0ad19f9756dc2630b89003e10525f5e148445e82aa6a1f9",
+            "cifar-10-batches-py/data_batch_4": "3f7bb240661948b8f4d53e36ec720d8306f5668bd0071dcb4e6c947f78e9682b",
+            "cifar-10-batches-py/data_batch_5": "d91802434d8376bbaeeadf58a737e3a1b12ac839077e931237e0dcd43adcb154",
+            "cifar-10-batches-py/test_batch": "f53d8d457504f7cff4ea9e021afcf0e0ad8e24a91f3fc42091b8adef61157831",
+            "cifar-10-batches-py/batches.meta": "f962466ef690d46b226450fb9aadc74ba4bc64a76aa526b5827fe4bc5c7125cb",
+        },
+        get="unpack https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz below data.root",
+    ),
+}
+
+# Settings that say where to look or how to batch. All others, and the sources, decide what is prepared.
+PLACES = {"root", "cache", "path"}
+BATCHING = {"batch_size", "eval_batch_size", "seq_len"}
+
+
+def load(settings: DataSettings) -> Text | Images:
+    """The set that `settings` name, whole and in memory; the same object again for the same content.
+
+    Read from the cache if it was prepared before, which needs no raw file. Raises DataError (one line) for an unknown
+    name, settings that do not fit, files that are missing or not the published ones, or a cache that cannot be written.
+    """
+    # Batch and window sizes are no part of the content, so a sweep over them loads once.
+    values = json.dumps(_without(settings, BATCHING))
+    loaded = _load(type(settings), values, fingerprint(settings))
+    if isinstance(loaded, Text) and loaded.row_length is None:
+        _long_enough(settings, loaded)
+    return loaded
+
+
+def fingerprint(settings: DataSettings) -> str:
+    """One sha256 of what the set comes from: the pinned files, or the content as it is now; and how it is prepared.
+
+    Needs neither torch nor, where hashes are pinned, the files. Together with the settings it decides every number.
+    """
+    row = _row(settings)
+    sha256s = row.files.values() or [source.sha256 for source in _named(row.sources)(settings)]
+    return hashlib.sha256("\n".join([f"version {row.version}", *sha256s]).encode()).hexdigest()
+
+
+@lru_cache(maxsize=4)
+def _load(settings_type: type, values: str, fingerprint: str) -> Text | Images:
+    from .cache import cache_folder, cached
+
+    settings = settings_type(**json.loads(values))
+    row = SETS[settings.name]
+    options = _without(settings, PLACES | BATCHING)
+
+    def make():
+        sources = verified(settings, row.files, row.get) if row.files else _named(row.sources)(settings)
+        manifest = {
+            "name": settings.name,
+            "preparation": row.version,
+            "python": python_version(),
+            "sources": [source.record() for source in sources],
+        }
+        return _named(row.read)(settings, sources), manifest
+
+    # Images are stored as published and split when assembled: no option of theirs changes what is stored.
+    images = isinstance(settings, ImageData)
+    content = json.dumps([settings.name, fingerprint, None if images else options], sort_keys=True)
+    entry = f"{settings.name}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+    arrays, manifest = cached(cache_folder(settings.cache), entry, make)
+    assemble = _named("images.assemble" if images else "text.assemble")
+    return assemble(settings, arrays, manifest | {"options": options})
+
+
+def _named(function: str) -> Callable:
+    module, _, name = function.partition(".")
+    return getattr(importlib.import_module(f".{module}", __name__), name)
+
+
+def _without(settings: DataSettings, left_out: set[str]) -> dict:
+    return {name: value for name, value in asdict(settings).items() if name not in left_out}
+
+
+def _row(settings: DataSettings) -> Set:
+    row = SETS.get(settings.name)
+    if row is None:
+        [nearest] = difflib.get_close_matches(settings.name, SETS, n=1, cutoff=0)
+        raise DataError(f"no data set is called {settings.name!r}; the nearest is {nearest!r} of: {', '.join(SETS)}")
+    if type(settings) is not row.settings:
+        raise DataError(
+            f"{settings.name} takes the settings {row.settings.__name__}, not {type(settings).__name__}; "
+            f"choose the whole set with data={settings.name}"
+        )
+    if row.units and settings.unit not in row.units:
+        raise DataError(f"{settings.name}: data.unit={settings.unit!r}, but it comes as: {', '.join(row.units)}")
+    return row
+
+
+def _long_enough(settings: TextData, text: Text) -> None:
+    for split, tokens in text.tokens.items():
+        if len(tokens) <= settings.seq_len:
+            raise DataError(
+                f"{settings.name}: the {split} split has {len(tokens)} symbols, data.seq_len={settings.seq_len} needs "
+                "one more than that at least; give a longer text, a larger fraction or a shorter seq_len"
+            )

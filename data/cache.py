@@ -1,0 +1,93 @@
+"""Prepared arrays on disk: one folder per content, written whole or not at all, checked each time it is read."""
+
+import hashlib
+import io
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+
+from .files import DataError
+
+log = logging.getLogger(__name__)
+
+Prepared = tuple[dict[str, np.ndarray], dict]  # arrays by name, manifest
+
+
+def cache_folder(setting: str | None) -> Path:
+    chosen = setting or os.environ.get("LAYERNORM_CACHE")
+    if chosen:
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "layer-normalization"
+
+
+def cached(folder: Path, entry: str, make: Callable[[], Prepared]) -> Prepared:
+    """The arrays and manifest stored as `folder/entry`, made by `make` if they are not there or not intact.
+
+    Safe with any number of processes at once: one makes, the others wait and read. Raises DataError where the folder
+    cannot be written, and whatever `make` raises.
+    """
+    try:
+        return _read(folder / entry)
+    except (OSError, ValueError):
+        pass  # absent, damaged, or being replaced right now: look again as the only writer
+    with _writable(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / f".{entry}.lock")
+        lock.acquire()
+    try:
+        try:
+            return _read(folder / entry)
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError) as error:
+            log.warning("prepared data in %s is damaged (%s); preparing it again", folder / entry, error)
+        arrays, manifest = make()
+        with _writable(folder):
+            _write(folder / entry, arrays, manifest)
+        return arrays, manifest
+    finally:
+        lock.release()
+
+
+def _read(path: Path) -> Prepared:
+    manifest = json.loads((path / "manifest.json").read_bytes())
+    stored = (path / "arrays.npz").read_bytes()
+    expected = manifest.pop("arrays_sha256", None)
+    if hashlib.sha256(stored).hexdigest() != expected:
+        raise ValueError("arrays.npz does not have the sha256 in manifest.json")
+    with np.load(io.BytesIO(stored), allow_pickle=False) as arrays:
+        return dict(arrays), manifest
+
+
+def _write(path: Path, arrays: dict[str, np.ndarray], manifest: dict) -> None:
+    # The name is fixed because the caller holds the entry's lock: what lies there was left by a killed process.
+    draft = path.with_name(f".{path.name}.tmp")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir()
+    try:
+        np.savez(draft / "arrays.npz", **arrays)
+        with open(draft / "arrays.npz", "rb") as stream:
+            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+        (draft / "manifest.json").write_text(json.dumps(manifest | {"arrays_sha256": sha256}, indent=1))
+        shutil.rmtree(path, ignore_errors=True)  # a folder can only be renamed onto nothing
+        draft.rename(path)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+@contextmanager
+def _writable(folder: Path):
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise DataError(
+            f"the cache folder {folder} cannot be written ({reason}); set data.cache or LAYERNORM_CACHE to another"
+        ) from error

@@ -1,0 +1,91 @@
+"""Raw files: where they are looked for, and the proof that they are the published ones before anything reads them."""
+
+import hashlib
+import lzma
+import os
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+from .settings import DataSettings
+
+
+class DataError(ValueError):
+    """Data that cannot be had. The message is one line: what was given, where it was looked for, what to do."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One thing the numbers come from, identified by its content."""
+
+    file: str
+    sha256: str
+    bytes: int | None = None  # None: not known before it is fetched
+    path: Path | None = field(default=None, compare=False)  # None: not a file of this machine
+
+    def record(self) -> dict:
+        return {"file": self.file, "bytes": self.bytes, "sha256": self.sha256}
+
+
+def verified(settings: DataSettings, files: dict[str, str], get: str) -> list[Source]:
+    """The files (path below the root -> sha256) of a set, each one's content proved by its sha256.
+
+    Raises DataError where one is missing, unreadable, damaged or another edition; `get` says how to get it.
+    """
+    return [_verified(settings, file, sha256, get) for file, sha256 in files.items()]
+
+
+def _verified(settings: DataSettings, file: str, expected: str, get: str) -> Source:
+    path = _find(settings, file, get)
+    try:
+        found, size = digest(path)
+    except (lzma.LZMAError, EOFError):
+        found, size = "no whole xz file", None
+    except OSError as error:
+        raise DataError(f"{settings.name}: {path} cannot be read ({error.strerror})") from error
+    if found != expected:
+        raise DataError(
+            f"{settings.name}: {path} is damaged or another edition (sha256 expected {expected[:12]}, "
+            f"found {found[:16]}); replace it: {get}"
+        )
+    return Source(file, expected, size, path)
+
+
+def _find(settings: DataSettings, file: str, get: str) -> Path:
+    root = settings.root or os.environ.get("LAYERNORM_DATA")
+    if not root:
+        raise DataError(
+            f"{settings.name}: neither data.root nor LAYERNORM_DATA is set, so there is nowhere to look for {file}; "
+            f"to get it: {get}"
+        )
+    path = Path(root).expanduser() / file
+    # The 110 MB of zeros and ones pack to 3 MB, so many keep them packed.
+    candidates = [path, path.with_name(path.name + ".xz")] if path.suffix == ".amat" else [path]
+    for candidate in candidates:
+        if candidate.exists():
+            return candidate
+    where = "data.root" if settings.root else "LAYERNORM_DATA"
+    raise DataError(f"{settings.name}: {file} is not in {Path(root).expanduser()} ({where}); to get it: {get}")
+
+
+def unpacked(path: Path):
+    """Opens for reading what the hashes are of: the content, not the packing."""
+    return lzma.open(path) if path.suffix == ".xz" else open(path, "rb")
+
+
+def digest(path: Path) -> tuple[str, int]:
+    """(sha256, bytes) of the content, streamed."""
+    with unpacked(path) as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest(), stream.tell()
+
+
+def current(path: Path, name: str) -> Source:
+    """A file nobody pinned, identified as it is now. Raises OSError."""
+    status = path.stat()
+    sha256, size = _current_digest(path, status.st_size, status.st_mtime_ns)
+    return Source(name, sha256, size, path)
+
+
+@lru_cache
+def _current_digest(path: Path, size: int, mtime_ns: int) -> tuple[str, int]:
+    return digest(path)

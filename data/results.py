@@ -1,0 +1,40 @@
+"""What `data.load` hands over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import FloatTensor, LongTensor
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text, whole and in memory.
+
+    tokens:     "train", "val", "test" -> (symbols,) int64, indices into `vocabulary`
+    row_length: None for running text; else the tokens are rows of this many symbols, and nothing crosses rows
+    manifest:   where it came from, how it was prepared and how many symbols a split has; JSON-serialisable
+    """
+
+    tokens: dict[str, LongTensor]
+    vocabulary: list[str]
+    unit: str
+    row_length: int | None
+    manifest: dict
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images, whole and in memory.
+
+    images:   "train", "val", "test" -> (N, C, H, W) float32, standardised with train's mean and sd of each channel
+    labels:   the same keys -> (N,) int64 in 0..num_classes-1
+    manifest: as for Text, and that mean and sd
+    """
+
+    images: dict[str, FloatTensor]
+    labels: dict[str, LongTensor]
+    num_classes: int
+    manifest: dict

@@ -1,0 +1,28 @@
+"""The runs of an experiment, composed without starting any."""
+
+import itertools
+from collections.abc import Iterable
+
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig
+
+from experiments.cli import CONFIGS
+
+
+def base(experiment: str, profile: str) -> DictConfig:
+    """The experiment's configuration: its rule under `experiment`, its grid under `hydra.sweeper.params`."""
+    with initialize_config_dir(CONFIGS, version_base="1.3"):
+        return compose("train", [f"experiment={experiment}", f"profile={profile}"], return_hydra_config=True)
+
+
+def expand(experiment: str, profile: str, overrides: Iterable[str] = ()) -> list[DictConfig]:
+    """Every run of the experiment's grid; an override wins over the grid's choice of the same key."""
+    params = base(experiment, profile).hydra.sweeper.params
+    chosen = [f"experiment={experiment}", f"profile={profile}", *(f"{k}={v}" for k, v in params.items()), *overrides]
+    with initialize_config_dir(CONFIGS, version_base="1.3"):
+        parsed = OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(chosen)
+        jobs = itertools.chain.from_iterable(BasicSweeper.split_arguments(parsed, max_batch_size=None))
+        return [compose("train", job) for job in jobs]

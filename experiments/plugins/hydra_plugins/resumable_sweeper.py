@@ -1,0 +1,50 @@
+"""Hydra's basic sweeper, with a look at the run folders before and after.
+
+Stands in a folder of this name because Hydra takes plugins from the namespace package `hydra_plugins` only;
+experiments.cli puts the folder's parent on the path.
+"""
+
+import sys
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import open_dict
+
+from experiments.cli import refusals_in_one_line
+from experiments.progress import ProgressDisplay
+from experiments.sweep import conclude, print_plan, select_pending
+
+ConfigStore.instance().store(
+    group="hydra/sweeper",
+    name="resumable",
+    node=BasicSweeperConf(_target_="hydra_plugins.resumable_sweeper.ResumableSweeper"),
+)
+
+
+class ResumableSweeper(BasicSweeper):
+    """Runs the unfinished jobs of a grid: `norm=none,ln seed=0,1`, or hydra.sweeper.params; the command line wins.
+
+    Every job is composed and checked before the first one starts, what is finished is left out, and the last lines
+    count the outcomes. The launcher is any of Hydra's. Exits with 1 when a run failed or trains elsewhere.
+    """
+
+    def sweep(self, arguments: list[str]) -> None:
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        overrides = parser.parse_overrides([*self._parse_config(), *arguments])
+        (jobs,) = self.split_arguments(overrides, max_batch_size=None)
+        with refusals_in_one_line():
+            configs = [self.hydra_context.config_loader.load_sweep_config(self.config, job) for job in jobs]
+            for cfg in configs:
+                with open_dict(cfg):
+                    del cfg["hydra"]
+            folders, pending = select_pending(configs)
+        if self.config.plan:
+            return print_plan(configs, folders)
+        outcomes = []
+        if pending:
+            with ProgressDisplay([folders[index] for index in pending]):
+                results = self.launcher.launch([jobs[index] for index in pending], initial_job_idx=0)
+            outcomes = [result.return_value for result in results]
+        if not conclude(outcomes, skipped=len(jobs) - len(pending)):
+            sys.exit(1)

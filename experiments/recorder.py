@@ -1,0 +1,97 @@
+"""What the loop writes to: rows to metrics.jsonl and wandb, checkpoints and progress to the run folder."""
+
+import sys
+
+import torch
+from torch import nn
+
+from experiments.config import Wandb
+from experiments.run_folder import RunFolder
+
+
+class WandbMirror:
+    """A wandb run beside metrics.jsonl. It may fail or be absent; training neither stops nor waits for it."""
+
+    def __init__(self, settings: Wandb, folder: RunFolder, config: dict, resuming: bool):
+        self.run = None
+        if settings.mode == "disabled":
+            return
+        import wandb
+
+        # Console capture, system probes and a copy of the requirements per run cost more than the run's rows.
+        quiet = {"console": "off", "silent": True, "disable_git": True, "disable_code": True}
+        quiet |= {"x_disable_stats": True, "x_disable_meta": True, "x_save_requirements": False}
+        experiment, claims = config["experiment"]["name"], [claim["id"] for claim in config["experiment"]["claims"]]
+        arguments = {
+            "project": settings.project,
+            "entity": settings.entity,
+            "dir": folder.path,
+            "id": folder.run_id,
+            "name": folder.run_id,
+            "group": experiment,
+            "job_type": config["stage"],
+            "tags": [f"model:{config['model']['name']}", f"norm:{config['norm']['name']}", *claims],
+            "config": config,
+            "resume": "allow" if resuming and settings.mode == "online" else None,
+            # Without these two, an unreachable server holds the start for 90 s and the end for ever.
+            "settings": wandb.Settings(init_timeout=10, finish_timeout=15, **quiet),
+        }
+        try:
+            self.run = wandb.init(mode=settings.mode, **arguments)
+        except wandb.errors.Error as error:
+            print(f"wandb is not reachable ({str(error).splitlines()[0]}); logging offline", file=sys.stderr)
+            self.run = wandb.init(mode="offline", **arguments)
+        for axis in ("step", "examples", "seconds"):
+            self.run.define_metric(axis)
+        self.run.define_metric("*", step_metric="step")
+
+    def log(self, row: dict) -> None:
+        if self.run is not None:
+            self.run.log(row)
+
+    def finish(self, summary: dict, exit_code: int) -> None:
+        if self.run is not None:
+            self.run.summary.update(summary)
+            self.run.finish(exit_code=exit_code)
+
+
+class Recorder:
+    """Rows, checkpoints and progress of one run. metrics.jsonl is written first and is the truth."""
+
+    def __init__(self, folder: RunFolder, wandb_settings: Wandb, config: dict, device: str):
+        self.folder, self.device = folder, device
+        self.checkpoint = folder.load_checkpoint(device)
+        folder.truncate_metrics(self.checkpoint["state"]["step"] if self.checkpoint else 0)
+        self.mirror = WandbMirror(wandb_settings, folder, config, resuming=self.checkpoint is not None)
+
+    def log(self, row: dict) -> None:
+        self.folder.append(row)
+        self.mirror.log(row)
+
+    def progress(self, step: int, steps: int, loss: float, val: dict) -> None:
+        self.folder.heartbeat(step=step, steps=steps, loss=loss, val=val)
+
+    def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict) -> None:
+        generators = {"cpu": torch.get_rng_state()}
+        if self.device == "cuda":
+            generators["cuda"] = torch.cuda.get_rng_state()
+        self.folder.save_checkpoint(
+            {
+                "model": model.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "state": state,
+                "generators": generators,
+            }
+        )
+
+    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict:
+        """Bring model, optimiser and generators to the checkpoint; returns the loop's state there, {} without one."""
+        if self.checkpoint is None:
+            return {}
+        model.load_state_dict(self.checkpoint["model"])
+        optimizer.load_state_dict(self.checkpoint["optimizer"])
+        # map_location moves the generators' states too; they have to lie on the CPU
+        torch.set_rng_state(self.checkpoint["generators"]["cpu"].cpu())
+        if "cuda" in self.checkpoint["generators"]:
+            torch.cuda.set_rng_state(self.checkpoint["generators"]["cuda"].cpu())
+        return self.checkpoint["state"]

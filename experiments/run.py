@@ -1,0 +1,129 @@
+"""One run from its configuration: lock, data, model, loop, evaluation, summary, status."""
+
+import functools
+import importlib.metadata
+import platform
+import subprocess
+import time
+import traceback
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+import data
+from experiments.config import ROOT, device_name, norm_options, run_id, settings
+from experiments.recorder import Recorder
+from experiments.run_folder import AlreadyRunningError, RunFolder, write_atomically, write_json
+from experiments.tasks import make_task
+from experiments.trainer import DivergedError, fit
+from models.build import build
+
+
+def run(cfg: DictConfig) -> dict:
+    """Train one configuration unless that is done; returns {"run_id", "status", "message"}.
+
+    cfg: one that experiments.config.check has accepted. Never raises into a sweep: an exception becomes the status
+    "failed" with its traceback in the run's error.txt. Only KeyboardInterrupt passes, after the status "interrupted".
+    """
+    folder = RunFolder(cfg.runs_dir, run_id(cfg))
+    try:
+        with folder.lock():
+            if folder.finished:
+                return _report(folder, "skipped", "already done")
+            return _train(cfg, folder)
+    except AlreadyRunningError as error:
+        return _report(folder, "running elsewhere", str(error))
+
+
+def _report(folder: RunFolder, status: str, message: str = "") -> dict:
+    return {"run_id": folder.run_id, "path": str(folder.path), "status": status, "message": message}
+
+
+def _train(cfg: DictConfig, folder: RunFolder) -> dict:
+    began, recorder = time.monotonic(), None
+    folder.set_status("running", step=0)
+    try:
+        device, content = device_name(cfg), data.load(settings(cfg.data))
+        task = make_task(content, settings(cfg.data), cfg.seed, device)
+        config = OmegaConf.to_container(cfg, resolve=True)
+        (folder.path / "error.txt").unlink(missing_ok=True)
+        write_atomically(folder.path / "config.yaml", lambda f: f.write(OmegaConf.to_yaml(cfg, resolve=True).encode()))
+        environment = {**_environment(), "device": device, "threads": cfg.threads, "data": content.manifest}
+        write_json(folder.path / "environment.json", environment)
+
+        torch.set_num_threads(cfg.threads)
+        torch.manual_seed(cfg.seed)
+        model = build(settings(cfg.model), task.input_shape, task.num_classes, cfg.norm.name, norm_options(cfg))
+        model.to(device)
+        recorder = Recorder(folder, settings(cfg.wandb), config, device)
+        summary = {**_identity(cfg, folder), "parameters": sum(p.numel() for p in model.parameters())}
+        try:
+            summary |= fit(model, task, settings(cfg.optim), settings(cfg.trainer), recorder)
+            if cfg.stage == "final":
+                summary |= {f"test/{name}": value for name, value in task.evaluate(model, "test").items()}
+            status, message = "done", _headline(summary)
+        except DivergedError as error:
+            status, message = "diverged", str(error)
+            summary["diverged_at"] = error.step
+        summary |= {"status": status, "wall_seconds": time.monotonic() - began}
+        summary |= {key: environment[key] for key in ("git", "dirty", "torch", "python")}
+        write_json(folder.path / "summary.json", summary)
+        folder.set_status(status, message=message)
+        recorder.mirror.finish(summary, exit_code=0)
+        return _report(folder, status, message)
+    except BaseException as error:
+        # SystemExit too: one run must not end the sweep that it is part of.
+        interrupted = isinstance(error, KeyboardInterrupt)
+        message = str(error).strip().partition("\n")[0] or type(error).__name__
+        write_atomically(folder.path / "error.txt", lambda file: file.write(traceback.format_exc().encode()))
+        folder.set_status("interrupted" if interrupted else "failed", message=message)
+        if recorder is not None:
+            recorder.mirror.finish({"status": "failed"}, exit_code=1)
+        if interrupted:
+            raise
+        return _report(folder, "failed", message)
+
+
+def _headline(summary: dict) -> str:
+    """The last metrics in a few words, for the progress line."""
+    shown = ("val/bpc", "val/ppl", "val/nll", "val/accuracy", "val/loss")
+    first = next(name for name in shown if name in summary)
+    return f"{first} {summary[first]:.4g}, {summary['seconds']:.1f} s of training"
+
+
+def _identity(cfg: DictConfig, folder: RunFolder) -> dict:
+    """The columns by which a row is found."""
+    return {
+        "run_id": folder.run_id,
+        "experiment": cfg.experiment.name,
+        "profile": cfg.profile.name,
+        "stage": cfg.stage,
+        "model": cfg.model.name,
+        "norm": cfg.norm.name,
+        "data": cfg.data.name,
+        "batch_size": cfg.data.batch_size,
+        "lr": cfg.optim.lr,
+        "seed": cfg.seed,
+    }
+
+
+@functools.cache
+def _environment() -> dict:
+    """What the numbers may depend on besides the configuration; asked once a process."""
+
+    def git(*arguments: str) -> str:
+        try:
+            return subprocess.run(
+                ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True
+            ).stdout.strip()
+        except (OSError, subprocess.CalledProcessError):
+            return "unknown"
+
+    packages = ("torch", "torchvision", "hydra-core", "wandb", "datasets", "numpy", "scikit-learn")
+    return {
+        "git": git("rev-parse", "HEAD"),
+        "dirty": bool(git("status", "--porcelain", "--untracked-files=no")),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        **{name: importlib.metadata.version(name) for name in packages},
+    }

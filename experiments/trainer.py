@@ -1,0 +1,97 @@
+"""The training loop, one for all tasks."""
+
+import math
+import time
+
+from torch import nn
+
+from experiments.config import SGD, Adam, Trainer
+from experiments.optimisation import learning_rate, make_optimizer
+from experiments.probes import gradient_norms, watch_summed_inputs
+
+
+class DivergedError(Exception):
+    """The loss or the gradient is not finite. `step` is the last step that was applied."""
+
+    def __init__(self, step: int, what: str):
+        super().__init__(f"{what} is not finite after step {step}")
+        self.step = step
+
+
+def budget(settings: Trainer, steps_per_epoch: int, batch_size: int) -> int:
+    """The number of steps: from steps, epochs or examples, whichever is given, else 1000."""
+    if settings.epochs is not None:
+        return settings.epochs * steps_per_epoch
+    if settings.examples is not None:
+        return max(1, settings.examples // batch_size)
+    return settings.steps or 1000
+
+
+def must_be_finite(value: float, step: int, what: str) -> float:
+    if not math.isfinite(value):
+        raise DivergedError(step, what)
+    return value
+
+
+def fit(model: nn.Module, task, optim: Adam | SGD, settings: Trainer, recorder) -> dict:
+    """Train to the budget, from the recorder's checkpoint if there is one.
+
+    task: see experiments.tasks; recorder: see experiments.recorder, which takes the rows and the checkpoints. A row
+    has step, examples, seconds (of training steps alone) and metrics named split/metric.
+    Returns counts and validation metrics, last and best. Raises DivergedError before a non-finite step is applied.
+    """
+    optimizer = make_optimizer(model, optim)
+    steps = budget(settings, task.steps_per_epoch, task.batch_size)
+    evaluate_at = {round(steps * (k + 1) / settings.evaluations) for k in range(settings.evaluations)}
+    state = {"step": 0, "seconds": 0.0, "best": math.inf, "best_step": 0, "val": {}}
+    state |= recorder.restore(model, optimizer)
+    parameters, losses, saved = list(model.parameters()), [], time.monotonic()
+
+    while (step := state["step"]) < steps:
+        started, row = time.perf_counter(), {}
+        logged = (step + 1) % settings.log_every == 0 or step + 1 in evaluate_at
+        model.train()
+        lr = learning_rate(optim, step, steps, task.batch_size)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        with watch_summed_inputs(model, row, active=settings.statistics and logged):
+            loss = task.loss(model, task.batch(step))
+        # .item() waits for the device: the price of stopping before a bad step
+        losses.append(must_be_finite(loss.item(), step, "the training loss"))
+        optimizer.zero_grad()
+        loss.backward()
+        if settings.statistics and logged:
+            row |= gradient_norms(model)
+        if optim.clip is not None:
+            norm = nn.utils.clip_grad_norm_(parameters, optim.clip).item()
+            row["train/grad_norm"] = must_be_finite(norm, step, "the gradient")
+        optimizer.step()
+        step = state["step"] = step + 1
+        state["seconds"] += time.perf_counter() - started
+
+        recorder.progress(step, steps, losses[-1], state["val"])
+        if not logged:
+            continue
+        train = {f"train/{name}": value for name, value in task.metrics(sum(losses) / len(losses)).items()}
+        row |= {"step": step, "examples": step * task.batch_size, "seconds": state["seconds"], "train/lr": lr, **train}
+        losses.clear()
+        if step in evaluate_at:
+            state["val"] = {f"val/{name}": value for name, value in task.evaluate(model, "val").items()}
+            row |= state["val"]
+            if must_be_finite(row["val/loss"], step, "the validation loss") < state["best"]:
+                state |= {"best": row["val/loss"], "best_step": step}
+        recorder.log(row)
+        if time.monotonic() - saved >= settings.checkpoint_every:
+            recorder.save(model, optimizer, state)
+            saved = time.monotonic()
+
+    recorder.save(model, optimizer, state)
+    return {
+        "steps": steps,
+        "examples": steps * task.batch_size,
+        "epochs": steps / task.steps_per_epoch,
+        "seconds": state["seconds"],
+        "best_val/loss": state["best"],
+        "best_val/step": state["best_step"],
+        **state["val"],
+    }

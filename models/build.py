@@ -1,0 +1,31 @@
+"""From a name to a model: the table of all models."""
+
+import difflib
+from collections.abc import Mapping
+
+from torch import nn
+
+from models.cnn import CIFARResNet20, PlainCNN
+from models.errors import ModelError
+from models.language_model import LanguageModel
+from models.mlp import FullyConnected
+
+# name: builder(settings, an image's (C, H, W) or (), number of classes, norm, norm options)
+MODELS = {
+    **dict.fromkeys(("rnn", "lstm", "gru"), lambda s, shape, classes, *norm: LanguageModel(s, classes, *norm)),
+    "cnn": lambda s, shape, classes, *norm: PlainCNN(s, shape[0], classes, *norm),
+    "resnet20": lambda s, shape, classes, *norm: CIFARResNet20(s, shape[0], classes, *norm),
+    "mlp": lambda s, shape, classes, *norm: FullyConnected(s, shape[0] * shape[1] * shape[2], classes, *norm),
+}
+
+
+def build(settings, input_shape: tuple[int, ...], num_classes: int, norm: str, norm_options: Mapping) -> nn.Module:
+    """The model that `settings` (models.settings) describes.
+
+    input_shape: (C, H, W) of an image, () for tokens. num_classes: classes, or the vocabulary's size.
+    Raises ModelError when the model, its settings or the normaliser cannot be had.
+    """
+    if settings.name not in MODELS:
+        near = difflib.get_close_matches(settings.name, MODELS, 1, cutoff=0.0)[0]
+        raise ModelError(f"model={settings.name} is unknown; allowed: {', '.join(MODELS)}; nearest: {near}")
+    return MODELS[settings.name](settings, input_shape, num_classes, norm, norm_options)

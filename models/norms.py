@@ -1,0 +1,269 @@
+"""Every normaliser behind one signature: `Norm(num_features, ..., gain, shift)(x, t)`.
+
+x is (N, C) or (N, C, H, W), channels first. t is the time step: inside a recurrence batch normalisation keeps
+statistics per step, the others ignore it. Except for "none" and "wn", which leave activations alone, each computes
+
+    y = g * (x - mu) / sqrt(var + eps) + b         g: gain (C,), b: shift (C,)
+
+and they differ only in the set of values that mu and var are taken over (Ba et al. 2016, eq. 2-4; Wu & He 2018, eq. 7):
+
+    bn    (N, H, W)           per channel, so over the cases of a batch
+    ln    (C, H, W)           per case
+    gn    (C/G, H, W)         per case and group of channels; G = 1 is ln, G = C is in
+    in    (H, W)              per case and channel
+    rms   (C, H, W)           per case, mu = 0, the mean square in place of the variance
+    wn    the weight vector   sigma = ||w_i||, mu = 0 (Ba et al. 2016, section 5.1)
+
+To add one: a class, a row in NORMS, configs/norm/<name>.yaml, a test against its equation.
+"""
+
+import difflib
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.parametrizations import weight_norm
+
+from models.errors import ModelError
+
+
+class Normaliser(nn.Module):
+    """Base: gain g (`weight`) and shift b (`bias`) per channel.
+
+    Args: num_features: C. gain: start value of g. shift: whether b exists (a recurrent layer adds its own biases).
+    """
+
+    def __init__(self, num_features: int, gain: float = 1.0, shift: bool = True):
+        super().__init__()
+        self.num_features = num_features
+        self.weight = nn.Parameter(torch.full((num_features,), float(gain)))
+        self.bias = nn.Parameter(torch.zeros(num_features)) if shift else None
+
+    def attach(self, layer: nn.Linear | nn.Conv2d) -> nn.Sequential:
+        """The layer followed by this normaliser. The shift replaces the layer's bias (Ba et al. 2016, eq. 5)."""
+        layer.register_parameter("bias", None)
+        return nn.Sequential(layer, self)
+
+    def over_time(self, z: Tensor) -> Tensor:
+        """z (T, N, C), all steps of a sequence at once: the same as `forward(z[t], t)` for every t."""
+        return self(z.flatten(0, 1)).view_as(z)
+
+
+class NoNorm(Normaliser):
+    """The identity: the summed inputs as they are; the layer keeps its bias."""
+
+    def __init__(self, num_features: int):
+        nn.Module.__init__(self)
+        self.num_features = num_features
+
+    def attach(self, layer):
+        return nn.Sequential(layer, self)
+
+    def forward(self, x: Tensor, t: int = 0) -> Tensor:
+        return x
+
+    def over_time(self, z):
+        return z
+
+
+class BatchNorm(Normaliser):
+    """Batch normalisation; inside a recurrence with statistics of its own for every time step.
+
+    Training uses the batch's mean and variance, evaluation the running ones (an exponential average that moves by
+    `momentum` a batch). `unbiased` divides the batch's variance by n - 1 instead of n, as the paper did at batch 4
+    (Ba et al. 2016, section 6.6). Row t of the running statistics belongs to step t (Cooijmans et al. 2016, section
+    3); steps beyond the longest training sequence use the last row.
+
+    Raises ValueError (from torch) in training when a channel has a single value.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        unbiased: bool = False,
+        gain: float = 1.0,
+        shift: bool = True,
+    ):
+        super().__init__(num_features, gain, shift)
+        self.eps, self.momentum, self.unbiased = eps, momentum, unbiased
+        self.register_buffer("running_mean", torch.zeros(1, num_features))
+        self.register_buffer("running_var", torch.ones(1, num_features))
+
+    def forward(self, x: Tensor, t: int = 0) -> Tensor:
+        weight, eps = self.weight, self.eps
+        if self.training:
+            n = x.numel() // self.num_features
+            if n < 2:
+                raise ValueError("batch normalisation needs at least two values per channel in training, got one")
+            if t >= len(self.running_mean):
+                self._grow(t + 1)
+            if self.unbiased:
+                # (x - mu)/sqrt(r*var + eps) = r^(-1/2) * (x - mu)/sqrt(var + eps/r)   with r = n/(n-1)
+                r = n / (n - 1)
+                weight, eps = weight / r**0.5, eps / r
+        row = min(t, len(self.running_mean) - 1)
+        mean, var = self.running_mean[row], self.running_var[row]
+        # torch.batch_norm, not F.batch_norm: the latter refuses eps = 0, for which the invariances are exact.
+        return torch.batch_norm(x, weight, self.bias, mean, var, self.training, self.momentum, eps, True)
+
+    def over_time(self, z):
+        return torch.stack([self(z_t, t) for t, z_t in enumerate(z)])
+
+    def _grow(self, steps: int) -> None:
+        new = (steps - len(self.running_mean), self.num_features)
+        self.running_mean = torch.cat([self.running_mean, self.running_mean.new_zeros(new)])
+        self.running_var = torch.cat([self.running_var, self.running_var.new_ones(new)])
+
+    def _load_from_state_dict(self, state_dict, prefix, *args):
+        # The number of steps is learnt from the data, so a checkpoint may hold more rows than a new layer.
+        if (saved := state_dict.get(prefix + "running_mean")) is not None and len(saved) > len(self.running_mean):
+            self._grow(len(saved))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+class GroupNorm(Normaliser):
+    """Group normalisation (Wu & He 2018): statistics per case over C/G channels and all positions."""
+
+    def __init__(self, num_features: int, groups: int = 8, eps: float = 1e-5, gain: float = 1.0, shift: bool = True):
+        super().__init__(num_features, gain, shift)
+        if groups < 1 or num_features % groups:
+            raise ModelError(
+                f"norm.groups={groups} does not divide {num_features} channels; choose a divisor of {num_features}"
+            )
+        self.groups, self.eps = groups, eps
+
+    def forward(self, x: Tensor, t: int = 0) -> Tensor:
+        if self.groups == 1 and x.dim() == 2:  # the same values, in one faster kernel
+            return F.layer_norm(x, (self.num_features,), self.weight, self.bias, self.eps)
+        # torch.group_norm, not F.group_norm: the latter refuses one case with one value per group.
+        return torch.group_norm(x, self.groups, self.weight, self.bias, self.eps)
+
+
+class LayerNorm(GroupNorm):
+    """Layer normalisation (Ba et al. 2016, eq. 3): GN(1). On feature maps over (C, H, W) with a gain per channel."""
+
+    def __init__(self, num_features: int, eps: float = 1e-5, gain: float = 1.0, shift: bool = True):
+        super().__init__(num_features, 1, eps, gain, shift)
+
+
+class InstanceNorm(GroupNorm):
+    """Instance normalisation (Ulyanov et al. 2016): GN(C), the same at training and test.
+
+    On (N, C) every statistic has a single value, so the output is the shift alone.
+    """
+
+    def __init__(self, num_features: int, eps: float = 1e-5, gain: float = 1.0, shift: bool = True):
+        super().__init__(num_features, num_features, eps, gain, shift)
+
+
+class RMSNorm(Normaliser):
+    """Root-mean-square normalisation (Zhang & Sennrich 2019, eq. 4): y = g * x / sqrt(mean(x^2) + eps) + b."""
+
+    def __init__(self, num_features: int, eps: float = 1e-5, gain: float = 1.0, shift: bool = True):
+        super().__init__(num_features, gain, shift)
+        self.eps = eps
+
+    def forward(self, x: Tensor, t: int = 0) -> Tensor:
+        per_channel = (-1,) + (1,) * (x.dim() - 2)
+        rms = x.square().mean(tuple(range(1, x.dim())), keepdim=True).add(self.eps).sqrt()
+        y = x / rms * self.weight.view(per_channel)
+        return y if self.bias is None else y + self.bias.view(per_channel)
+
+
+class WeightNorm(NoNorm):
+    """Weight normalisation (Salimans & Kingma 2016, eq. 2): w = g v / ||v||, one norm per output unit.
+
+    Acts on the layer's weights; activations pass. With `data_init` the first training batch sets g and b such that
+    every summed input starts with mean 0 and variance 1 over that batch: g <- g/std, b <- -mean/std (their section 3).
+    """
+
+    def __init__(self, num_features: int, data_init: bool = False):
+        super().__init__(num_features)
+        self.layer: list[nn.Module] = []  # in a list, so that the layer is not registered a second time
+        self.register_buffer("waiting", torch.tensor(data_init))
+
+    def attach(self, layer):
+        weight_norm(layer)
+        self.layer = [layer]
+        return nn.Sequential(layer, self)
+
+    def forward(self, x: Tensor, t: int = 0) -> Tensor:
+        if self.training and self.layer and self.waiting:
+            return self._data_init(x)
+        return x
+
+    @torch.no_grad()
+    def _data_init(self, x: Tensor) -> Tensor:
+        (layer,) = self.layer
+        axes = (0, *range(2, x.dim()))  # every axis but the channels
+        std, mean = torch.std_mean(x, axes, correction=0)
+        gain = layer.parametrizations.weight.original0
+        gain.div_(std.view_as(gain))
+        layer.bias.copy_((layer.bias - mean) / std)
+        self.waiting.fill_(False)
+        return (x - mean.view(-1, *[1] * (x.dim() - 2))) / std.view(-1, *[1] * (x.dim() - 2))
+
+
+@dataclass(frozen=True)
+class Row:
+    """A normaliser's class and what differs inside a recurrence."""
+
+    cls: type[Normaliser]
+    on_weights: bool = False  # acts on the weights: a recurrent layer re-parametrises its matrices with it
+    recurrent: Mapping[str, float] = field(default_factory=dict)  # defaults that differ inside a recurrence
+    refused_in_recurrence: str = ""
+
+
+NORMS: dict[str, Row] = {
+    "none": Row(NoNorm),
+    # gain 0.1: with 1, tanh' shrinks the gradient at every step (Cooijmans et al. 2016, section 4)
+    "bn": Row(BatchNorm, recurrent={"gain": 0.1}),
+    "ln": Row(LayerNorm),
+    "wn": Row(WeightNorm, on_weights=True),
+    "gn": Row(GroupNorm),
+    "in": Row(
+        InstanceNorm,
+        refused_in_recurrence="it has no positions to pool over, so each statistic would be of one value",
+    ),
+    "rms": Row(RMSNorm),
+}
+
+
+def norm_row(name: str) -> Row:
+    """The table's row. Raises ModelError with the nearest name when there is none."""
+    if name not in NORMS:
+        near = difflib.get_close_matches(name, NORMS, 1, cutoff=0.0)[0]
+        raise ModelError(f"norm={name} is unknown; allowed: {', '.join(NORMS)}; nearest: {near}")
+    return NORMS[name]
+
+
+def make_norm(name: str, num_features: int, options: Mapping | None = None, **role) -> Normaliser:
+    """A normaliser for `num_features` channels.
+
+    options: as in configs/norm/<name>.yaml; None means the default. role: arguments set by the caller's place (shift).
+    Raises ModelError for an unknown name, an unknown option or a value of another type.
+    """
+    cls = norm_row(name).cls
+    allowed = inspect.signature(cls).parameters
+    given = {key: value for key, value in (options or {}).items() if value is not None}
+    for key, value in given.items():
+        if key not in allowed or key in ("num_features", "shift"):
+            known = [k for k in allowed if k not in ("num_features", "shift")]
+            raise ModelError(f"norm={name} has no option {key}; it has: {', '.join(known) or 'none'}")
+        wanted = allowed[key].annotation
+        if not (isinstance(value, wanted) and isinstance(value, bool) == (wanted is bool)) and not (
+            wanted is float and type(value) is int
+        ):
+            raise ModelError(f"norm.{key}={value} is not of type {wanted.__name__}; give norm={name} one")
+    return cls(num_features, **given, **{key: value for key, value in role.items() if key in allowed})
+
+
+def norm_after(layer: nn.Linear | nn.Conv2d, name: str, options: Mapping | None = None) -> nn.Sequential:
+    """The layer with a normaliser on its summed inputs, (N, C) or (N, C, H, W), before the non-linearity."""
+    features = layer.out_channels if isinstance(layer, nn.Conv2d) else layer.out_features
+    return make_norm(name, features, options).attach(layer)

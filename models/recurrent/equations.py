@@ -1,0 +1,46 @@
+"""One time step of each cell, written as in the paper (Ba et al. 2016, eq. 4, 20-22, 26-28).
+
+Shapes: x (N, gates*H) is the normalised input term of this step, h and c (N, H), W_hh (gates*H, H). `norm` holds the
+normalisers by role, each called as norm.role(z, t): `hh` on the recurrent summed inputs, `sum` on the sum of both,
+`cell` on the cell state. The normaliser of a role that a placement leaves out is the identity. Gate order and names
+of the parameters are torch.nn's.
+
+Each LN in the paper has a shift of its own. Here the shifts are the layer's biases, which are added right after the
+normalisation: LN(W_x x; alpha, beta) = alpha * (z - mu)/sigma + b_ih, and b_hh for the recurrent term.
+"""
+
+import torch
+from torch import Tensor
+
+
+def rnn_step(x: Tensor, state: tuple[Tensor], W_hh: Tensor, b: Tensor, norm, t: int) -> tuple[Tensor]:
+    """a_t = W_hh h_{t-1} + W_xh x_t ;  h_t = tanh( g/sigma_t * (a_t - mu_t) + b )    one LN, of the sum (eq. 4)"""
+    (h,) = state
+    a = x + norm.hh(h @ W_hh.T, t)
+    return (torch.tanh(norm.sum(a, t) + b),)
+
+
+def lstm_step(x: Tensor, state: tuple[Tensor, Tensor], W_hh: Tensor, b: None, norm, t: int) -> tuple[Tensor, Tensor]:
+    """(i,f,g,o)_t = LN(W_h h_{t-1}) + LN(W_x x_t) + b ;  c_t = s(f) c_{t-1} + s(i) tanh(g) ;  h_t = s(o) tanh(LN(c_t))
+
+    s is the logistic function. The raw c_t is carried on, only the output sees LN(c_t) (eq. 20-22). x carries the
+    b of the equation, which is the same at all steps and so was added to all of them at once.
+    """
+    h, c = state
+    i, f, g, o = (x + norm.hh(h @ W_hh.T, t)).chunk(4, -1)
+    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(norm.cell(c, t)), c
+
+
+def gru_step(x: Tensor, state: tuple[Tensor], W_hh: Tensor, b_hh: Tensor, norm, t: int) -> tuple[Tensor]:
+    """(r,z)_t = s(LN(W_h h_{t-1}) + LN(W_x x_t)) ;  n = tanh(LN(W x_t) + r LN(U h_{t-1})) ;  h_t = (1-z) n + z h_{t-1}
+
+    The reset gate multiplies after U h, as in torch.nn.GRU. In the paper (eq. 26-28) z stands at the new state; that
+    is this equation with the gate's sign turned.
+    """
+    (h,) = state
+    x_rz, x_n = x.tensor_split([2 * h.shape[-1]], -1)
+    h_rz, h_n = (norm.hh(h @ W_hh.T, t) + b_hh).tensor_split([2 * h.shape[-1]], -1)
+    r, z = torch.sigmoid(x_rz + h_rz).chunk(2, -1)
+    n = torch.tanh(x_n + r * h_n)
+    return (n + z * (h - n),)

@@ -1,0 +1,262 @@
+"""RNN, LSTM and GRU with a choice of normalisation: drop-in for torch.nn.RNN, torch.nn.LSTM and torch.nn.GRU."""
+
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
+from torch.nn.utils.rnn import PackedSequence
+
+from models.errors import ModelError
+from models.norms import NoNorm, Normaliser, make_norm, norm_row
+from models.recurrent.equations import gru_step, lstm_step, rnn_step
+
+# Where a normaliser stands. The summed inputs are those of all gates joined.
+#   paper           the equations of Ba et al. 2016
+#   per_gate        as paper, but the statistics of each gate's H units are apart (most public "LN-LSTMs")
+#   cell_only       the gates plain, only LN(c) before the output's tanh (the paper's DRAW model)
+#   input_only      W_x x alone, the recurrence plain (Laurent et al. 2015)
+#   between_layers  the recurrence plain, each layer's output normalised
+PLACEMENTS = ("paper", "per_gate", "cell_only", "input_only", "between_layers")
+ROLES = ("ih", "hh", "sum", "cell", "out")
+
+
+class Spans(nn.Module):
+    """A normaliser of its own for each span of the features: (N, sum of spans) in and out."""
+
+    def __init__(self, norms: list[Normaliser]):
+        super().__init__()
+        self.norms = nn.ModuleList(norms)
+        self.spans = [norm.num_features for norm in norms]
+
+    def forward(self, z: Tensor, t: int = 0) -> Tensor:
+        return torch.cat([norm(part, t) for norm, part in zip(self.norms, z.split(self.spans, -1), strict=True)], -1)
+
+    def over_time(self, z: Tensor) -> Tensor:
+        parts = z.split(self.spans, -1)
+        return torch.cat([norm.over_time(part) for norm, part in zip(self.norms, parts, strict=True)], -1)
+
+
+class Recurrent(nn.Module):
+    """Base of RNN, LSTM and GRU.
+
+    Constructor and call are torch.nn's, and so are the names and shapes of weights and biases: with norm="none" the
+    state dicts are interchangeable. Input (T, N, I), or (N, T, I) with batch_first, or (T, I) for one sequence; returns
+    the last layer's outputs (T, N, D*H) and the final state(s) (D*num_layers, N, H), D = 2 if bidirectional.
+
+    Beyond torch.nn:
+        norm: none, bn, ln, wn, gn, rms. norm_options: as in configs/norm. placement: see PLACEMENTS ("none" and "wn",
+        which leave activations alone, have no place).
+
+    Raises ModelError for a normaliser or placement that this cell cannot have, TypeError for a packed sequence (padded
+    steps would enter batch statistics), ValueError for a wrong input shape.
+    """
+
+    gates: ClassVar[int]
+    num_states: ClassVar[int] = 1  # 2 for the LSTM: h and c
+    step: ClassVar
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        norm: str = "none",
+        norm_options: Mapping | None = None,
+        placement: str = "paper",
+    ):
+        super().__init__()
+        self.input_size, self.hidden_size, self.num_layers, self.bias = input_size, hidden_size, num_layers, bias
+        self.batch_first, self.dropout, self.bidirectional = batch_first, dropout, bidirectional
+        self.norm, self.placement = norm, placement
+        spans = self._spans(norm, placement)
+        options = {**norm_row(norm).recurrent, **{k: v for k, v in (norm_options or {}).items() if v is not None}}
+
+        self.suffixes = [f"_l{k}{d}" for k in range(num_layers) for d in (["", "_reverse"] if bidirectional else [""])]
+        for index, suffix in enumerate(self.suffixes):
+            layer = index // self.num_directions
+            inputs = input_size if layer == 0 else hidden_size * self.num_directions
+            shapes = {
+                "weight_ih": (self.gates * hidden_size, inputs),
+                "weight_hh": (self.gates * hidden_size, hidden_size),
+            }
+            if bias:
+                shapes |= {"bias_ih": (self.gates * hidden_size,), "bias_hh": (self.gates * hidden_size,)}
+            for name, shape in shapes.items():
+                self.register_parameter(name + suffix, nn.Parameter(torch.empty(shape)))
+            for role in ROLES:
+                # The layer's biases are the shifts of the gates' normalisers; cell and output have shifts of their own.
+                shift = bias and role in ("cell", "out")
+                norms = [make_norm(norm, span, options, shift=shift) for span in spans.get(role, ())]
+                module = Spans(norms) if len(norms) > 1 else norms[0] if norms else NoNorm(hidden_size)
+                self.add_module(f"norm_{role}{suffix}", module)
+        self.reset_parameters()
+        if norm_row(norm).on_weights:
+            if options.get("data_init"):
+                raise ModelError("norm.data_init=true is for feed-forward layers; set norm.data_init=false with an RNN")
+            for name in self.weight_names:
+                weight_norm(self, name)
+
+    @property
+    def num_directions(self) -> int:
+        return 2 if self.bidirectional else 1
+
+    @property
+    def weight_names(self) -> list[str]:
+        """Names of the matrices, input and recurrent, of every layer and direction."""
+        return [name + suffix for suffix in self.suffixes for name in ("weight_ih", "weight_hh")]
+
+    def _spans(self, norm: str, placement: str) -> dict[str, list[int]]:
+        """For each role that the placement normalises: the sizes of the spans with statistics of their own."""
+        row = norm_row(norm)
+        if row.refused_in_recurrence:
+            raise ModelError(
+                f"norm={norm} is refused in a recurrent layer: {row.refused_in_recurrence}; use norm=ln or norm=gn"
+            )
+        if placement not in PLACEMENTS:
+            raise ModelError(f"model.placement={placement} is unknown; allowed: {', '.join(PLACEMENTS)}")
+        if row.on_weights or norm == "none":
+            return {}
+        H = self.hidden_size
+        joined, per_gate = self._gate_spans(H), [H] * self.gates
+        if placement == "cell_only" and self.num_states == 1:
+            raise ModelError(
+                f"model.placement=cell_only needs a cell state, which {type(self).__name__} lacks; use LSTM"
+            )
+        return {
+            "paper": self._paper_spans(joined, H),
+            "per_gate": self._paper_spans(per_gate, H),
+            "cell_only": {"cell": [H]},
+            "input_only": {"ih": joined},
+            "between_layers": {"out": [H]},
+        }[placement]
+
+    def _gate_spans(self, H: int) -> list[int]:
+        return [self.gates * H]
+
+    def _paper_spans(self, gates: list[int], H: int) -> dict[str, list[int]]:
+        return {"ih": gates, "hh": gates}
+
+    def _fold_biases(self, x: Tensor, b_ih: Tensor, b_hh: Tensor) -> tuple[Tensor, Tensor | None]:
+        """(x, b): what of the biases can be added to the input term of all steps at once, and what the step adds."""
+        raise TypeError("use RNN, LSTM or GRU")
+
+    def reset_parameters(self) -> None:
+        """torch.nn's start: uniform in +-1/sqrt(H)."""
+        bound = self.hidden_size**-0.5
+        for name, parameter in self.named_parameters(recurse=False):
+            if name.startswith(("weight", "bias")):
+                nn.init.uniform_(parameter, -bound, bound)
+
+    @torch.no_grad()
+    def assign(self, name: str, value: Tensor) -> None:
+        """Set a matrix by its torch.nn name, whether or not weight normalisation re-parametrises it."""
+        if nn.utils.parametrize.is_parametrized(self, name):
+            setattr(self, name, value)
+        else:
+            getattr(self, name).copy_(value)
+
+    def forward(self, input: Tensor, hx=None):
+        if isinstance(input, PackedSequence):
+            raise TypeError("packed sequences are not supported: pad them and mask the loss, or group by length")
+        if input.dim() not in (2, 3) or input.shape[-1] != self.input_size:
+            raise ValueError(f"expected (T, N, {self.input_size}) or (T, {self.input_size}), got {tuple(input.shape)}")
+        unbatched = input.dim() == 2
+        x = input.unsqueeze(1) if unbatched else input.transpose(0, 1) if self.batch_first else input
+        finals = []
+        for layer in range(self.num_layers):
+            outputs = []
+            for direction in range(self.num_directions):
+                index = layer * self.num_directions + direction
+                y, final = self._run(x, self._initial(hx, index, x, unbatched), index, backwards=direction == 1)
+                outputs.append(y)
+                finals.append(final)
+            x = torch.cat(outputs, -1) if self.bidirectional else outputs[0]
+            if layer + 1 < self.num_layers:
+                x = nn.functional.dropout(x, self.dropout, self.training)
+        states = tuple(torch.stack(state) for state in zip(*finals, strict=True))
+        if unbatched:
+            x, states = x.squeeze(1), tuple(state.squeeze(1) for state in states)
+        elif self.batch_first:
+            x = x.transpose(0, 1)
+        return x, states if self.num_states == 2 else states[0]
+
+    def _initial(self, hx, index: int, x: Tensor, unbatched: bool) -> tuple[Tensor, ...]:
+        """The initial state(s) (N, H) of one layer and direction; zeros when none were given."""
+        if hx is None:
+            return (x.new_zeros(x.shape[1], self.hidden_size),) * self.num_states
+        given = hx if self.num_states == 2 else (hx,)
+        expected = (
+            (len(self.suffixes), self.hidden_size) if unbatched else (len(self.suffixes), x.shape[1], self.hidden_size)
+        )
+        for state in given:
+            if tuple(state.shape) != expected:
+                raise ValueError(f"expected an initial state of shape {expected}, got {tuple(state.shape)}")
+        return tuple(state[index].unsqueeze(0) if unbatched else state[index] for state in given)
+
+    def _run(self, x: Tensor, state: tuple[Tensor, ...], index: int, backwards: bool):
+        """One layer in one direction over x (T, N, I): outputs (T, N, H) and the final state(s) (N, H).
+
+        t counts the steps in the direction's own order, so per-step statistics of both directions start at their edge.
+        """
+        suffix = self.suffixes[index]
+        W_ih, W_hh = getattr(self, "weight_ih" + suffix), getattr(self, "weight_hh" + suffix)
+        zero = x.new_zeros(())
+        b_ih, b_hh = (getattr(self, name + suffix) if self.bias else zero for name in ("bias_ih", "bias_hh"))
+        norm = SimpleNamespace(**{role: getattr(self, f"norm_{role}{suffix}") for role in ROLES})
+        if backwards:
+            x = x.flip(0)
+        x, b = self._fold_biases(norm.ih.over_time(x @ W_ih.T), b_ih, b_hh)
+        outputs = []
+        for t, x_t in enumerate(x.unbind(0)):
+            state = type(self).step(x_t, state, W_hh, b, norm, t)
+            outputs.append(state[0])
+        y = norm.out.over_time(torch.stack(outputs))
+        return (y.flip(0) if backwards else y), state
+
+
+class RNN(Recurrent):
+    """tanh recurrence, eq. 4: h_t = tanh( LN(W_hh h_{t-1} + W_xh x_t) + b )."""
+
+    gates = 1
+    step = staticmethod(rnn_step)
+
+    def _paper_spans(self, gates, H):
+        return {"sum": gates}
+
+    def _fold_biases(self, x, b_ih, b_hh):
+        return x, b_ih + b_hh
+
+
+class LSTM(Recurrent):
+    """LN-LSTM, eq. 20-22; gate order i, f, g, o."""
+
+    gates = 4
+    num_states = 2
+    step = staticmethod(lstm_step)
+
+    def _paper_spans(self, gates, H):
+        return {"ih": gates, "hh": gates, "cell": [H]}
+
+    def _fold_biases(self, x, b_ih, b_hh):
+        return x + (b_ih + b_hh), None
+
+
+class GRU(Recurrent):
+    """LN-GRU, eq. 26-28; gate order r, z, n. The gates share statistics over 2H, the candidate has its own over H."""
+
+    gates = 3
+    step = staticmethod(gru_step)
+
+    def _gate_spans(self, H):
+        return [2 * H, H]
+
+    def _fold_biases(self, x, b_ih, b_hh):
+        return x + b_ih, b_hh

@@ -1,0 +1,55 @@
+"""What may be set for each model: plain dataclasses, one a model, the only place where their defaults stand.
+
+Imports no torch, so that a configuration can be composed and checked in milliseconds.
+"""
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Recurrent:
+    """A recurrent language model: input -> recurrent layers -> softmax over the vocabulary."""
+
+    name: str = "lstm"  # rnn (tanh), lstm or gru
+    kind: str = "text"  # the kind of data that it takes
+    hidden_size: int = 128  # H, units of a layer
+    num_layers: int = 1
+    dropout: float = 0.0  # probability, on the input, between the layers and before the output
+    input: str = "onehot"  # onehot, or embedding
+    embedding_size: int = 128  # with input=embedding
+    tied: bool = False  # output matrix = embedding matrix; needs embedding_size = hidden_size
+    placement: str = "paper"  # where the normaliser stands: paper, per_gate, cell_only, input_only, between_layers
+    input_scale: float = 1.0  # standard deviation of the summed inputs W_x x at the start
+    forget_bias: float = 1.0  # start of the LSTM's forget gate bias
+
+
+@dataclass
+class CNN:
+    """A plain stack of 3x3 convolutions, norm before ReLU, global average pooling and a linear layer."""
+
+    name: str = "cnn"
+    kind: str = "images"
+    depth: int = 6  # convolutions, cut into three equal stages; each stage halves the resolution and doubles the width
+    width: int = 16  # channels of the first stage
+
+
+@dataclass
+class ResNet20:
+    """The CIFAR ResNet-20 of He et al. 2016: 3 stages of 3 blocks, parameter-free shortcuts."""
+
+    name: str = "resnet20"
+    kind: str = "images"
+    width: int = 16  # channels of the first stage
+
+
+@dataclass
+class MLP:
+    """The fully connected network of Ba et al. 2016, section 6.6: 784-1000-1000-10 on MNIST."""
+
+    name: str = "mlp"
+    kind: str = "images"
+    hidden_sizes: list[int] = field(default_factory=lambda: [1000, 1000])
+    norm_output: bool = False  # normalise the logits too, as the paper's BN did and its LN did not
+
+
+SCHEMAS: dict[str, type] = {"recurrent": Recurrent, "cnn": CNN, "resnet20": ResNet20, "mlp": MLP}
