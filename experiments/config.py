@@ -127,10 +127,20 @@ class Config:
     plan: bool = False  # print the table of runs and stop
 
 
+@dataclass
+class Report:
+    profile: str = "quick"
+    runs_dir: str = "results/runs"
+    rows: str | None = None  # a folder with runs.csv and curves.csv, to rebuild from in place of the run folders
+    output: str = MISSING
+    readme: bool = False  # put the verdicts into README.md; for the reference results
+
+
 def register() -> None:
     """Make the schemas and resolvers known to Hydra. Called on import: a sweep's worker process imports this module."""
     store = ConfigStore.instance()
     store.store(name="config_schema", node=Config)
+    store.store(name="report_schema", node=Report)
     store.store(group="schema/optim", name="adam", node=Adam)
     store.store(group="schema/optim", name="sgd", node=SGD)
     store.store(group="schema", name="profile", node=Profile)
@@ -185,6 +195,10 @@ def check(cfg: DictConfig) -> None:
     _one_of("optim.schedule", cfg.optim.schedule, ("constant", "cosine", "step"))
     _positive(cfg, "data.batch_size", "data.eval_batch_size", "optim.lr", "trainer.evaluations", "trainer.log_every")
     _positive(cfg, "threads", "optim.clip", "trainer.steps", "trainer.epochs", "trainer.examples")
+    sizes = [f"model.{key}" for key, value in cfg.model.items() if type(value) is int]
+    _positive(cfg, *sizes, *(["model.input_scale"] if cfg.model.kind == "text" else []))
+    if not 0 <= cfg.model.get("dropout", 0.0) < 1:
+        raise ConfigError(f"model.dropout={cfg.model.dropout} is no probability below 1; give 0 <= model.dropout < 1")
     given = [name for name in ("steps", "epochs", "examples") if cfg.trainer[name] is not None]
     if len(given) > 1:
         budgets = " ".join(f"trainer.{name}={cfg.trainer[name]}" for name in given)

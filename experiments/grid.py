@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterable
+from contextlib import contextmanager
 
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -12,9 +13,17 @@ from omegaconf import DictConfig
 from experiments.cli import CONFIGS
 
 
+@contextmanager
+def hydra_configs():
+    """Hydra's compose API on configs/, also inside an entry point that Hydra itself started."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(CONFIGS, version_base="1.3"):
+        yield
+
+
 def base(experiment: str, profile: str) -> DictConfig:
     """The experiment's configuration: its rule under `experiment`, its grid under `hydra.sweeper.params`."""
-    with initialize_config_dir(CONFIGS, version_base="1.3"):
+    with hydra_configs():
         return compose("train", [f"experiment={experiment}", f"profile={profile}"], return_hydra_config=True)
 
 
@@ -22,7 +31,7 @@ def expand(experiment: str, profile: str, overrides: Iterable[str] = ()) -> list
     """Every run of the experiment's grid; an override wins over the grid's choice of the same key."""
     params = base(experiment, profile).hydra.sweeper.params
     chosen = [f"experiment={experiment}", f"profile={profile}", *(f"{k}={v}" for k, v in params.items()), *overrides]
-    with initialize_config_dir(CONFIGS, version_base="1.3"):
+    with hydra_configs():
         parsed = OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(chosen)
         jobs = itertools.chain.from_iterable(BasicSweeper.split_arguments(parsed, max_batch_size=None))
         return [compose("train", job) for job in jobs]

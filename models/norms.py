@@ -77,7 +77,7 @@ class BatchNorm(Normaliser):
     (Ba et al. 2016, section 6.6). Row t of the running statistics belongs to step t (Cooijmans et al. 2016, section
     3); steps beyond the longest training sequence use the last row.
 
-    Raises ValueError (from torch) in training when a channel has a single value.
+    Raises ValueError in training when a channel has a single value.
     """
 
     def __init__(
@@ -120,9 +120,10 @@ class BatchNorm(Normaliser):
         self.running_var = torch.cat([self.running_var, self.running_var.new_ones(new)])
 
     def _load_from_state_dict(self, state_dict, prefix, *args):
-        # The number of steps is learnt from the data, so a checkpoint may hold more rows than a new layer.
-        if (saved := state_dict.get(prefix + "running_mean")) is not None and len(saved) > len(self.running_mean):
-            self._grow(len(saved))
+        # The number of steps is learnt from the data, so a checkpoint may hold more or fewer rows than this layer.
+        if (saved := state_dict.get(prefix + "running_mean")) is not None:
+            self.running_mean = self.running_mean.new_zeros(saved.shape)
+            self.running_var = self.running_var.new_ones(saved.shape)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
@@ -184,29 +185,26 @@ class WeightNorm(NoNorm):
 
     def __init__(self, num_features: int, data_init: bool = False):
         super().__init__(num_features)
-        self.layer: list[nn.Module] = []  # in a list, so that the layer is not registered a second time
         self.register_buffer("waiting", torch.tensor(data_init))
 
     def attach(self, layer):
         weight_norm(layer)
-        self.layer = [layer]
+        layer.register_forward_hook(self._first_batch)
         return nn.Sequential(layer, self)
 
-    def forward(self, x: Tensor, t: int = 0) -> Tensor:
-        if self.training and self.layer and self.waiting:
-            return self._data_init(x)
-        return x
-
-    @torch.no_grad()
-    def _data_init(self, x: Tensor) -> Tensor:
-        (layer,) = self.layer
-        axes = (0, *range(2, x.dim()))  # every axis but the channels
-        std, mean = torch.std_mean(x, axes, correction=0)
-        gain = layer.parametrizations.weight.original0
-        gain.div_(std.view_as(gain))
-        layer.bias.copy_((layer.bias - mean) / std)
-        self.waiting.fill_(False)
-        return (x - mean.view(-1, *[1] * (x.dim() - 2))) / std.view(-1, *[1] * (x.dim() - 2))
+    def _first_batch(self, layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor | None:
+        """Hook on the layer: its output, again with the new g and b, so that the first batch is learnt from too."""
+        if not (self.training and self.waiting):
+            return None
+        with torch.no_grad():
+            axes = (0, *range(2, output.dim()))  # every axis but the channels
+            std, mean = torch.std_mean(output, axes, correction=0)
+            std = std.clamp_min(1e-5)  # a unit that is constant over the batch has no scale to be given
+            gain = layer.parametrizations.weight.original0
+            gain.div_(std.view_as(gain))
+            layer.bias.copy_((layer.bias - mean) / std)
+            self.waiting.fill_(False)
+        return layer.forward(*inputs)
 
 
 @dataclass(frozen=True)
@@ -260,6 +258,8 @@ def make_norm(name: str, num_features: int, options: Mapping | None = None, **ro
             wanted is float and type(value) is int
         ):
             raise ModelError(f"norm.{key}={value} is not of type {wanted.__name__}; give norm={name} one")
+    if given.get("eps", 0) < 0:
+        raise ModelError(f"norm.eps={given['eps']} is negative; give 0 or a small number above it")
     return cls(num_features, **given, **{key: value for key, value in role.items() if key in allowed})
 
 

@@ -42,9 +42,10 @@ class Spans(nn.Module):
 class Recurrent(nn.Module):
     """Base of RNN, LSTM and GRU.
 
-    Constructor and call are torch.nn's, and so are the names and shapes of weights and biases: with norm="none" the
-    state dicts are interchangeable. Input (T, N, I), or (N, T, I) with batch_first, or (T, I) for one sequence; returns
-    the last layer's outputs (T, N, D*H) and the final state(s) (D*num_layers, N, H), D = 2 if bidirectional.
+    Constructor and call are torch.nn's (an RNN is tanh and has no `nonlinearity`), and so are the names and shapes of
+    weights and biases: with norm="none" the state dicts are interchangeable. Input (T, N, I), or (N, T, I) with
+    batch_first, or (T, I) for one sequence; returns the last layer's outputs (T, N, D*H) and the final state(s)
+    (D*num_layers, N, H), D = 2 if bidirectional.
 
     Beyond torch.nn:
         norm: none, bn, ln, wn, gn, rms. norm_options: as in configs/norm. placement: see PLACEMENTS ("none" and "wn",
@@ -78,6 +79,7 @@ class Recurrent(nn.Module):
         self.norm, self.placement = norm, placement
         spans = self._spans(norm, placement)
         options = {**norm_row(norm).recurrent, **{k: v for k, v in (norm_options or {}).items() if v is not None}}
+        make_norm(norm, hidden_size, options)  # refuses a wrong option also where no activation is normalised
 
         self.suffixes = [f"_l{k}{d}" for k in range(num_layers) for d in (["", "_reverse"] if bidirectional else [""])]
         for index, suffix in enumerate(self.suffixes):
@@ -123,7 +125,7 @@ class Recurrent(nn.Module):
         if placement not in PLACEMENTS:
             raise ModelError(f"model.placement={placement} is unknown; allowed: {', '.join(PLACEMENTS)}")
         if row.on_weights or norm == "none":
-            return {}
+            return {}  # activations are left alone, whatever the placement
         H = self.hidden_size
         joined, per_gate = self._gate_spans(H), [H] * self.gates
         if placement == "cell_only" and self.num_states == 1:
@@ -159,7 +161,7 @@ class Recurrent(nn.Module):
     def assign(self, name: str, value: Tensor) -> None:
         """Set a matrix by its torch.nn name, whether or not weight normalisation re-parametrises it."""
         if nn.utils.parametrize.is_parametrized(self, name):
-            setattr(self, name, value)
+            setattr(self, name, value.detach())
         else:
             getattr(self, name).copy_(value)
 

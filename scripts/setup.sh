@@ -1,0 +1,12 @@
+# Sourced by the other scripts: goes to the repository's root and makes .venv as constraints.txt pins it.
+# A finished environment is recognised by a stamp and costs nothing. PYTHON=... chooses the interpreter (3.11 or later).
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+stamp=".venv/installed-$(cat pyproject.toml constraints.txt | sha256sum | cut -c1-12)"
+if [ ! -e "$stamp" ]; then
+    echo "setting up .venv (1 to 3 minutes, about 2 GB; more with CUDA builds of torch)"
+    "${PYTHON:-python3}" -m venv .venv
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+    touch "$stamp"
+fi
+python() { .venv/bin/python "$@"; }

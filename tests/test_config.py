@@ -1,0 +1,143 @@
+"""Every file of configs/ composes, the identity of a run, and refusals in one line."""
+
+import itertools
+import subprocess
+import sys
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+
+from experiments.cli import CONFIGS
+from experiments.config import ROOT, run_id
+from experiments.grid import base, expand
+from models.norms import NORMS
+
+GROUPS = ("model", "norm", "data", "optim", "profile", "experiment")
+CHOICES = {group: sorted(path.stem for path in (ROOT / "configs" / group).glob("*.yaml")) for group in GROUPS}
+# what has no default has to be given
+NEEDED = {"text_file": ["data.path=/any.txt"], "hf_text": ["data.path=any"]}
+
+
+def composed(*overrides: str):
+    with initialize_config_dir(CONFIGS, version_base="1.3"):
+        return compose("train", list(overrides))
+
+
+@pytest.mark.parametrize("group, choice", [(group, choice) for group in GROUPS for choice in CHOICES[group]])
+def test_every_choice_composes_and_resolves(group, choice):
+    overrides = [f"{group}={choice}", *NEEDED.get(choice, [])]
+    if group == "experiment":
+        overrides.append("optim.lr=0.1")  # the tuned rate of the default cell need not exist
+    OmegaConf.to_container(composed(*overrides), resolve=True, throw_on_missing=True)
+
+
+def test_every_norm_of_the_table_has_its_yaml():
+    assert set(CHOICES["norm"]) == set(NORMS)
+    assert all(composed(f"norm={norm}").norm.name == norm for norm in NORMS)
+
+
+def test_all_choices_compose_as_one_multirun():
+    grid = [f"{group}={','.join(CHOICES[group])}" for group in ("model", "norm")]
+    with initialize_config_dir(CONFIGS, version_base="1.3"):
+        parsed = OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(grid)
+        jobs = list(itertools.chain.from_iterable(BasicSweeper.split_arguments(parsed, None)))
+        names = {(cfg.model.name, cfg.norm.name) for cfg in (compose("train", job) for job in jobs)}
+    assert names == set(itertools.product(CHOICES["model"], CHOICES["norm"]))
+
+
+@pytest.mark.parametrize("experiment", CHOICES["experiment"])
+def test_every_experiment_expands_to_its_grid_with_tuned_rates(experiment):
+    configs = expand(experiment, "quick")
+    rule = base(experiment, "quick").experiment
+    ids = {run_id(cfg) for cfg in configs}
+    assert len(ids) == len(configs)
+    assert {cfg.seed for cfg in configs} == set(rule.final_seeds)
+    assert len(rule.final_seeds) >= 5
+    assert not set(rule.final_seeds) & set(rule.tune_seeds), "the seeds that decide must not have taken part in tuning"
+    assert all(cfg.stage == "final" for cfg in configs)
+    assert {cfg.optim.lr for cfg in configs} <= set(rule.tune_lr)
+
+
+def test_claims_name_cells_that_are_run():
+    for experiment in CHOICES["experiment"]:
+        configs = expand(experiment, "quick")
+        cells = {(cfg.model.name, cfg.norm.name, cfg.data.batch_size) for cfg in configs}
+        for claim in base(experiment, "quick").experiment.claims:
+            batches = list(claim.at) or [claim.cell.get("batch_size", configs[0].data.batch_size)]
+            norms = [claim.a, claim.b] + ([claim.base] if claim.kind == "share" else [])
+            for norm, batch in itertools.product(norms, batches):
+                assert (claim.cell.model, norm, batch) in cells, f"{claim.id} needs {norm} at batch {batch}"
+
+
+CHANGES_NUMBERS = ["norm=bn", "seed=1", "optim.lr=0.1", "data.seq_len=32", "model.hidden_size=64", "trainer.steps=7"]
+CHANGES_NUMBERS += ["stage=tune", "threads=2", "norm.eps=1e-3", "model.placement=per_gate", "trainer.evaluations=3"]
+LEAVES_NUMBERS = ["runs_dir=/elsewhere", "wandb.mode=disabled", "data.root=/d", "data.cache=/c", "wandb.project=p"]
+LEAVES_NUMBERS += ["trainer.checkpoint_every=1", "plan=true", "device=cpu"]
+
+
+@pytest.mark.parametrize("override", CHANGES_NUMBERS)
+def test_run_id_follows_what_changes_the_numbers(override):
+    assert run_id(composed(override)) != run_id(composed())
+
+
+@pytest.mark.parametrize("override", LEAVES_NUMBERS)
+def test_run_id_ignores_what_does_not(override):
+    assert run_id(composed(override)) == run_id(composed("device=cpu"))
+
+
+def test_run_id_follows_the_content_of_a_text_of_ones_own(tmp_path):
+    one, other = tmp_path / "one.txt", tmp_path / "other.txt"
+    one.write_text("abcdefgh" * 500)
+    other.write_text("abcdefgi" * 500)
+    ids = {}
+    for path in (one, other):
+        ids[path] = run_id(composed("data=text_file", f"data.path={path}"))
+    assert ids[one].rpartition("-")[2] != ids[other].rpartition("-")[2]
+
+
+REFUSED = {
+    "group typo": (["modle=lstm"], "nearest: model"),
+    "key typo": (["trainer.stps=5"], "nearest: trainer.steps"),
+    "choice typo": (["model=lstmm"], "nearest: lstm"),
+    "wrong type": (["trainer.steps=many"], "trainer.steps"),
+    "empty value": (["optim.lr="], "optim.lr"),
+    "unreadable override": (["x=["], "key=value"),
+    "norm option of the wrong type": (["norm=gn", "norm.groups=two"], "norm.groups=two"),
+    "norm option that it lacks": (["norm=ln", "norm.groups=2"], "norm.groups"),
+    "instance norm in an LSTM": (["model=lstm", "norm=in"], "refused in a recurrent layer"),
+    "groups that do not divide": (["norm=gn", "norm.groups=7"], "does not divide"),
+    "cell placement without a cell": (["model=gru", "model.placement=cell_only"], "needs a cell state"),
+    "text model on images": (["model=lstm", "data=digits"], "choose data="),
+    "image model on text": (["model=cnn", "data=python_docs"], "choose data="),
+    "missing data set": (["model=cnn", "data=cifar10", "data.root=/nowhere", "data.cache=CACHE"], "/nowhere"),
+    "missing path": (["data=text_file"], "path"),
+    "two budgets": (["trainer.steps=5", "trainer.epochs=1"], "one budget"),
+    "batch larger than the set": (["model=cnn", "data=digits", "data.batch_size=5000"], "choose a smaller batch"),
+    "batch of one with BN": (["norm=bn", "data.batch_size=1"], "at least two"),
+    "negative budget": (["trainer.steps=-1"], "must be positive"),
+    "unknown stage": (["stage=finale"], "nearest: final"),
+    "a sweep with one bad job": (["-m", "model=cnn,lstm", "norm=ln,in", "data=python_docs"], "choose data="),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refusals_are_one_line_and_write_nothing(case, cli, tmp_path):
+    arguments, expected = REFUSED[case]
+    result = cli("train", *(argument.replace("CACHE", str(tmp_path / "cache")) for argument in arguments))
+    assert result.returncode == 2, result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1, result.stderr
+    assert result.stderr.startswith("error: ") and expected in result.stderr
+    assert result.stdout == ""
+    assert not (tmp_path / "runs").exists()
+
+
+def test_help_names_groups_without_loading_torch():
+    code = (
+        "import sys, experiments.cli, experiments.config, data.settings, models.settings; print('torch' in sys.modules)"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert loaded.stdout.strip() == "False"
