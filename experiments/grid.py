@@ -1,7 +1,8 @@
 """The runs of an experiment, composed without starting any."""
 
+import copy
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 
 from hydra import compose, initialize_config_dir
@@ -21,6 +22,22 @@ def hydra_configs():
         yield
 
 
+def compose_all(jobs: Iterable[list[str]], compose_one: Callable[[list[str]], DictConfig]) -> list[DictConfig]:
+    """Every job's configuration. Jobs that differ in the seed alone are composed once: Hydra takes 0.1 s for each."""
+    cells: dict[tuple, DictConfig] = {}
+    configs = []
+    for job in jobs:
+        seeds = [override for override in job if override.startswith("seed=")]
+        cell = tuple(override for override in job if override not in seeds)
+        if cell not in cells:
+            cells[cell] = compose_one(list(cell))
+        cfg = copy.deepcopy(cells[cell])
+        for seed in seeds:
+            cfg.seed = seed.removeprefix("seed=")
+        configs.append(cfg)
+    return configs
+
+
 def base(experiment: str, profile: str) -> DictConfig:
     """The experiment's configuration: its rule under `experiment`, its grid under `hydra.sweeper.params`."""
     with hydra_configs():
@@ -34,4 +51,4 @@ def expand(experiment: str, profile: str, overrides: Iterable[str] = ()) -> list
     with hydra_configs():
         parsed = OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(chosen)
         jobs = itertools.chain.from_iterable(BasicSweeper.split_arguments(parsed, max_batch_size=None))
-        return [compose("train", job) for job in jobs]
+        return compose_all(jobs, lambda job: compose("train", job))

@@ -18,16 +18,21 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
 
 
+def metrics(status: dict) -> str:
+    """A running run's metrics in a few words."""
+    return "  ".join(f"{name} {value:.4g}" for name, value in {"train/loss": status["loss"], **status["val"]}.items())
+
+
 class ProgressDisplay:
     """`with ProgressDisplay(folders, skipped):` shows the runs until the block ends.
 
     On a terminal a bar for the sweep and one for each run in progress; otherwise a plain line for each run that ends
-    and, every `quiet` seconds, one for those in progress.
+    and, after `quiet` seconds without one, for those in progress.
     """
 
-    def __init__(self, folders: list[RunFolder], skipped: int = 0, quiet: float = 15.0):
+    def __init__(self, folders: list[RunFolder], quiet: float = 15.0):
         self.waiting = {folder.run_id: folder for folder in folders}
-        self.total, self.skipped, self.quiet = len(folders), skipped, quiet
+        self.total, self.quiet = len(folders), quiet
         self.console = Console(highlight=False, soft_wrap=True)
         self.started, self.clock, self.spoken = time.time(), time.monotonic(), time.monotonic()
         self.progress_made: dict[str, float] = {}  # run id: fraction done, of the runs in progress
@@ -65,6 +70,7 @@ class ProgressDisplay:
         return f"about {duration((time.monotonic() - self.clock) * (self.total - done) / done)} left"
 
     def _look(self) -> None:
+        in_progress = []
         for run_id, folder in list(self.waiting.items()):
             status = folder.status
             if status.get("updated", 0) < self.started:
@@ -75,26 +81,27 @@ class ProgressDisplay:
                 self._ended(run_id, status)
             elif status.get("steps"):
                 self.progress_made[run_id] = status["step"] / status["steps"]
-                self._running(run_id, status)
-        if not self.console.is_terminal and time.monotonic() - self.spoken >= self.quiet and self.progress_made:
-            self._say(f"... {len(self.progress_made)} in progress, {self.total - len(self.waiting)}/{self.total} ended")
+                in_progress.append((run_id, status))
+        if self.console.is_terminal:
+            self._draw(in_progress)
+        elif time.monotonic() - self.spoken >= self.quiet:
+            for run_id, status in in_progress:
+                self._say(f"... {run_id}: step {status['step']}/{status['steps']}  {metrics(status)}")
+
+    def _draw(self, in_progress: list[tuple[str, dict]]) -> None:
+        if "sweep" in self.bar_of:
+            ended = self.total - len(self.waiting)
+            self.bars.update(self.bar_of["sweep"], completed=ended, note=self.left)
+        for run_id, status in in_progress:
+            if run_id not in self.bar_of:
+                self.bar_of[run_id] = self.bars.add_task(run_id, total=status["steps"], note="")
+            self.bars.update(self.bar_of[run_id], completed=status["step"], note=metrics(status))
 
     def _ended(self, run_id: str, status: dict) -> None:
         if run_id in self.bar_of:
             self.bars.remove_task(self.bar_of.pop(run_id))
         ended = self.total - len(self.waiting)
-        if "sweep" in self.bar_of:
-            self.bars.update(self.bar_of["sweep"], completed=ended, note=self.left)
         self._say(f"[{ended}/{self.total}] {run_id}: {status['status']} {status.get('message', '')}".rstrip())
-
-    def _running(self, run_id: str, status: dict) -> None:
-        if not self.console.is_terminal:
-            return
-        if run_id not in self.bar_of:
-            self.bar_of[run_id] = self.bars.add_task(run_id, total=status["steps"], note="")
-        metrics = {"train/loss": status["loss"], **status["val"]}
-        note = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
-        self.bars.update(self.bar_of[run_id], completed=status["step"], note=note)
 
     def _say(self, line: str) -> None:
         self.spoken = time.monotonic()

@@ -46,8 +46,13 @@ class WandbMirror:
         self.run.define_metric("*", step_metric="step")
 
     def log(self, row: dict) -> None:
-        if self.run is not None:
+        if self.run is None:
+            return
+        try:
             self.run.log(row)
+        except Exception as error:  # whatever befalls the mirror, the run goes on: metrics.jsonl has the row
+            print(f"wandb stopped taking rows ({error}); the run goes on without it", file=sys.stderr)
+            self.run = None
 
     def finish(self, summary: dict, exit_code: int) -> None:
         if self.run is not None:

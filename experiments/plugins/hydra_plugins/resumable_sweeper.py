@@ -9,9 +9,10 @@ import sys
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import open_dict
+from omegaconf import DictConfig, open_dict
 
 from experiments.cli import refusals_in_one_line
+from experiments.grid import compose_all
 from experiments.progress import ProgressDisplay
 from experiments.sweep import conclude, print_plan, select_pending
 
@@ -34,10 +35,7 @@ class ResumableSweeper(BasicSweeper):
         overrides = parser.parse_overrides([*self._parse_config(), *arguments])
         (jobs,) = self.split_arguments(overrides, max_batch_size=None)
         with refusals_in_one_line():
-            configs = [self.hydra_context.config_loader.load_sweep_config(self.config, job) for job in jobs]
-            for cfg in configs:
-                with open_dict(cfg):
-                    del cfg["hydra"]
+            configs = compose_all(jobs, self._compose)
             folders, pending = select_pending(configs)
         if self.config.plan:
             return print_plan(configs, folders)
@@ -48,3 +46,9 @@ class ResumableSweeper(BasicSweeper):
             outcomes = [result.return_value for result in results]
         if not conclude(outcomes, skipped=len(jobs) - len(pending)):
             sys.exit(1)
+
+    def _compose(self, job: list[str]) -> DictConfig:
+        cfg = self.hydra_context.config_loader.load_sweep_config(self.config, job)
+        with open_dict(cfg):
+            del cfg["hydra"]
+        return cfg
