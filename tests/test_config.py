@@ -120,6 +120,7 @@ REFUSED = {
     "batch of one with BN": (["norm=bn", "data.batch_size=1"], "at least two"),
     "negative budget": (["trainer.steps=-1"], "must be positive"),
     "unknown stage": (["stage=finale"], "nearest: final"),
+    "a sweep over experiments": (["-m", "experiment=conv_gain,batch_size"], "grid of its own"),
     "a sweep with one bad job": (["-m", "model=cnn,lstm", "norm=ln,in", "data=python_docs"], "choose data="),
 }
 

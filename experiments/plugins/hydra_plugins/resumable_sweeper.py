@@ -12,6 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, open_dict
 
 from experiments.cli import refusals_in_one_line
+from experiments.config import ConfigError
 from experiments.grid import compose_all
 from experiments.progress import ProgressDisplay
 from experiments.sweep import conclude, print_plan, select_pending
@@ -35,6 +36,8 @@ class ResumableSweeper(BasicSweeper):
         overrides = parser.parse_overrides([*self._parse_config(), *arguments])
         (jobs,) = self.split_arguments(overrides, max_batch_size=None)
         with refusals_in_one_line():
+            if any(override.is_sweep_override() for override in overrides if override.key_or_group == "experiment"):
+                raise ConfigError("each experiment has a grid of its own; give one experiment=... to a sweep")
             configs = compose_all(jobs, self._compose)
             folders, pending = select_pending(configs)
         if self.config.plan:
