@@ -168,7 +168,7 @@ RESUMED = {
 @pytest.mark.parametrize("case", RESUMED)
 def test_a_killed_run_resumes_bit_for_bit(case, tmp_path):
     """kill -9 in the middle, the same command again: checkpoint and metrics equal those of an undisturbed run."""
-    arguments = [*RESUMED[case], "trainer.steps=200", "wandb.mode=disabled", "trainer.checkpoint_every=0.02"]
+    arguments = [*RESUMED[case], "trainer.steps=300", "wandb.mode=disabled", "trainer.checkpoint_every=0.02"]
 
     def command(place: str) -> list[str]:
         return [sys.executable, "-m", "experiments.train", *arguments, f"runs_dir={tmp_path / place}"]
@@ -183,7 +183,7 @@ def test_a_killed_run_resumes_bit_for_bit(case, tmp_path):
     (killed,) = (RunFolder(path.parent, path.name) for path in (tmp_path / "killed").iterdir())
     assert not killed.finished, "the run ended before it was killed"
     at = killed.load_checkpoint("cpu")["state"]["step"]
-    assert 0 < at < 200
+    assert 0 < at < 300
     subprocess.run(command("killed"), cwd=ROOT, check=True, capture_output=True, timeout=300)
     straight = RunFolder(tmp_path / "straight", killed.run_id)
     assert comparable(killed) == comparable(straight)
