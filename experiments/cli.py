@@ -63,8 +63,10 @@ def one_line(error: Exception, config_name: str = "train") -> str:
             f"{error.override!r} cannot be read as an override; write key=value, lists as [a,b], sweeps as a,b with -m"
         )
     if match := re.search(r"Could not override '([^']+)'", text):
-        near = nearest(match[1], known_keys(config_name))
-        return f"{match[1]} is unknown; nearest: {near}; python -m experiments.{config_name} --cfg job lists them all"
+        keys = known_keys(config_name)
+        if match[1] in keys:
+            return f"{match[1]} is not a field of the choices made here; drop it or choose another group, as norm=ln"
+        return f"{match[1]} is unknown; nearest: {nearest(match[1], keys)}; --cfg job lists all"
     if key := getattr(cause, "full_key", None):
         reason = str(getattr(cause, "msg", None) or cause).strip().splitlines()[0]
         own = re.match(r"ConfigError raised while resolving interpolation: (.*)", reason)

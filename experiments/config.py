@@ -6,6 +6,7 @@ composes into them, so that a typo or a wrong type ends at compose time. Imports
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -129,7 +130,7 @@ class Config:
 
 @dataclass
 class Report:
-    profile: str = "quick"
+    profile: Any = MISSING
     runs_dir: str = "results/runs"
     rows: str | None = None  # a folder with runs.csv and curves.csv, to rebuild from in place of the run folders
     output: str = MISSING
@@ -190,13 +191,27 @@ def check(cfg: DictConfig) -> None:
     The data are loaded (a sweep needs them all the same, and they stay in memory) and the model is built on torch's
     meta device, where tensors have shapes and no content: whatever those refuse is refused here.
     """
+    _check_fields(cfg)
+    _check_runs_dir(Path(cfg.runs_dir))
+    device_name(cfg)
+    import torch
+
+    from experiments.tasks import make_task
+    from models.build import build
+
+    task = make_task(data.load(settings(cfg.data)), settings(cfg.data), cfg.seed, device="cpu")
+    with torch.device("meta"):
+        build(settings(cfg.model), task.input_shape, task.num_classes, cfg.norm.name, norm_options(cfg))
+
+
+def _check_fields(cfg: DictConfig) -> None:
     _one_of("stage", cfg.stage, STAGES)
     _one_of("wandb.mode", cfg.wandb.mode, ("online", "offline", "disabled"))
     _one_of("optim.schedule", cfg.optim.schedule, ("constant", "cosine", "step"))
-    _positive(cfg, "data.batch_size", "data.eval_batch_size", "optim.lr", "trainer.evaluations", "trainer.log_every")
-    _positive(cfg, "threads", "optim.clip", "trainer.steps", "trainer.epochs", "trainer.examples")
     sizes = [f"model.{key}" for key, value in cfg.model.items() if type(value) is int]
-    _positive(cfg, *sizes, *(["model.input_scale"] if cfg.model.kind == "text" else []))
+    _positive(cfg, "data.batch_size", "data.eval_batch_size", "data.seq_len", "model.input_scale", *sizes)
+    _positive(cfg, "optim.lr", "optim.clip", "threads", "trainer.evaluations", "trainer.log_every")
+    _positive(cfg, *(f"trainer.{name}" for name in ("steps", "epochs", "examples")))
     if not 0 <= cfg.model.get("dropout", 0.0) < 1:
         raise ConfigError(f"model.dropout={cfg.model.dropout} is no probability below 1; give 0 <= model.dropout < 1")
     given = [name for name in ("steps", "epochs", "examples") if cfg.trainer[name] is not None]
@@ -213,15 +228,13 @@ def check(cfg: DictConfig) -> None:
         )
     if cfg.norm.name == "bn" and cfg.data.batch_size < 2:
         raise ConfigError("norm=bn needs a batch of at least two in training, got data.batch_size=1; use norm=ln or gn")
-    import torch
 
-    from experiments.tasks import make_task
-    from models.build import build
 
-    task = make_task(data.load(settings(cfg.data)), settings(cfg.data), cfg.seed, device="cpu")
-    with torch.device("meta"):
-        build(settings(cfg.model), task.input_shape, task.num_classes, cfg.norm.name, norm_options(cfg))
-    device_name(cfg)
+def _check_runs_dir(runs_dir: Path) -> None:
+    path = runs_dir.absolute()
+    there = next(folder for folder in (path, *path.parents) if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise ConfigError(f"runs_dir={runs_dir} cannot be written, for {there} is no writable folder; choose another")
 
 
 def settings(node: DictConfig) -> Any:

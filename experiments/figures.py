@@ -37,6 +37,7 @@ plt.rcParams.update(
 
 def save(figure, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
+    figure.tight_layout()
     figure.savefig(path, metadata={"Date": None}, bbox_inches="tight")
     plt.close(figure)
     return path
@@ -82,8 +83,8 @@ def gain_axis(axis, experiment: Experiment, rows: pd.DataFrame, model: str) -> N
     axis.axvline(0, color="black", linewidth=0.8)
     axis.set_yticks(range(len(norms)), [norm.upper() for norm in norms])
     axis.invert_yaxis()
-    axis.set_xlabel(f"{experiment.metric}, difference to none ({experiment.unit})")
-    axis.set_title(f"{model}: n = {len(base)} seeds, mean and 95 % t interval", fontsize=9)
+    axis.set_xlabel(f"difference to none ({experiment.unit})")
+    axis.set_title(f"{model}, {experiment.metric}\nmean and 95 % t interval, n = {len(base)} seeds", fontsize=9)
 
 
 def learning_axis(axis, rows: pd.DataFrame, curves: pd.DataFrame, model: str) -> None:
@@ -99,7 +100,7 @@ def learning_axis(axis, rows: pd.DataFrame, curves: pd.DataFrame, model: str) ->
         axis.fill_between(steps, by_step.min(), by_step.max(), color=colour, alpha=0.12, linewidth=0)
     axis.set_xlabel("step")
     axis.set_ylabel("validation loss (nats)")
-    axis.set_title(f"{model}: median and range of {rows['seed'].nunique()} seeds", fontsize=9)
+    axis.set_title(f"{model}\nmedian and range of {rows['seed'].nunique()} seeds", fontsize=9)
 
 
 def batch_axis(axis, experiment: Experiment, rows: pd.DataFrame) -> None:
@@ -118,8 +119,9 @@ def batch_axis(axis, experiment: Experiment, rows: pd.DataFrame) -> None:
     axis.minorticks_off()
     axis.set_xlabel("batch size (equal epochs)")
     axis.set_ylabel(f"{experiment.metric} ({experiment.unit})")
-    axis.set_title(f"median and range of {rows['seed'].nunique()} seeds", fontsize=9)
-    axis.legend(ncols=2)
+    model = ", ".join(dict.fromkeys(rows["model"]))
+    axis.set_title(f"{model}\nmedian and range of {rows['seed'].nunique()} seeds", fontsize=9)
+    axis.legend(loc="upper left")
 
 
 def summary(parts: list[tuple[Experiment, pd.DataFrame]], folder: Path) -> Path:
@@ -138,5 +140,4 @@ def summary(parts: list[tuple[Experiment, pd.DataFrame]], folder: Path) -> Path:
         panel(axis, *arguments)
     for axis in axes.flat[len(panels) :]:
         axis.remove()
-    figure.tight_layout()
     return save(figure, folder / "summary.svg")

@@ -19,7 +19,7 @@ from markupsafe import Markup
 from omegaconf import DictConfig, OmegaConf
 
 from experiments import figures
-from experiments.claims import Verdict, judge, values
+from experiments.claims import CONTRADICTED, NOT_RESOLVED, REPRODUCED, Verdict, judge, values
 from experiments.cli import CONFIGS, command
 from experiments.config import ROOT, ConfigError, Experiment
 from experiments.grid import base, expand
@@ -44,11 +44,10 @@ class Part:
 @hydra.main(version_base="1.3", config_path=CONFIGS, config_name="report")
 def report(cfg: DictConfig) -> None:
     output = Path(cfg.output)
-    experiments = base("recurrent_gain", cfg.profile).profile.experiments
-    parts = [load_part(name, cfg) for name in experiments]
+    parts = [load_part(name, cfg) for name in cfg.profile.experiments]
     if all(part.rows.empty for part in parts):
         raise ConfigError(
-            f"no finished run of profile={cfg.profile} in {cfg.runs_dir}; run bash scripts/reproduce.sh first"
+            f"no finished run of profile={cfg.profile.name} in {cfg.runs_dir}; run bash scripts/reproduce.sh first"
         )
     parts = [part for part in parts if not part.rows.empty]
     output.mkdir(parents=True, exist_ok=True)
@@ -56,7 +55,7 @@ def report(cfg: DictConfig) -> None:
     pd.concat([part.curves for part in parts]).to_csv(output / "curves.csv", index=False)
     verdicts = [verdict for part in parts for verdict in part.verdicts]
     write_json(output / "claims.json", {"claims": [verdict.as_dict() for verdict in verdicts]})
-    provenance = origin(parts, cfg.profile)
+    provenance = origin(parts, cfg.profile.name)
     write_json(output / "provenance.json", provenance)
     (output / "claims.md").write_text(markdown(parts, provenance))
 
@@ -67,10 +66,10 @@ def report(cfg: DictConfig) -> None:
     overview = figures.summary([(part.experiment, part.rows) for part in parts], output / "figures")
     (output / "report.html").write_text(page(parts, drawn, overview, provenance))
     if cfg.readme:
-        put_into_readme(verdict_table(parts))
+        put_into_readme(f"{counts(parts)}\n\n{verdict_table(parts)}")
 
     print(time_table(parts), end="\n\n")
-    print(verdict_table(parts), end="\n\n")
+    print(verdict_table(parts), counts(parts), sep="\n\n", end="\n\n")
     for part in parts:
         if part.missing:
             print(
@@ -82,9 +81,9 @@ def report(cfg: DictConfig) -> None:
 
 def load_part(name: str, cfg: DictConfig) -> Part:
     """An experiment's rows, from the run folders or from a folder of rows, and the verdicts on them."""
-    experiment = OmegaConf.to_object(base(name, cfg.profile).experiment)
+    experiment = OmegaConf.to_object(base(name, cfg.profile.name).experiment)
     if cfg.rows is None:
-        rows, curves, missing = collect(expand(name, cfg.profile), cfg.runs_dir)
+        rows, curves, missing = collect(expand(name, cfg.profile.name), cfg.runs_dir)
     else:
         try:
             rows, curves = (pd.read_csv(Path(cfg.rows) / file) for file in ("runs.csv", "curves.csv"))
@@ -102,7 +101,7 @@ def origin(parts: list[Part], profile: str) -> dict:
     rows = pd.concat([part.rows for part in parts])
     commits = rows["git"] + rows["dirty"].map({True: " (with uncommitted changes)", False: ""})
     return {
-        "command": f"bash scripts/reproduce.sh  # profile={profile}",
+        "command": f"bash scripts/reproduce.sh (profile={profile})",
         "commits": sorted(set(commits)),
         "python": sorted(set(rows["python"].astype(str))),
         "torch": sorted(set(rows["torch"].astype(str))),
@@ -110,6 +109,13 @@ def origin(parts: list[Part], profile: str) -> dict:
         "diverged": int((rows["status"] == "diverged").sum()),
         "core_seconds": round(float(rows["wall_seconds"].sum()), 1),
     }
+
+
+def counts(parts: list[Part]) -> str:
+    """How many claims came out how, in a sentence."""
+    verdicts = [verdict.verdict for part in parts for verdict in part.verdicts]
+    told = ", ".join(f"{verdicts.count(kind)} {kind}" for kind in (REPRODUCED, CONTRADICTED, NOT_RESOLVED))
+    return f"Of {len(verdicts)} claims: {told}."
 
 
 def verdict_table(parts: list[Part]) -> str:
@@ -147,7 +153,7 @@ def time_table(parts: list[Part]) -> str:
     """Experiment, runs, seconds of one core, the slowest run, verdicts; Markdown."""
     lines = []
     for part in parts:
-        counts = pd.Series([verdict.verdict for verdict in part.verdicts]).value_counts()
+        outcomes = pd.Series([verdict.verdict for verdict in part.verdicts]).value_counts()
         slowest = part.rows.loc[part.rows["wall_seconds"].idxmax()]
         lines.append(
             {
@@ -155,7 +161,7 @@ def time_table(parts: list[Part]) -> str:
                 "runs": len(part.rows),
                 "core seconds": round(part.rows["wall_seconds"].sum()),
                 "slowest run": f"{slowest['run_id']}, {slowest['wall_seconds']:.0f} s",
-                "verdicts": ", ".join(f"{count} {verdict}" for verdict, count in counts.items()),
+                "verdicts": ", ".join(f"{count} {verdict}" for verdict, count in outcomes.items()),
             }
         )
     return pd.DataFrame(lines).to_markdown(index=False, tablefmt="github")
@@ -166,12 +172,12 @@ def provenance_line(provenance: dict) -> str:
     return (
         f"{provenance['runs']} runs, {provenance['diverged']} diverged, {total} of one core, torch "
         f"{', '.join(provenance['torch'])}, Python {', '.join(provenance['python'])}; commit "
-        f"{', '.join(provenance['commits'])}; made by `{provenance['command']}`."
+        f"{', '.join(provenance['commits'])}; made by {provenance['command']}."
     )
 
 
 def markdown(parts: list[Part], provenance: dict) -> str:
-    sections = ["# Verdicts", provenance_line(provenance), verdict_table(parts)]
+    sections = ["# Verdicts", provenance_line(provenance), counts(parts), verdict_table(parts)]
     for part in parts:
         sections += [f"## {part.experiment.name}", part.experiment.question]
         sections.append(cell_table(part).to_markdown(index=False, tablefmt="github", disable_numparse=True))
@@ -194,6 +200,7 @@ def page(parts: list[Part], drawn: dict[str, list[Path]], overview: Path, proven
         drawings={name: [inline_svg(path) for path in paths] for name, paths in drawn.items()},
         overview=inline_svg(overview),
         provenance=provenance_line(provenance),
+        counts=counts(parts),
     )
 
 

@@ -26,7 +26,7 @@ def read_json(path: Path) -> dict | None:
     """The file's content, or None when it is absent or half written by a process that died."""
     try:
         return json.loads(path.read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
         return None
 
 

@@ -119,10 +119,19 @@ REFUSED = {
     "batch larger than the set": (["model=cnn", "data=digits", "data.batch_size=5000"], "choose a smaller batch"),
     "batch of one with BN": (["norm=bn", "data.batch_size=1"], "at least two"),
     "negative budget": (["trainer.steps=-1"], "must be positive"),
+    "an option of another normaliser": (["norm=none", "norm.gain=0.1"], "norm.gain is not a field"),
+    "windows of no length": (["data.seq_len=0"], "must be positive"),
     "unknown stage": (["stage=finale"], "nearest: final"),
     "a sweep over experiments": (["-m", "experiment=conv_gain,batch_size"], "grid of its own"),
     "a sweep with one bad job": (["-m", "model=cnn,lstm", "norm=ln,in", "data=python_docs"], "choose data="),
 }
+
+
+def test_a_file_where_the_runs_should_go_is_refused(cli, tmp_path):
+    (tmp_path / "runs").write_text("a file")
+    result = cli("train", "norm=ln", "trainer.steps=2")
+    assert result.returncode == 2 and len(result.stderr.strip().splitlines()) == 1
+    assert "cannot be written" in result.stderr and (tmp_path / "runs").read_text() == "a file"
 
 
 @pytest.mark.parametrize("case", REFUSED)
