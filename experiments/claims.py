@@ -9,7 +9,7 @@ The metric is one where lower is better. d is the paired difference over seeds, 
     share        r = gain(a)/gain(b), gain(x) = metric(base) - metric(x), with Fieller's interval
                  reproduced: r <= at_most and the interval's upper end < surely_below
                  contradicted: the interval's lower end > at_most
-                 not resolved also when gain(b) does not differ from 0
+                 not resolved unless gain(b) is surely above 0: a share of a loss, or of nothing, says nothing
 
 Everything else is not resolved, and so is a claim with a diverged or missing run: a mean over the survivors would
 flatter the one that diverged.
@@ -20,7 +20,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pandas as pd
 
-from experiments.config import Claim, ConfigError, Experiment
+from experiments.check import check_claim
+from experiments.config import Claim, Experiment
 from experiments.statistics import Interval, bootstrap, fieller_ratio, paired_t
 
 REPRODUCED, CONTRADICTED, NOT_RESOLVED = "reproduced", "contradicted", "not resolved"
@@ -50,6 +51,8 @@ class Verdict:
 
 def judge(experiment: Experiment, rows: pd.DataFrame) -> list[Verdict]:
     """The verdicts on an experiment's claims. rows: its final runs (experiments.table)."""
+    for claim in experiment.claims:
+        check_claim(claim)
     return [_judge(claim, experiment, rows) for claim in experiment.claims]
 
 
@@ -67,19 +70,16 @@ def _judge(claim: Claim, experiment: Experiment, rows: pd.DataFrame) -> Verdict:
             metric(claim.a, **second) - metric(claim.b, **second)
         )
         decide = _decide_difference
-    elif claim.kind == "share":
+    else:
         base = metric(claim.base)
         d = pd.DataFrame({"a": base - metric(claim.a), "b": base - metric(claim.b)})
         decide = _decide_share
-    else:
-        raise ConfigError(f"claim {claim.id}: kind={claim.kind} is unknown; allowed: difference, interaction, share")
 
-    cells = rows.loc[_mask(rows, claim.cell) & rows["norm"].isin([claim.a, claim.b, claim.base])]
-    diverged = (
-        int((cells["status"] == "diverged").sum())
-        if claim.kind == "share"
-        else int((cells.loc[cells["norm"].isin([claim.a, claim.b]), "status"] == "diverged").sum())
-    )
+    norms = [claim.a, claim.b, *([claim.base] if claim.kind == "share" else [])]
+    used = rows.loc[_mask(rows, claim.cell) & rows["norm"].isin(norms)]
+    if claim.kind == "interaction":
+        used = used.loc[used["batch_size"].isin(claim.at)]
+    diverged = int((used["status"] == "diverged").sum())
     whole = d.dropna()
     fixed = {
         "experiment": experiment.name,
@@ -138,10 +138,10 @@ def _decide_share(claim: Claim, gains: pd.DataFrame, unit: str) -> dict:
     ratio = fieller_ratio(gains["a"], gains["b"])
     a, b = claim.a.upper(), claim.b.upper()
     means = f"gain({a}) = {gains['a'].mean():+.3f}, gain({b}) = {gains['b'].mean():+.3f} {unit}"
-    if ratio is None:
+    if ratio is None or gains["b"].mean() < 0:
         return {
             "verdict": NOT_RESOLVED,
-            "why": f"{means}: the gain of {b} does not differ from 0, so a share of it says nothing",
+            "why": f"{means}: the gain of {b} is not surely above 0, so a share of it says nothing",
             "interval": None,
             "second": None,
         }

@@ -6,7 +6,6 @@ composes into them, so that a typo or a wrong type ends at compose time. Imports
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ import data.settings
 import models.settings
 
 ROOT = Path(__file__).resolve().parents[1]
-STAGES = ("tune", "final")
 
 
 class ConfigError(ValueError):
@@ -34,7 +32,7 @@ class Adam:
     beta1: float = 0.9
     beta2: float = 0.999
     weight_decay: float = 0.0  # L2, added to the gradient
-    schedule: str = "constant"  # constant, cosine (to 0 at the last step) or step (x 0.1 at 1/2 and 3/4 of the steps)
+    schedule: str = "constant"  # constant, cosine (down to 0 at the end) or step (x 0.1 at 1/2 and 3/4 of the steps)
     warmup_steps: int = 0  # linear from 0
     clip: float | None = 1.0  # largest norm of the whole gradient; null: no clipping
     reference_batch: int | None = None  # lr is for this batch size and scales in proportion; null: lr as it stands
@@ -61,9 +59,8 @@ class Trainer:
     evaluations: int = 10  # on the validation split, evenly spaced over the steps, the last step included
     log_every: int = 10  # steps between two rows of training metrics
     checkpoint_every: float = 30.0  # seconds between two checkpoints
-    statistics: bool = (
-        False  # gradient norm per parameter; mean and deviation of the summed inputs, at the logged steps
-    )
+    # gradient norm of each parameter, mean and deviation of the summed inputs; at the logged steps
+    statistics: bool = False
 
 
 @dataclass
@@ -107,7 +104,7 @@ class Experiment:
 @dataclass
 class Profile:
     name: str = MISSING
-    experiments: list[str] = field(default_factory=list)  # what scripts/reproduce.sh runs
+    experiments: list[str] = field(default_factory=list)  # what the report covers
 
 
 @dataclass
@@ -160,7 +157,10 @@ def tuned_path(profile: str, experiment: str) -> Path:
 def tuned_lr(profile: str, experiment: str, model: str, norm: str, batch_size: int) -> float:
     """The learning rate that the tuning stage chose for a cell. Raises ConfigError when there is none."""
     path, cell = tuned_path(profile, experiment), f"{model}/{norm}/b{batch_size}"
-    chosen = yaml.safe_load(path.read_text()) if path.exists() else {}
+    try:
+        chosen = (yaml.safe_load(path.read_text()) if path.exists() else None) or {}
+    except yaml.YAMLError:
+        raise ConfigError(f"{path.relative_to(ROOT)} is not valid YAML; restore it with git checkout") from None
     if cell not in chosen:
         raise ConfigError(
             f"no tuned learning rate for {cell} in {path.relative_to(ROOT)}; give optim.lr=... or run "
@@ -185,58 +185,6 @@ def device_name(cfg: DictConfig) -> str:
     return cfg.device
 
 
-def check(cfg: DictConfig) -> None:
-    """Refuse what cannot run, before anything is written. Raises ConfigError, models.ModelError or data.DataError.
-
-    The data are loaded (a sweep needs them all the same, and they stay in memory) and the model is built on torch's
-    meta device, where tensors have shapes and no content: whatever those refuse is refused here.
-    """
-    _check_fields(cfg)
-    _check_runs_dir(Path(cfg.runs_dir))
-    device_name(cfg)
-    import torch
-
-    from experiments.tasks import make_task
-    from models.build import build
-
-    task = make_task(data.load(settings(cfg.data)), settings(cfg.data), cfg.seed, device="cpu")
-    with torch.device("meta"):
-        build(settings(cfg.model), task.input_shape, task.num_classes, cfg.norm.name, norm_options(cfg))
-
-
-def _check_fields(cfg: DictConfig) -> None:
-    _one_of("stage", cfg.stage, STAGES)
-    _one_of("wandb.mode", cfg.wandb.mode, ("online", "offline", "disabled"))
-    _one_of("optim.schedule", cfg.optim.schedule, ("constant", "cosine", "step"))
-    sizes = [f"model.{key}" for key, value in cfg.model.items() if type(value) is int]
-    _positive(cfg, "data.batch_size", "data.eval_batch_size", "data.seq_len", "model.input_scale", *sizes)
-    _positive(cfg, "optim.lr", "optim.clip", "threads", "trainer.evaluations", "trainer.log_every")
-    _positive(cfg, *(f"trainer.{name}" for name in ("steps", "epochs", "examples")))
-    if not 0 <= cfg.model.get("dropout", 0.0) < 1:
-        raise ConfigError(f"model.dropout={cfg.model.dropout} is no probability below 1; give 0 <= model.dropout < 1")
-    given = [name for name in ("steps", "epochs", "examples") if cfg.trainer[name] is not None]
-    if len(given) > 1:
-        budgets = " ".join(f"trainer.{name}={cfg.trainer[name]}" for name in given)
-        raise ConfigError(
-            f"{budgets}: a run has one budget; give one of trainer.steps, trainer.epochs, trainer.examples"
-        )
-    if cfg.model.kind != cfg.data.kind:
-        fitting = "python_docs, ptb_char, ..." if cfg.model.kind == "text" else "digits, mnist, cifar10, ..."
-        raise ConfigError(
-            f"model={cfg.model.name} takes {cfg.model.kind}, data={cfg.data.name} holds {cfg.data.kind}; "
-            f"choose data={fitting}"
-        )
-    if cfg.norm.name == "bn" and cfg.data.batch_size < 2:
-        raise ConfigError("norm=bn needs a batch of at least two in training, got data.batch_size=1; use norm=ln or gn")
-
-
-def _check_runs_dir(runs_dir: Path) -> None:
-    path = runs_dir.absolute()
-    there = next(folder for folder in (path, *path.parents) if folder.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise ConfigError(f"runs_dir={runs_dir} cannot be written, for {there} is no writable folder; choose another")
-
-
 def settings(node: DictConfig) -> Any:
     """A node of the configuration as the plain dataclass that it was declared as."""
     return OmegaConf.to_object(node)
@@ -255,8 +203,8 @@ def run_id(cfg: DictConfig) -> str:
     """
     plain = OmegaConf.to_container(cfg, resolve=True)
     identity = {key: plain[key] for key in ("model", "norm", "data", "optim", "trainer", "stage", "seed", "threads")}
-    for section, name in (("data", "root"), ("data", "cache"), ("trainer", "checkpoint_every")):
-        identity[section].pop(name, None)
+    for section, name in (("data", "root"), ("data", "cache"), ("data", "path"), ("trainer", "checkpoint_every")):
+        identity[section].pop(name, None)  # places and habits; what lies at a path is in the fingerprint
     identity |= {
         "experiment": cfg.experiment.name,
         "device": device_name(cfg),
@@ -265,20 +213,6 @@ def run_id(cfg: DictConfig) -> str:
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
     slug = f"{cfg.experiment.name}-{cfg.model.name}-{cfg.norm.name}-{cfg.data.name}"
     return f"{slug}-b{cfg.data.batch_size}-lr{cfg.optim.lr:g}-s{cfg.seed}-{digest}"
-
-
-def _one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ConfigError(
-            f"{key}={value} is unknown; allowed: {', '.join(allowed)}; nearest: {nearest(value, allowed)}"
-        )
-
-
-def _positive(cfg: DictConfig, *keys: str) -> None:
-    for key in keys:
-        value = OmegaConf.select(cfg, key)
-        if value is not None and value <= 0:
-            raise ConfigError(f"{key}={value} must be positive; give a number above 0")
 
 
 def nearest(word: str, allowed) -> str:

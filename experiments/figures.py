@@ -22,6 +22,7 @@ STYLE = {  # norm: (colour, marker)
     "in": ("#CC79A7", "P"),
     "rms": ("#56B4E9", "X"),
 }
+OTHER = ("#777777", "*")
 plt.rcParams.update(
     {
         "svg.hashsalt": "layer-normalization",  # the same rows give the same bytes
@@ -44,7 +45,9 @@ def save(figure, path: Path) -> Path:
 
 
 def norms_of(rows: pd.DataFrame) -> list[str]:
-    return [norm for norm in STYLE if norm in set(rows["norm"])]
+    """The normalisers of the rows, in the order of STYLE; one that is not there yet comes last, in grey."""
+    present = list(dict.fromkeys(rows["norm"]))
+    return sorted(present, key=lambda norm: list(STYLE).index(norm) if norm in STYLE else len(STYLE))
 
 
 def draw(experiment: Experiment, rows: pd.DataFrame, curves: pd.DataFrame, folder: Path) -> list[Path]:
@@ -71,8 +74,8 @@ def gain_axis(axis, experiment: Experiment, rows: pd.DataFrame, model: str) -> N
     base = values(rows, experiment.metric, {"norm": "none"})
     for y, norm in enumerate(norms):
         d = (values(rows, experiment.metric, {"norm": norm}) - base).dropna()
-        colour, marker = STYLE[norm]
-        diverged = int((rows.loc[rows["norm"].isin([norm, "none"]), "status"] == "diverged").sum())
+        colour, marker = STYLE.get(norm, OTHER)
+        diverged = int((rows.loc[rows["norm"] == norm, "status"] == "diverged").sum())
         if len(d) > 1:
             t = paired_t(d)
             axis.errorbar(
@@ -94,7 +97,7 @@ def learning_axis(axis, rows: pd.DataFrame, curves: pd.DataFrame, model: str) ->
         if own.empty:
             continue
         by_step = own.groupby("step")["val/loss"]
-        colour, marker = STYLE[norm]
+        colour, marker = STYLE.get(norm, OTHER)
         steps = by_step.median().index
         axis.plot(steps, by_step.median(), color=colour, marker=marker, markersize=4, label=norm.upper())
         axis.fill_between(steps, by_step.min(), by_step.max(), color=colour, alpha=0.12, linewidth=0)
@@ -109,10 +112,12 @@ def batch_axis(axis, experiment: Experiment, rows: pd.DataFrame) -> None:
         done = rows[(rows["norm"] == norm) & (rows["status"] == "done")]
         by_batch = done.groupby("batch_size")[experiment.metric]
         median = by_batch.median()
-        colour, marker = STYLE[norm]
+        colour, marker = STYLE.get(norm, OTHER)
         x = median.index.to_numpy() * 1.04 ** (offset - 1.5)  # side by side, so that the bars can be told apart
         spread = np.array([median - by_batch.min(), by_batch.max() - median])
-        axis.errorbar(x, median, yerr=spread, color=colour, marker=marker, label=norm.upper(), markersize=5)
+        lost = int(((rows["norm"] == norm) & (rows["status"] == "diverged")).sum())
+        label = norm.upper() + (f" ({lost} diverged)" if lost else "")
+        axis.errorbar(x, median, yerr=spread, color=colour, marker=marker, label=label, markersize=5)
     sizes = sorted(set(rows["batch_size"]))
     axis.set_xscale("log", base=2)
     axis.set_xticks(sizes, [str(size) for size in sizes])

@@ -24,7 +24,7 @@ def metrics(status: dict) -> str:
 
 
 class ProgressDisplay:
-    """`with ProgressDisplay(folders, skipped):` shows the runs until the block ends.
+    """`with ProgressDisplay(folders):` shows the runs until the block ends.
 
     On a terminal a bar for the sweep and one for each run in progress; otherwise a plain line for each run that ends
     and, after `quiet` seconds without one, for those in progress.

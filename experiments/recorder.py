@@ -10,25 +10,43 @@ from experiments.run_folder import RunFolder
 
 
 class WandbMirror:
-    """A wandb run beside metrics.jsonl. It may fail or be absent; training neither stops nor waits for it."""
+    """A wandb run beside metrics.jsonl. Whatever befalls it, training goes on: one line says so, and it is dropped."""
 
     def __init__(self, settings: Wandb, folder: RunFolder, config: dict, resuming: bool):
         self.run = None
-        if settings.mode == "disabled":
-            return
+        if settings.mode != "disabled":
+            self._guarded(self._start, settings, folder, config, resuming)
+
+    def log(self, row: dict) -> None:
+        if self.run is not None:
+            self._guarded(self.run.log, row)
+
+    def finish(self, summary: dict, exit_code: int) -> None:
+        if self.run is not None:
+            self._guarded(self.run.summary.update, summary)
+            self._guarded(self.run.finish, exit_code=exit_code)
+
+    def _guarded(self, call, *arguments, **named) -> None:
+        try:
+            call(*arguments, **named)
+        except Exception as error:  # a mirror has no failure that is worth a run
+            print(f"wandb is given up for this run ({first_line(error)}); metrics.jsonl has it all", file=sys.stderr)
+            self.run = None
+
+    def _start(self, settings: Wandb, folder: RunFolder, config: dict, resuming: bool) -> None:
         import wandb
 
         # Console capture, system probes and a copy of the requirements per run cost more than the run's rows.
         quiet = {"console": "off", "silent": True, "disable_git": True, "disable_code": True}
         quiet |= {"x_disable_stats": True, "x_disable_meta": True, "x_save_requirements": False}
-        experiment, claims = config["experiment"]["name"], [claim["id"] for claim in config["experiment"]["claims"]]
+        claims = [claim["id"] for claim in config["experiment"]["claims"]]
         arguments = {
             "project": settings.project,
             "entity": settings.entity,
             "dir": folder.path,
             "id": folder.run_id,
             "name": folder.run_id,
-            "group": experiment,
+            "group": config["experiment"]["name"],
             "job_type": config["stage"],
             "tags": [f"model:{config['model']['name']}", f"norm:{config['norm']['name']}", *claims],
             "config": config,
@@ -36,28 +54,23 @@ class WandbMirror:
             # Without these two, an unreachable server holds the start for 90 s and the end for ever.
             "settings": wandb.Settings(init_timeout=10, finish_timeout=15, **quiet),
         }
+        mode = settings.mode
+        if mode == "online" and not wandb.login(prompt=False):
+            print("wandb has no key on this machine (wandb login); logging offline", file=sys.stderr)
+            mode = "offline"
         try:
-            self.run = wandb.init(mode=settings.mode, **arguments)
+            self.run = wandb.init(mode=mode, **arguments)
         except wandb.errors.Error as error:
-            print(f"wandb is not reachable ({str(error).splitlines()[0]}); logging offline", file=sys.stderr)
-            self.run = wandb.init(mode="offline", **arguments)
+            print(f"wandb is not reachable ({first_line(error)}); logging offline", file=sys.stderr)
+            wandb.teardown()  # the attempt still holds the run's id
+            self.run = wandb.init(mode="offline", **{**arguments, "resume": None})
         for axis in ("step", "examples", "seconds"):
             self.run.define_metric(axis)
         self.run.define_metric("*", step_metric="step")
 
-    def log(self, row: dict) -> None:
-        if self.run is None:
-            return
-        try:
-            self.run.log(row)
-        except Exception as error:  # whatever befalls the mirror, the run goes on: metrics.jsonl has the row
-            print(f"wandb stopped taking rows ({error}); the run goes on without it", file=sys.stderr)
-            self.run = None
 
-    def finish(self, summary: dict, exit_code: int) -> None:
-        if self.run is not None:
-            self.run.summary.update(summary)
-            self.run.finish(exit_code=exit_code)
+def first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 class Recorder:
@@ -78,8 +91,8 @@ class Recorder:
 
     def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict) -> None:
         generators = {"cpu": torch.get_rng_state()}
-        if self.device == "cuda":
-            generators["cuda"] = torch.cuda.get_rng_state()
+        if self.device != "cpu":
+            generators[self.device] = getattr(torch, self.device).get_rng_state()
         self.folder.save_checkpoint(
             {
                 "model": model.state_dict(),
@@ -97,6 +110,6 @@ class Recorder:
         optimizer.load_state_dict(self.checkpoint["optimizer"])
         # map_location moves the generators' states too; they have to lie on the CPU
         torch.set_rng_state(self.checkpoint["generators"]["cpu"].cpu())
-        if "cuda" in self.checkpoint["generators"]:
-            torch.cuda.set_rng_state(self.checkpoint["generators"]["cuda"].cpu())
+        if self.device in ("cuda", "mps"):
+            getattr(torch, self.device).set_rng_state(self.checkpoint["generators"][self.device].cpu())
         return self.checkpoint["state"]

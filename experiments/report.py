@@ -20,14 +20,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments import figures
 from experiments.claims import CONTRADICTED, NOT_RESOLVED, REPRODUCED, Verdict, judge, values
-from experiments.cli import CONFIGS, command
+from experiments.cli import CONFIGS, command, refusals_in_one_line
 from experiments.config import ROOT, ConfigError, Experiment
 from experiments.grid import base, expand
 from experiments.progress import duration
 from experiments.run_folder import write_json
-from experiments.table import collect
-
-CELL = ["model", "norm", "batch_size"]
+from experiments.table import CELL, collect
 
 
 @dataclass(frozen=True)
@@ -43,40 +41,35 @@ class Part:
 
 @hydra.main(version_base="1.3", config_path=CONFIGS, config_name="report")
 def report(cfg: DictConfig) -> None:
-    output = Path(cfg.output)
-    parts = [load_part(name, cfg) for name in cfg.profile.experiments]
-    if all(part.rows.empty for part in parts):
-        raise ConfigError(
-            f"no finished run of profile={cfg.profile.name} in {cfg.runs_dir}; run bash scripts/reproduce.sh first"
-        )
-    parts = [part for part in parts if not part.rows.empty]
+    with refusals_in_one_line("report"):
+        output = Path(cfg.output)
+        parts = [load_part(name, cfg) for name in cfg.profile.experiments]
+        run = [part for part in parts if len(part.rows)]
+        if not run:
+            place = cfg.rows or cfg.runs_dir
+            raise ConfigError(
+                f"no finished run of profile={cfg.profile.name} in {place}; run bash scripts/reproduce.sh"
+            )
     output.mkdir(parents=True, exist_ok=True)
-    pd.concat([part.rows for part in parts]).to_csv(output / "runs.csv", index=False)
-    pd.concat([part.curves for part in parts]).to_csv(output / "curves.csv", index=False)
-    verdicts = [verdict for part in parts for verdict in part.verdicts]
-    write_json(output / "claims.json", {"claims": [verdict.as_dict() for verdict in verdicts]})
-    provenance = origin(parts, cfg.profile.name)
+    pd.concat([part.rows for part in run]).to_csv(output / "runs.csv", index=False)
+    pd.concat([part.curves for part in run]).to_csv(output / "curves.csv", index=False)
+    verdicts = [verdict.as_dict() for part in parts for verdict in part.verdicts]
+    write_json(output / "claims.json", {"claims": verdicts})
+    provenance = origin(run, cfg.profile.name)
     write_json(output / "provenance.json", provenance)
     (output / "claims.md").write_text(markdown(parts, provenance))
 
-    drawn = {
-        part.experiment.name: figures.draw(part.experiment, part.rows, part.curves, output / "figures")
-        for part in parts
-    }
-    overview = figures.summary([(part.experiment, part.rows) for part in parts], output / "figures")
+    folder = output / "figures"
+    drawn = {part.experiment.name: figures.draw(part.experiment, part.rows, part.curves, folder) for part in run}
+    overview = figures.summary([(part.experiment, part.rows) for part in run], folder)
     (output / "report.html").write_text(page(parts, drawn, overview, provenance))
     if cfg.readme:
         put_into_readme(f"{counts(parts)}\n\n{verdict_table(parts)}")
 
-    print(time_table(parts), end="\n\n")
-    print(verdict_table(parts), counts(parts), sep="\n\n", end="\n\n")
-    for part in parts:
-        if part.missing:
-            print(
-                f"{part.experiment.name}: {len(part.missing)} runs lack a result, first {part.missing[0]}",
-                file=sys.stderr,
-            )
+    print(time_table(run), verdict_table(parts), counts(parts), sep="\n\n", end="\n\n")
     print(f"report: {(output / 'report.html').resolve()}")
+    if missing := [run_id for part in parts for run_id in part.missing]:
+        sys.exit(f"{len(missing)} runs lack a result, first {missing[0]}; run bash scripts/reproduce.sh again")
 
 
 def load_part(name: str, cfg: DictConfig) -> Part:
@@ -88,12 +81,11 @@ def load_part(name: str, cfg: DictConfig) -> Part:
         try:
             rows, curves = (pd.read_csv(Path(cfg.rows) / file) for file in ("runs.csv", "curves.csv"))
         except FileNotFoundError as error:
-            raise ConfigError(
-                f"rows={cfg.rows} has no {Path(error.filename).name}; name a folder that a report wrote"
-            ) from None
+            file = Path(error.filename).name
+            raise ConfigError(f"rows={cfg.rows} has no {file}; name a folder that a report wrote") from None
         rows = rows[rows["experiment"] == name].dropna(axis="columns", how="all")
         curves, missing = curves[curves["run_id"].isin(rows["run_id"])], []
-    return Part(experiment, rows, curves, missing, judge(experiment, rows) if len(rows) else [])
+    return Part(experiment, rows, curves, missing, judge(experiment, rows))
 
 
 def origin(parts: list[Part], profile: str) -> dict:
@@ -178,7 +170,7 @@ def provenance_line(provenance: dict) -> str:
 
 def markdown(parts: list[Part], provenance: dict) -> str:
     sections = ["# Verdicts", provenance_line(provenance), counts(parts), verdict_table(parts)]
-    for part in parts:
+    for part in (part for part in parts if len(part.rows)):
         sections += [f"## {part.experiment.name}", part.experiment.question]
         sections.append(cell_table(part).to_markdown(index=False, tablefmt="github", disable_numparse=True))
     return "\n\n".join(sections) + "\n"
@@ -196,7 +188,7 @@ def page(parts: list[Part], drawn: dict[str, list[Path]], overview: Path, proven
     templates = Environment(loader=FileSystemLoader(ROOT / "experiments"), autoescape=True, trim_blocks=True)
     return templates.get_template("report.html.j2").render(
         parts=parts,
-        tables={part.experiment.name: cell_table(part) for part in parts},
+        tables={part.experiment.name: cell_table(part) for part in parts if len(part.rows)},
         drawings={name: [inline_svg(path) for path in paths] for name, paths in drawn.items()},
         overview=inline_svg(overview),
         provenance=provenance_line(provenance),

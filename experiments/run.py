@@ -22,7 +22,7 @@ from models.build import build
 def run(cfg: DictConfig) -> dict:
     """Train one configuration unless that is done; returns {"run_id", "status", "message"}.
 
-    cfg: one that experiments.config.check has accepted. Never raises into a sweep: an exception becomes the status
+    cfg: one that experiments.check has accepted. Never raises into a sweep: an exception becomes the status
     "failed" with its traceback in the run's error.txt. Only KeyboardInterrupt passes, after the status "interrupted".
     """
     folder = RunFolder(cfg.runs_dir, run_id(cfg))
@@ -33,6 +33,8 @@ def run(cfg: DictConfig) -> dict:
             return _train(cfg, folder)
     except AlreadyRunningError as error:
         return _report(folder, "running elsewhere", str(error))
+    except OSError as error:  # the folder itself cannot be written: a full disk, no permission
+        return _report(folder, "failed", f"cannot write the run's folder: {error}")
 
 
 def _report(folder: RunFolder, status: str, message: str = "") -> dict:

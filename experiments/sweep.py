@@ -6,7 +6,8 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from experiments.config import check, run_id
+from experiments.check import check
+from experiments.config import run_id
 from experiments.progress import duration
 from experiments.run_folder import RunFolder
 

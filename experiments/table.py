@@ -8,6 +8,8 @@ from omegaconf import DictConfig
 from experiments.config import run_id
 from experiments.run_folder import RunFolder
 
+CELL = ["model", "norm", "batch_size"]  # what one learning rate is tuned for
+ROW = [*CELL, "run_id", "experiment", "seed", "status", "lr"]  # of a table without rows
 CURVE = ["run_id", "step", "examples", "seconds", "val/loss"]
 
 
@@ -26,4 +28,4 @@ def collect(configs: Iterable[DictConfig], runs_dir: str) -> tuple[pd.DataFrame,
         rows.append(folder.summary)
         evaluated = [row for row in folder.metrics() if "val/loss" in row]
         curves += [{"run_id": folder.run_id, **{key: row[key] for key in CURVE[1:]}} for row in evaluated]
-    return pd.DataFrame(rows), pd.DataFrame(curves, columns=CURVE), missing
+    return pd.DataFrame(rows, columns=None if rows else ROW), pd.DataFrame(curves, columns=CURVE), missing

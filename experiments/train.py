@@ -13,10 +13,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from experiments.check import check
 from experiments.cli import CONFIGS, command, refusals_in_one_line
-from experiments.config import check, run_id
+from experiments.config import run_id
 from experiments.progress import ProgressDisplay
 from experiments.run_folder import RunFolder
+
+PLAN = {f"plan={yes}" for yes in ("true", "True", "TRUE", "yes", "on", "1")}  # what OmegaConf reads as true
 
 
 @hydra.main(version_base="1.3", config_path=CONFIGS, config_name="train")
@@ -47,7 +50,7 @@ def single(cfg: DictConfig) -> None:
 
 
 def main() -> None:
-    if "plan=true" in sys.argv and not {"-m", "--multirun"} & set(sys.argv):
+    if PLAN & set(sys.argv) and not {"-m", "--multirun"} & set(sys.argv):
         sys.argv.insert(1, "-m")  # a plan is of the experiment's whole grid
     command(train, "train")
 

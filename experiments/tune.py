@@ -3,9 +3,10 @@
 python -m experiments.tune experiment=recurrent_gain profile=quick
 
 Runs the experiment's grid with stage=tune over its tune_seeds and tune_lr, the same rates for every cell, and writes
-configs/tuned/<profile>/<experiment>.yaml beside the rows that chose it. The rate with the lowest mean validation loss
-over the seeds is taken; a rate at which a seed diverged is out. The test split is never looked at. A rate chosen at
-the end of the grid is said loudly: widen tune_lr and run again, what is done is not repeated.
+configs/tuned/<profile>/<experiment>.yaml beside the rows that chose it. The rate with the lowest mean over the seeds is
+taken, of the metric that will decide, on the validation split; a rate at which a seed diverged is out. The test split
+is never looked at. A rate chosen at the end of the grid is said loudly: widen tune_lr and run again, what is done is
+not repeated.
 """
 
 import subprocess
@@ -16,44 +17,48 @@ import pandas as pd
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from experiments.cli import CONFIGS, command
+from experiments.cli import CONFIGS, command, refusals_in_one_line
 from experiments.config import ConfigError, tuned_path
 from experiments.grid import expand
-from experiments.table import collect
-
-CELL = ["model", "norm", "batch_size"]
+from experiments.table import CELL, collect
 
 
 @hydra.main(version_base="1.3", config_path=CONFIGS, config_name="train")
 def tune(cfg: DictConfig) -> None:
-    name, profile = cfg.experiment.name, cfg.profile.name
-    if not cfg.experiment.tune_lr:
-        raise ConfigError("nothing to tune; name an experiment with tune_lr, as experiment=recurrent_gain")
-    lrs, seeds = cfg.experiment.tune_lr, cfg.experiment.tune_seeds
-    grid = ["stage=tune", f"optim.lr={','.join(map(str, lrs))}", f"seed={','.join(map(str, seeds))}"]
-    chosen = [f"experiment={name}", f"profile={profile}", f"runs_dir={cfg.runs_dir}"]
-    launcher = HydraConfig.get().runtime.choices["hydra/launcher"]
-    subprocess.run(
-        [sys.executable, "-m", "experiments.train", "-m", *chosen, *grid, f"hydra/launcher={launcher}"], check=True
-    )
-    rows, _, missing = collect(expand(name, profile, grid), cfg.runs_dir)
-    if missing:
-        raise ConfigError(f"{len(missing)} tuning runs are not finished; run the command again to finish them")
-    write(rows, name, profile, list(lrs))
+    with refusals_in_one_line():
+        name, profile = cfg.experiment.name, cfg.profile.name
+        lrs, seeds = list(cfg.experiment.tune_lr), cfg.experiment.tune_seeds
+        if not lrs:
+            raise ConfigError("nothing to tune; name an experiment with tune_lr, as experiment=recurrent_gain")
+        given = list(HydraConfig.get().overrides.task)
+        launcher = f"hydra/launcher={HydraConfig.get().runtime.choices['hydra/launcher']}"
+        grid = ["stage=tune", f"optim.lr={','.join(map(str, lrs))}", f"seed={','.join(map(str, seeds))}"]
+        sweep = subprocess.run([sys.executable, "-m", "experiments.train", "-m", *given, *grid, launcher])
+        if sweep.returncode:
+            sys.exit(sweep.returncode)  # the sweep has said why
+        rows, _, missing = collect(expand(name, profile, [*given, *grid]), cfg.runs_dir)
+        if missing:
+            raise ConfigError(f"{len(missing)} tuning runs are not finished; run the command again to finish them")
+        write(rows, name, profile, lrs, validation_twin(cfg.experiment.metric))
 
 
-def choose(rows: pd.DataFrame) -> pd.DataFrame:
-    """The chosen rate of each cell, and the mean validation loss of every rate (inf where a seed diverged)."""
-    loss = rows["val/loss"].where(rows["status"] == "done", float("inf"))
-    means = rows.assign(loss=loss).groupby([*CELL, "lr"])["loss"].mean().unstack("lr")
+def validation_twin(metric: str) -> str:
+    """The deciding metric on the validation split: what a rate is chosen by."""
+    return metric.replace("test/", "val/")
+
+
+def choose(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The chosen rate of each cell, and the mean metric of every rate (inf where a seed diverged)."""
+    value = rows[metric].where(rows["status"] == "done", float("inf"))
+    means = rows.assign(value=value).groupby([*CELL, "lr"])["value"].mean().unstack("lr")
     return means.assign(chosen=means.idxmin(axis=1))
 
 
-def write(rows: pd.DataFrame, experiment: str, profile: str, lrs: list[float]) -> None:
+def write(rows: pd.DataFrame, experiment: str, profile: str, lrs: list[float], metric: str) -> None:
     """The choice as YAML, the rows that made it as CSV beside it."""
     path = tuned_path(profile, experiment)
     path.parent.mkdir(parents=True, exist_ok=True)
-    means = choose(rows)
+    means = choose(rows, metric)
     commits = ", ".join(sorted(set(rows["git"].str[:12] + rows["dirty"].map({True: "-dirty", False: ""}))))
     lines = [
         f"# Chosen by: python -m experiments.tune experiment={experiment} profile={profile}",

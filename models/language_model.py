@@ -10,6 +10,7 @@ from models.errors import ModelError
 from models.recurrent import CELLS
 from models.settings import Recurrent
 
+ONE_HOT_LIMIT = 1000  # symbols; beyond, one-hot vectors fill the memory and an embedding is the custom
 # Mean square of an un-normalised layer's outputs at the start, measured over 64 steps of summed inputs of variance 1:
 # what the layer above gets. Normalised layers differ by less than a factor of 2, and forget the scale.
 OUTPUT_SQUARE = {"rnn": 0.47, "lstm": 0.06, "gru": 0.18}
@@ -25,15 +26,15 @@ class LanguageModel(nn.Module):
 
     def __init__(self, settings: Recurrent, vocab_size: int, norm: str, norm_options: Mapping | None = None):
         super().__init__()
-        if settings.input not in ("onehot", "embedding"):
-            raise ModelError(f"model.input={settings.input} is unknown; allowed: onehot, embedding")
-        if settings.tied and (settings.input != "embedding" or settings.embedding_size != settings.hidden_size):
+        if settings.input not in ("auto", "onehot", "embedding"):
+            raise ModelError(f"model.input={settings.input} is unknown; allowed: auto, onehot, embedding")
+        embedded = settings.input == "embedding" or (settings.input == "auto" and vocab_size > ONE_HOT_LIMIT)
+        if settings.tied and (not embedded or settings.embedding_size != settings.hidden_size):
             raise ModelError(
                 "model.tied=true needs model.input=embedding and model.embedding_size equal to model.hidden_size "
                 f"({settings.hidden_size})"
             )
         self.settings, self.vocab_size, self.cell = settings, vocab_size, settings.name
-        embedded = settings.input == "embedding"
         self.embedding = nn.Embedding(vocab_size, settings.embedding_size) if embedded else None
         self.recurrent = CELLS[settings.name](
             settings.embedding_size if embedded else vocab_size,

@@ -19,6 +19,7 @@ To add one: a class, a row in NORMS, configs/norm/<name>.yaml, a test against it
 
 import difflib
 import inspect
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -38,6 +39,8 @@ class Normaliser(nn.Module):
 
     def __init__(self, num_features: int, gain: float = 1.0, shift: bool = True):
         super().__init__()
+        if not math.isfinite(gain):
+            raise ModelError(f"norm.gain={gain} is not finite; give a number, as 1.0")
         self.num_features = num_features
         self.weight = nn.Parameter(torch.full((num_features,), float(gain)))
         self.bias = nn.Parameter(torch.zeros(num_features)) if shift else None
@@ -66,7 +69,7 @@ class NoNorm(Normaliser):
         return x
 
     def over_time(self, z):
-        return z
+        return self(z)  # a call, so that hooks see the summed inputs here too
 
 
 class BatchNorm(Normaliser):
@@ -90,6 +93,8 @@ class BatchNorm(Normaliser):
         shift: bool = True,
     ):
         super().__init__(num_features, gain, shift)
+        if not 0 < momentum <= 1:
+            raise ModelError(f"norm.momentum={momentum} is no share of a batch; give 0 < norm.momentum <= 1")
         self.eps, self.momentum, self.unbiased = eps, momentum, unbiased
         self.register_buffer("running_mean", torch.zeros(1, num_features))
         self.register_buffer("running_var", torch.ones(1, num_features))

@@ -15,8 +15,8 @@ class Recurrent:
     hidden_size: int = 128  # H, units of a layer
     num_layers: int = 1
     dropout: float = 0.0  # probability, on the input, between the layers and before the output
-    input: str = "onehot"  # onehot, or embedding
-    embedding_size: int = 128  # with input=embedding
+    input: str = "auto"  # onehot, embedding, or auto: onehot for at most 1000 symbols
+    embedding_size: int = 128  # of an embedding
     tied: bool = False  # output matrix = embedding matrix; needs embedding_size = hidden_size
     placement: str = "paper"  # where the normaliser stands: paper, per_gate, cell_only, input_only, between_layers
     input_scale: float = 1.0  # standard deviation of the summed inputs W_x x at the start

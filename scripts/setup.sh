@@ -2,7 +2,7 @@
 # A finished environment is recognised by a stamp and costs nothing. PYTHON=... chooses the interpreter (3.11 or later).
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-stamp=".venv/installed-$(cat pyproject.toml constraints.txt | sha256sum | cut -c1-12)"
+stamp=".venv/installed-$(cat pyproject.toml constraints.txt | cksum | cut -d " " -f 1)"
 if [ ! -e "$stamp" ]; then
     echo "setting up .venv (1 to 3 minutes, about 2 GB; more with CUDA builds of torch)"
     "${PYTHON:-python3}" -m venv .venv
