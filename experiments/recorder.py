@@ -54,13 +54,13 @@ class WandbMirror:
             # Without these two, an unreachable server holds the start for 90 s and the end for ever.
             "settings": wandb.Settings(init_timeout=10, finish_timeout=15, **quiet),
         }
-        mode = settings.mode
-        if mode == "online" and not wandb.login(prompt=False):
-            print("wandb has no key on this machine (wandb login); logging offline", file=sys.stderr)
-            mode = "offline"
         try:
-            self.run = wandb.init(mode=mode, **arguments)
-        except wandb.errors.Error as error:
+            if settings.mode == "online" and not wandb.login(prompt=False):
+                raise ConnectionError("no key on this machine; wandb login stores one")
+            self.run = wandb.init(mode=settings.mode, **arguments)
+        except Exception as error:
+            if settings.mode != "online":
+                raise
             print(f"wandb is not reachable ({first_line(error)}); logging offline", file=sys.stderr)
             wandb.teardown()  # the attempt still holds the run's id
             self.run = wandb.init(mode="offline", **{**arguments, "resume": None})

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from experiments.claims import CONTRADICTED, NOT_RESOLVED, REPRODUCED, judge
-from experiments.config import Claim, Experiment
+from experiments.config import Claim, ConfigError, Experiment
 from experiments.statistics import bootstrap, fieller_ratio, paired_t
 
 SEEDS = [10, 11, 12, 13, 14]
@@ -108,6 +108,24 @@ def test_share_of_the_gain():
     assert verdict(rows(none=3.0, ln=2.55 + 20 * NOISE, bn=2.0), **SHARE).verdict == NOT_RESOLVED
     vanishing = verdict(rows(none=3.0, ln=2.9, bn=3.0 + NOISE), **SHARE)
     assert vanishing.verdict == NOT_RESOLVED and "not surely above 0" in vanishing.why
+
+
+def test_share_of_a_loss_says_nothing():
+    """BN that hurts is no yardstick, whatever LN does."""
+    for ln in (1.0, 5.0):
+        result = verdict(rows(none=3.0, ln=ln + NOISE, bn=4.0 - NOISE), **SHARE)
+        assert result.verdict == NOT_RESOLVED and "not surely above 0" in result.why
+
+
+def test_an_interaction_counts_the_diverged_runs_of_its_own_batches():
+    table = rows(bn_b2=3.0 + NOISE, ln_b2=2.0, bn_b64=1.0, ln_b64=1.5, bn_b8=np.nan)
+    assert verdict(table, **INTERACTION).diverged == 0
+
+
+@pytest.mark.parametrize("rule", [{"kind": "ratio"}, {"claimed": "Lower"}, {"kind": "interaction", "at": [2]}])
+def test_a_rule_that_cannot_be_judged_is_refused(rule):
+    with pytest.raises(ConfigError, match="claim c: "):
+        verdict(rows(ln=1.0, none=2.0), **{**DIFFERENCE, **rule})
 
 
 def test_paired_t_is_students():

@@ -2,23 +2,27 @@
 
 import json
 import re
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
 
+from experiments.figures import norms_of
 from tests.conftest import ROOT
 
 REFERENCE = ROOT / "results" / "reference" / "quick"
 
 
+def report(*arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "experiments.report", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
 @pytest.fixture(scope="module")
 def rebuilt(tmp_path_factory):
-    import subprocess
-    import sys
-
     output = tmp_path_factory.mktemp("report")
-    command = [sys.executable, "-m", "experiments.report", f"rows={REFERENCE}", f"output={output}"]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    result = report(f"rows={REFERENCE}", f"output={output}")
     assert result.returncode == 0, result.stderr
     return output, result.stdout
 
@@ -37,6 +41,28 @@ def test_the_command_ends_with_the_verdicts_and_the_page(rebuilt):
     assert stdout.strip().endswith(f"report: {output / 'report.html'}")
     claims = json.loads((REFERENCE / "claims.json").read_text())["claims"]
     assert all(claim["statement"] in stdout and claim["why"] in stdout for claim in claims)
+
+
+def test_an_experiment_without_runs_is_told_not_left_out(tmp_path):
+    for name, column in (("runs.csv", "experiment"), ("curves.csv", "run_id")):
+        table = pd.read_csv(REFERENCE / name)
+        table[table[column].str.startswith("conv_gain")].to_csv(tmp_path / name, index=False)
+    result = report(f"rows={tmp_path}", f"output={tmp_path / 'out'}")
+    assert result.returncode == 0, result.stderr
+    claims = json.loads((tmp_path / "out" / "claims.json").read_text())["claims"]
+    assert len(claims) == len(json.loads((REFERENCE / "claims.json").read_text())["claims"])
+    lost = [claim for claim in claims if claim["experiment"] != "conv_gain"]
+    assert all(claim["verdict"] == "not resolved" and "5 of 5 pairs" in claim["why"] for claim in lost)
+
+
+def test_a_report_without_runs_is_refused_in_one_line(tmp_path):
+    result = report("profile=quick", f"runs_dir={tmp_path}", f"output={tmp_path / 'out'}")
+    assert result.returncode == 2 and len(result.stderr.strip().splitlines()) == 1
+    assert "no finished run" in result.stderr and not (tmp_path / "out").exists()
+
+
+def test_a_normaliser_without_a_colour_is_drawn_all_the_same():
+    assert norms_of(pd.DataFrame({"norm": ["mine", "ln", "none"]})) == ["none", "ln", "mine"]
 
 
 def test_the_page_is_whole_and_needs_no_network(rebuilt):

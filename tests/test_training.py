@@ -108,11 +108,51 @@ def test_sweep_with_joblib_runs_in_other_processes(cli, tmp_path):
     assert all(folder.finished and not (folder.path / "wandb").exists() for folder in folders)
 
 
-def test_plan_prints_the_runs_and_starts_none(cli, tmp_path):
-    result = cli("train", "experiment=conv_gain", "plan=true", "optim.lr=0.1", "seed=0,1")
+@pytest.mark.parametrize("plan", ["plan=true", "plan=True"])
+def test_plan_prints_the_runs_and_starts_none(plan, cli, tmp_path):
+    result = cli("train", "experiment=conv_gain", plan, "optim.lr=0.1", "seed=0,1")
     assert result.returncode == 0, result.stderr
     assert "14 runs, 0 done" in result.stdout
     assert not (tmp_path / "runs").exists()
+
+
+def test_an_unreachable_wandb_server_leaves_an_offline_run(tmp_path):
+    """In a process of its own, as wandb keeps its service: nothing listens on port 9 of this machine."""
+    server = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "0" * 40}
+    arguments = ["model=rnn", "norm=none", "data=python_docs", "trainer.steps=5", *TINY, "wandb.mode=online"]
+    command = [sys.executable, "-m", "experiments.train", *arguments, f"runs_dir={tmp_path / 'runs'}"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, env=os.environ | server)
+    assert result.returncode == 0, result.stderr
+    assert "logging offline" in result.stderr
+    folder = only_folder(tmp_path)
+    assert folder.status["status"] == "done" and "val/loss" in wandb_records(folder)
+
+
+def test_online_without_a_key_neither_asks_nor_fails(tmp_path):
+    home = {"HOME": str(tmp_path), "WANDB_CONFIG_DIR": str(tmp_path), "NETRC": str(tmp_path / "netrc")}
+    environment = {key: value for key, value in os.environ.items() if key != "WANDB_API_KEY"} | home
+    arguments = ["model=rnn", "norm=none", "data=python_docs", "trainer.steps=5", *TINY, "wandb.mode=online"]
+    command = [sys.executable, "-m", "experiments.train", *arguments, f"runs_dir={tmp_path / 'runs'}"]
+    result = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=120, env=environment, stdin=subprocess.DEVNULL
+    )
+    assert result.returncode == 0 and "no key" in result.stderr and "offline" in result.stderr, result.stderr
+
+
+@pytest.mark.parametrize("broken", ["init", "log", "finish"])
+def test_a_mirror_that_breaks_does_not_touch_the_run(broken, tmp_path, monkeypatch):
+    """No real fault can be timed to hit each of the three calls, so each is made to raise."""
+    import wandb
+
+    def fail(*_, **__):
+        raise OSError("no space left on device")
+
+    owner = wandb if broken == "init" else wandb.sdk.wandb_run.Run
+    monkeypatch.setattr(owner, broken, fail)
+    outcome = run(composed("model=rnn", "norm=ln", "trainer.steps=5", *TINY, f"runs_dir={tmp_path}"))
+    folder = RunFolder(tmp_path, outcome["run_id"])
+    assert outcome["status"] == folder.status["status"] == folder.summary["status"] == "done"
+    assert len(folder.metrics()) == 2
 
 
 def test_a_failing_run_leaves_the_others_done(cli, tmp_path):
