@@ -83,7 +83,8 @@ def load_part(name: str, cfg: DictConfig) -> Part:
         except FileNotFoundError as error:
             file = Path(error.filename).name
             raise ConfigError(f"rows={cfg.rows} has no {file}; name a folder that a report wrote") from None
-        rows = rows[rows["experiment"] == name].dropna(axis="columns", how="all")
+        rows = rows[rows["experiment"] == name]
+        rows = rows.dropna(axis="columns", how="all") if len(rows) else rows  # columns of other experiments
         curves, missing = curves[curves["run_id"].isin(rows["run_id"])], []
     return Part(experiment, rows, curves, missing, judge(experiment, rows))
 
