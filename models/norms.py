@@ -102,15 +102,9 @@ class BatchNorm(Normaliser):
     def forward(self, x: Tensor, t: int = 0) -> Tensor:
         weight, eps = self.weight, self.eps
         if self.training:
-            n = x.numel() // self.num_features
-            if n < 2:
-                raise ValueError("batch normalisation needs at least two values per channel in training, got one")
+            weight, eps = self.scaled(x.numel() // self.num_features)
             if t >= len(self.running_mean):
                 self._grow(t + 1)
-            if self.unbiased:
-                # (x - mu)/sqrt(r*var + eps) = r^(-1/2) * (x - mu)/sqrt(var + eps/r)   with r = n/(n-1)
-                r = n / (n - 1)
-                weight, eps = weight / r**0.5, eps / r
         row = min(t, len(self.running_mean) - 1)
         mean, var = self.running_mean[row], self.running_var[row]
         # torch.batch_norm, not F.batch_norm: the latter refuses eps = 0, for which the invariances are exact.
@@ -118,6 +112,31 @@ class BatchNorm(Normaliser):
 
     def over_time(self, z):
         return torch.stack([self(z_t, t) for t, z_t in enumerate(z)])
+
+    def scaled(self, n: int) -> tuple[Tensor, float]:
+        """(gain, eps) with which the biased variance of n values normalises as the option `unbiased` asks."""
+        if n < 2:
+            raise ValueError("batch normalisation needs at least two values per channel in training, got one")
+        if not self.unbiased:
+            return self.weight, self.eps
+        # (x - mu)/sqrt(r*var + eps) = r^(-1/2) * (x - mu)/sqrt(var + eps/r)   with r = n/(n-1)
+        r = n / (n - 1)
+        return self.weight / r**0.5, self.eps / r
+
+    def rows(self, T: int) -> tuple[Tensor, Tensor]:
+        """Running mean and variance (T, C) of steps 0 to T - 1; the last row stands for all steps beyond it."""
+        known = len(self.running_mean)
+        row = slice(T) if T <= known else torch.arange(T, device=self.running_mean.device).clamp_max(known - 1)
+        return self.running_mean[row], self.running_var[row]
+
+    @torch.no_grad()
+    def track(self, mean: Tensor, var: Tensor, n: int) -> None:
+        """Move the running statistics of steps 0 to T - 1 towards (T, C) batch means and biased variances of n values."""
+        T = len(mean)
+        if len(self.running_mean) < T:
+            self._grow(T)
+        self.running_mean[:T].lerp_(mean, self.momentum)
+        self.running_var[:T].lerp_(var * (n / (n - 1)), self.momentum)
 
     def _grow(self, steps: int) -> None:
         new = (steps - len(self.running_mean), self.num_features)

@@ -11,6 +11,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from models.errors import ModelError
 from models.norms import NoNorm, Normaliser, make_norm, norm_row
+from models.recurrent import fused
 from models.recurrent.equations import gru_step, lstm_step, rnn_step
 
 # Where a normaliser stands. The summed inputs are those of all gates joined.
@@ -21,6 +22,11 @@ from models.recurrent.equations import gru_step, lstm_step, rnn_step
 #   between_layers  the recurrence plain, each layer's output normalised
 PLACEMENTS = ("paper", "per_gate", "cell_only", "input_only", "between_layers")
 ROLES = ("ih", "hh", "sum", "cell", "out")
+# What computes the recurrence.
+#   fused       one kernel for the whole sequence, forward and backward; refuses where it cannot run
+#   reference   the equations (equations.py), a loop of PyTorch operations over the steps
+#   auto        fused where it can run, else reference
+BACKENDS = ("auto", "fused", "reference")
 
 
 class Spans(nn.Module):
@@ -49,12 +55,13 @@ class Recurrent(nn.Module):
 
     Beyond torch.nn:
         norm: none, bn, ln, wn, gn, rms. norm_options: as in configs/norm. placement: see PLACEMENTS ("none" and "wn",
-        which leave activations alone, have no place).
+        which leave activations alone, have no place). backend: see BACKENDS; both give the same up to rounding.
 
     Raises ModelError for a normaliser or placement that this cell cannot have, TypeError for a packed sequence (padded
     steps would enter batch statistics), ValueError for a wrong input shape.
     """
 
+    cell: ClassVar[str]
     gates: ClassVar[int]
     num_states: ClassVar[int] = 1  # 2 for the LSTM: h and c
     step: ClassVar
@@ -72,11 +79,14 @@ class Recurrent(nn.Module):
         norm: str = "none",
         norm_options: Mapping | None = None,
         placement: str = "paper",
+        backend: str = "auto",
     ):
         super().__init__()
         self.input_size, self.hidden_size, self.num_layers, self.bias = input_size, hidden_size, num_layers, bias
         self.batch_first, self.dropout, self.bidirectional = batch_first, dropout, bidirectional
-        self.norm, self.placement = norm, placement
+        if backend not in BACKENDS:
+            raise ModelError(f"model.backend={backend} is unknown; allowed: {', '.join(BACKENDS)}")
+        self.norm, self.placement, self.backend = norm, placement, backend
         spans = self._spans(norm, placement)
         options = {**norm_row(norm).recurrent, **{k: v for k, v in (norm_options or {}).items() if v is not None}}
         make_norm(norm, hidden_size, options)  # refuses a wrong option also where no activation is normalised
@@ -209,10 +219,24 @@ class Recurrent(nn.Module):
         t counts the steps in the direction's own order, so per-step statistics of both directions start at their edge.
         """
         suffix = self.suffixes[index]
-        W_ih, W_hh = getattr(self, "weight_ih" + suffix), getattr(self, "weight_hh" + suffix)
-        zero = x.new_zeros(())
-        b_ih, b_hh = (getattr(self, name + suffix) if self.bias else zero for name in ("bias_ih", "bias_hh"))
+        weights = getattr(self, "weight_ih" + suffix), getattr(self, "weight_hh" + suffix)
+        biases = tuple(getattr(self, name + suffix) for name in ("bias_ih", "bias_hh")) if self.bias else None
         norm = SimpleNamespace(**{role: getattr(self, f"norm_{role}{suffix}") for role in ROLES})
+        obstacle = None if self.backend == "reference" else fused.obstacle(x, weights[0], norm)
+        if self.backend == "fused" and obstacle:
+            raise ModelError(f"model.backend=fused cannot run: {obstacle}; use model.backend=auto")
+        if self.backend == "reference" or obstacle:
+            y, state = self._loop(x, state, weights, biases, norm, backwards)
+        else:
+            y, state = fused.sequence(self.cell, x, state, weights, biases, norm, backwards)
+        if backwards and not isinstance(norm.out, NoNorm):  # statistics by step follow the direction's own order
+            return norm.out.over_time(y.flip(0)).flip(0), state
+        return norm.out.over_time(y), state
+
+    def _loop(self, x: Tensor, state: tuple[Tensor, ...], weights, biases, norm: SimpleNamespace, backwards: bool):
+        """The equations, step by step."""
+        W_ih, W_hh = weights
+        b_ih, b_hh = biases or (x.new_zeros(()),) * 2
         if backwards:
             x = x.flip(0)
         x, b = self._fold_biases(norm.ih.over_time(x @ W_ih.T), b_ih, b_hh)
@@ -220,13 +244,14 @@ class Recurrent(nn.Module):
         for t, x_t in enumerate(x.unbind(0)):
             state = type(self).step(x_t, state, W_hh, b, norm, t)
             outputs.append(state[0])
-        y = norm.out.over_time(torch.stack(outputs))
+        y = torch.stack(outputs)
         return (y.flip(0) if backwards else y), state
 
 
 class RNN(Recurrent):
     """tanh recurrence, eq. 4: h_t = tanh( LN(W_hh h_{t-1} + W_xh x_t) + b )."""
 
+    cell = "rnn"
     gates = 1
     step = staticmethod(rnn_step)
 
@@ -240,6 +265,7 @@ class RNN(Recurrent):
 class LSTM(Recurrent):
     """LN-LSTM, eq. 20-22; gate order i, f, g, o."""
 
+    cell = "lstm"
     gates = 4
     num_states = 2
     step = staticmethod(lstm_step)
@@ -254,6 +280,7 @@ class LSTM(Recurrent):
 class GRU(Recurrent):
     """LN-GRU, eq. 26-28; gate order r, z, n. The gates share statistics over 2H, the candidate has its own over H."""
 
+    cell = "gru"
     gates = 3
     step = staticmethod(gru_step)
 

@@ -1,0 +1,225 @@
+"""The fused sequence on a CPU: kernel.cpp behind one autograd function.
+
+Forward: one matrix product for all inputs, one call for all steps. Backward: one call for all steps, then one product
+each for dx, dW_ih and dW_hh. What backward needs lies in one block of memory, cut up by `_layout`.
+"""
+
+import ctypes
+import functools
+import itertools
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx
+
+from models.recurrent.compiler import library
+from models.recurrent.pool import take
+from models.recurrent.spec import GATES, Inputs, Spec, Statistics
+
+POINTER, INT, INT64 = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
+OVER = {"case": 1, "batch": 2, "frozen": 3}
+CELL = {"rnn": 0, "lstm": 1, "gru": 2}
+ROLES = ("in", "hh", "cell")
+# Cases times features times steps of work below which a second thread costs more than it saves, measured
+SPLIT_FROM = 2e6
+
+
+def _fields(kind, names: str) -> list:
+    return [(name, kind) for name in names.split()]
+
+
+class Norm(ctypes.Structure):
+    """`struct Norm` of kernel.cpp."""
+
+    _fields_ = [
+        *_fields(INT, "over spans centred"),
+        ("ends", POINTER),
+        ("eps", ctypes.c_double),
+        ("step", INT64),
+        *_fields(POINTER, "gain mean rstd var gain_grad"),
+    ]
+
+
+class Sequence(ctypes.Structure):
+    """`struct Sequence` of kernel.cpp."""
+
+    _fields_ = [
+        *_fields(INT, "cell joined reverse T N H threads"),
+        *_fields(INT64, "r_step gates_step c_step u_step"),
+        *_fields(Norm, "norm_in norm_hh norm_cell"),
+        *_fields(POINTER, "W packed b_in b_hh b_cell A R gates v u c h"),
+        *_fields(POINTER, "dy dh_last dc_last dA dR dh dc db_in db_hh db_cell"),
+    ]
+
+
+def sequence(spec: Spec, inputs: Inputs):
+    """See spec.py. Raises CompilerError where the kernels cannot be built."""
+    i = inputs
+    tensors = (i.x, i.W_ih, i.W_hh, i.h0, i.c0, i.b_in, i.b_hh, i.g_in, i.g_hh, i.g_cell, i.b_cell)
+    if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors):
+        y, h_n, c_n, *batch = _Fused.apply(spec, i.frozen, *tensors)
+    else:
+        (y, h_n, c_n, *batch), _ = _forward(spec, i.frozen, tensors, keep=False)
+    roles = [role for role in ROLES if (norm := spec.norm(role)) and norm.over == "batch"]
+    return y, h_n, c_n, dict(zip(roles, zip(batch[::2], batch[1::2], strict=True), strict=True))
+
+
+class _Fused(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, spec, frozen, *tensors):
+        outputs, (tensors, block, h) = _forward(spec, frozen, tensors, keep=True)
+        ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(*outputs[3:])
+        ctx.save_for_backward(*tensors, block, h)
+        ctx.spec, ctx.frozen = spec, frozen
+        return outputs
+
+    @staticmethod
+    def backward(ctx, dy, dh_n, dc_n, *_):
+        if torch.is_grad_enabled():
+            raise RuntimeError('the fused kernels have first derivatives only; use backend="reference" for higher ones')
+        *tensors, block, h = ctx.saved_tensors
+        return None, None, *_backward(ctx.spec, ctx.frozen, tensors, block, h, dy, dh_n, dc_n, ctx.needs_input_grad[2:])
+
+
+@functools.lru_cache(256)
+def _layout(spec: Spec, T: int, N: int, H: int, keep: bool) -> tuple[dict[str, int], int]:
+    """Where each array of the block begins, in elements, and the block's size. `keep`: all steps, for backward."""
+    m, steps = GATES[spec.cell] * H, T if keep else 1
+    sizes = {"A": T * N * m}
+    if not spec.joined:
+        sizes["R"] = (steps if spec.norm_hh else 1) * N * m
+    if spec.cell != "rnn" and spec.norm_in:
+        sizes["gates"] = steps * N * m  # otherwise they overwrite A
+    if spec.cell == "lstm":
+        sizes |= {"u": steps * N * H, "c": (T + 1 if keep else 1) * N * H}
+    if spec.cell == "gru":
+        sizes["v"] = steps * N * H
+    for role in ROLES:
+        norm, features = spec.norm(role), H if role == "cell" else m
+        if norm and norm.over == "case":
+            sizes |= {f"{role}_{name}": steps * N * len(norm.spans) for name in ("mean", "rstd")}
+        if norm and norm.over == "batch":
+            sizes |= {f"{role}_{name}": T * features for name in ("mean", "rstd", "var")}
+    starts, end = {}, 0
+    for name, size in sizes.items():
+        starts[name] = end
+        end += -(-size // 16) * 16  # a cache line of floats
+    if spec.cell != "rnn":
+        starts.setdefault("gates", starts["A"])
+    return starts, end
+
+
+@functools.lru_cache(256)
+def _ends(spans: tuple[int, ...]) -> ctypes.Array:
+    ends = list(itertools.accumulate(spans))
+    return (INT * len(ends))(*ends)
+
+
+def _pointer(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
+
+
+def _describe(spec: Spec, frozen: dict, tensors: tuple, block: Tensor, h: Tensor, keep: bool) -> Sequence:
+    """What both passes hand to the kernel. All pointers are into `tensors`, `frozen`, `block` and `h`."""
+    x, _, W_hh, _, _, b_in, b_hh, g_in, g_hh, g_cell, b_cell = tensors
+    (T, N, _), H = x.shape, W_hh.shape[1]
+    m, itemsize = GATES[spec.cell] * H, x.element_size()
+    starts, _ = _layout(spec, T, N, H, keep)
+    base = block.data_ptr()
+    q = Sequence()
+    q.cell, q.joined, q.reverse, q.T, q.N, q.H = CELL[spec.cell], spec.joined, spec.reverse, T, N, H
+    q.threads = torch.get_num_threads() if T * N * m * H >= SPLIT_FROM else 1
+    q.r_step = N * m if keep and spec.norm_hh else 0
+    q.gates_step = N * m if keep or not spec.norm_in else 0
+    q.c_step = q.u_step = N * H if keep else 0
+    q.W, q.b_in, q.b_hh, q.b_cell, q.h = map(_pointer, (W_hh, b_in, b_hh, b_cell, h))
+    for name in ("A", "R", "gates", "u", "v", "c"):
+        if name in starts:
+            setattr(q, name, base + starts[name] * itemsize)
+    for role, gain in (("in", g_in), ("hh", g_hh), ("cell", g_cell)):
+        given: Statistics | None = spec.norm(role)
+        if given is None:
+            continue
+        norm, features = getattr(q, f"norm_{role}"), H if role == "cell" else m
+        norm.over, norm.eps, norm.gain = OVER[given.over], given.eps, gain.data_ptr()
+        if given.over == "case":
+            norm.spans, norm.centred, norm.ends = len(given.spans), given.centred, ctypes.addressof(_ends(given.spans))
+            norm.step = N * len(given.spans) if keep else 0
+        else:
+            norm.step = features
+        if given.over == "frozen":
+            norm.mean, norm.rstd = map(_pointer, frozen[role])
+        else:
+            for name in ("mean", "rstd", "var"):
+                if f"{role}_{name}" in starts:
+                    setattr(norm, name, base + starts[f"{role}_{name}"] * itemsize)
+    return q
+
+
+def _call(direction: str, q: Sequence, dtype: torch.dtype) -> None:
+    kernel = getattr(library(), f"{direction}_{str(dtype).removeprefix('torch.')}")
+    if kernel(ctypes.byref(q)):
+        raise MemoryError(f"no memory for the {direction} pass over {q.T} steps of {q.N} cases")
+
+
+def _room_for_panels(K: int, N: int, like: Tensor) -> Tensor:
+    return take((K * library().packed_columns(N, like.element_size()),), like.dtype)
+
+
+def _forward(spec: Spec, frozen: dict, tensors: tuple, keep: bool):
+    """((y, h_n, c_n, batch statistics ...), (tensors as the kernel takes them, block, h))"""
+    tensors = [None if tensor is None else tensor.detach().contiguous() for tensor in tensors]
+    x, W_ih, W_hh, h0, c0, b_in, b_hh, _, _, _, b_cell = tensors
+    (T, N, I), (m, H) = x.shape, W_hh.shape
+    # The kernel adds a shift to whatever it normalises, and R of a gru.
+    if b_in is None and spec.norm_in:
+        tensors[5] = W_hh.new_zeros(m)
+    if b_hh is None and spec.cell == "gru":
+        tensors[6] = W_hh.new_zeros(m)
+    if b_cell is None and spec.norm_cell:
+        tensors[10] = W_hh.new_zeros(H)
+    starts, size = _layout(spec, T, N, H, keep)
+    block, h = take((size,), x.dtype), take((T + 1, N, H), x.dtype)
+    torch.mm(x.view(T * N, I), W_ih.t(), out=block[: T * N * m].view(T * N, m))
+    (h[T] if spec.reverse else h[0]).copy_(h0)
+    if c0 is not None:
+        slots = block[starts["c"] :][: (T + 1 if keep else 1) * N * H].view(-1, N, H)
+        slots[-1 if spec.reverse else 0].copy_(c0)
+    packed = _room_for_panels(H, m, x)
+    q = _describe(spec, frozen, tensors, block, h, keep)
+    q.packed = packed.data_ptr()
+    _call("forward", q, x.dtype)
+    y, h_n = (h[:T], h[0]) if spec.reverse else (h[1:], h[T])
+    c_n = None if c0 is None else slots[0 if spec.reverse else -1].clone()
+    batch = []
+    for role in ROLES:
+        norm, features = spec.norm(role), H if role == "cell" else m
+        if norm and norm.over == "batch":
+            for name in ("mean", "var"):
+                batch.append(block[starts[f"{role}_{name}"] :][: T * features].view(T, features).clone())
+    return (y, h_n.clone(), c_n, *batch), (tensors, block, h)
+
+
+def _backward(spec, frozen, tensors, block, h, dy, dh_n, dc_n, needed):
+    """Gradients of the tensors, None where not needed."""
+    x, W_ih, W_hh, h0, c0, b_in, b_hh, g_in, g_hh, g_cell, b_cell = tensors
+    (T, N, I), (m, H) = x.shape, W_hh.shape
+    q = _describe(spec, frozen, tensors, block, h, keep=True)
+    dy, dh_n, dc_n = (None if gradient is None else gradient.contiguous() for gradient in (dy, dh_n, dc_n))
+    packed, dA = _room_for_panels(m, H, x), take((T * N, m), x.dtype)
+    one = spec.joined or (spec.cell != "gru" and not spec.norm_in and not spec.norm_hh)  # both terms' gradients agree
+    dR = dA if one else take((T * N, m), x.dtype)
+    dh, dc = take((N, H), x.dtype), None if c0 is None else take((N, H), x.dtype)
+    sums = [None if tensor is None else torch.empty_like(tensor) for tensor in (b_in, b_hh, g_in, g_hh, g_cell, b_cell)]
+    q.packed, q.dA, q.dR, q.dh, q.dc, q.dy, q.dh_last, q.dc_last = map(
+        _pointer, (packed, dA, dR, dh, dc, dy, dh_n, dc_n)
+    )
+    q.db_in, q.db_hh, q.norm_in.gain_grad, q.norm_hh.gain_grad, q.norm_cell.gain_grad, q.db_cell = map(_pointer, sums)
+    _call("backward", q, x.dtype)
+    h_prev = (h[1:] if spec.reverse else h[:T]).view(T * N, H)
+    dx = torch.mm(dA, W_ih, out=take((T * N, I), x.dtype)).view(T, N, I) if needed[0] else None
+    dW_ih = torch.mm(dA.t(), x.view(T * N, I), out=take((m, I), x.dtype)) if needed[1] else None
+    dW_hh = torch.mm(dR.t(), h_prev, out=take((m, H), x.dtype)) if needed[2] else None
+    gradients = (dx, dW_ih, dW_hh, dh, dc, *sums)
+    return tuple(gradient if need else None for gradient, need in zip(gradients, needed, strict=True))

@@ -1,0 +1,134 @@
+"""From a layer's modules to a sequence kernel: says whether one can run, and runs it."""
+
+import functools
+import warnings
+from types import SimpleNamespace
+
+import torch
+from torch import Tensor
+
+from models.norms import BatchNorm, GroupNorm, LayerNorm, NoNorm, Normaliser, RMSNorm, WeightNorm
+from models.recurrent.spec import Inputs, Spec, Statistics
+
+# What a kernel knows. A normaliser of another type, a new one or a subclass, runs by its own forward.
+KNOWN = (NoNorm, WeightNorm, GroupNorm, LayerNorm, RMSNorm, BatchNorm)
+
+
+def obstacle(x: Tensor, W: Tensor, norm: SimpleNamespace) -> str | None:
+    """Why no kernel can run this sequence, in a few words; None when one can."""
+    if x.dtype not in (torch.float32, torch.float64) or x.dtype != W.dtype:
+        return f"the kernels are for float32 and float64, the input is {x.dtype} and the weights are {W.dtype}"
+    if 0 in x.shape:
+        return f"the input is empty: {tuple(x.shape)}"
+    if torch.compiler.is_compiling():
+        return "torch.compile is tracing"
+    modules = [module for role in vars(norm).values() for module in role.modules()]
+    if any(module._forward_hooks or module._forward_pre_hooks for module in modules):
+        return "a hook is on a normaliser, and the kernels call none"
+    for module in modules:
+        if isinstance(module, Normaliser) and type(module) not in KNOWN:
+            return f"the kernels do not know the normaliser {type(module).__name__}"
+    return _machine_obstacle(x.device.type)
+
+
+@functools.cache
+def _machine_obstacle(device: str) -> str | None:
+    if device == "cpu":
+        from models.recurrent.compiler import CompilerError, library
+
+        try:
+            library()
+        except CompilerError as error:
+            warnings.warn(
+                f"recurrent layers run by their plain equations, several times slower: {error}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            return str(error)
+    elif device == "cuda":
+        try:
+            import triton  # noqa: F401
+        except ImportError:
+            return "the kernels for CUDA need the package triton"
+    else:
+        return f"there are no kernels for the device {device}"
+    return None
+
+
+def sequence(
+    cell: str,
+    x: Tensor,
+    state: tuple[Tensor, ...],
+    weights: tuple[Tensor, Tensor],
+    biases: tuple[Tensor, Tensor] | None,
+    norm: SimpleNamespace,
+    reverse: bool,
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """One layer in one direction over x (T, N, I): outputs (T, N, H) and final state(s) (N, H), in one kernel.
+
+    norm: the normalisers by role, as for equations.py. Batch normalisation moves its running statistics.
+    """
+    if x.is_cuda:
+        from models.recurrent import cuda as kernels
+    else:
+        from models.recurrent import cpu as kernels
+    T, N, _ = x.shape
+    # A tanh RNN has one normaliser, of the sum; where no term has one of its own, both are summed first as well.
+    joined = cell != "gru" and _plain(norm.ih) and _plain(norm.hh)
+    roles = {"in": norm.sum if joined else norm.ih, "hh": norm.hh, "cell": norm.cell}
+    given = {role: _statistics(module, T, N) for role, module in roles.items()}
+    b_in, b_hh = biases or (None, None)
+    if biases and cell != "gru":
+        b_in, b_hh = b_in + b_hh, None
+    spec = Spec(cell, joined, *(statistics for statistics, _, _ in given.values()), reverse)
+    inputs = Inputs(
+        x,
+        *weights,
+        h0=state[0],
+        c0=state[1] if cell == "lstm" else None,
+        b_in=b_in,
+        b_hh=b_hh,
+        **{f"g_{role}": gain for role, (_, gain, _) in given.items()},
+        b_cell=getattr(norm.cell, "bias", None),
+        frozen={role: frozen for role, (_, _, frozen) in given.items() if frozen},
+    )
+    y, h_n, c_n, batch = kernels.sequence(spec, inputs)
+    for role, (mean, var) in batch.items():
+        column = 0
+        for part in _parts(roles[role]):
+            columns = slice(column, column := column + part.num_features)
+            part.track(mean[:, columns], var[:, columns], N)
+    return y, (h_n,) if c_n is None else (h_n, c_n)
+
+
+def _parts(module) -> list[Normaliser]:
+    """The normalisers of a role, one for each span with statistics of its own."""
+    return list(getattr(module, "norms", [module]))
+
+
+def _plain(module) -> bool:
+    return isinstance(module, NoNorm)
+
+
+def _statistics(module, T: int, N: int) -> tuple[Statistics | None, Tensor | None, tuple[Tensor, Tensor] | None]:
+    """(statistics, gain, frozen mean and 1/sqrt(var + eps)) of a role over T steps of N cases."""
+    if _plain(module):
+        return None, None, None
+    parts = _parts(module)
+    first = parts[0]
+    if isinstance(first, BatchNorm) and first.training:
+        gains, epsilons = zip(*(part.scaled(N) for part in parts), strict=True)
+        return Statistics("batch", epsilons[0]), _joined(gains), None
+    gain = _joined([part.weight for part in parts])
+    if isinstance(first, BatchNorm):
+        rows = [part.rows(T) for part in parts]
+        mean, var = (_joined([row[k] for row in rows]) for k in range(2))
+        return Statistics("frozen"), gain, (mean.contiguous(), (var + first.eps).rsqrt())
+    if isinstance(first, RMSNorm):
+        return Statistics("case", first.eps, tuple(part.num_features for part in parts), centred=False), gain, None
+    spans = [size for part in parts for size in [part.num_features // part.groups] * part.groups]
+    return Statistics("case", first.eps, tuple(spans)), gain, None
+
+
+def _joined(tensors) -> Tensor:
+    return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors), -1)

@@ -1,0 +1,607 @@
+// Normalised RNN, LSTM and GRU over a whole sequence, forward and backward, on a CPU. The equations are in spec.py, the
+// caller and the layout of every buffer in cpu.py. A plain C interface and no header of torch: builds in seconds.
+//
+// Built without -ffast-math: it would flush denormals for the whole process and hide NaN. Sums are therefore written
+// with explicit vectors, which no compiler may reorder: the same inputs give the same bits.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <thread>
+#include <type_traits>
+#include <vector>
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
+// ---- vectors -------------------------------------------------------------------------------------------------------
+
+#if defined(__AVX512F__)
+constexpr int BYTES = 64, TILE_ROWS = 12, TILE_VECTORS = 2;  // 24 of 32 registers accumulate
+#elif defined(__aarch64__)
+constexpr int BYTES = 16, TILE_ROWS = 8, TILE_VECTORS = 3;
+#else
+constexpr int BYTES = 16 + 16 * (__AVX2__ + 0), TILE_ROWS = 6, TILE_VECTORS = 2;  // 12 of 16 registers
+#endif
+constexpr int DEPTH = 256;  // of a block of the packed matrix: one panel's block lies in the first-level cache
+
+template <class T> struct vector_of { typedef T type __attribute__((vector_size(BYTES))); };
+template <class T> using Vec = typename vector_of<T>::type;
+template <class T> constexpr int LANES = BYTES / sizeof(T);
+
+struct Whole { template <class T> static constexpr int lanes() { return LANES<T>; } };
+struct Part { int n; template <class T> int lanes() const { return n; } };
+
+template <class T> inline Vec<T> load(const T* p, Whole) { Vec<T> v; std::memcpy(&v, p, BYTES); return v; }
+template <class T> inline Vec<T> load(const T* p, Part part) {
+    Vec<T> v = {};
+    for (int k = 0; k < part.n; k++) v[k] = p[k];
+    return v;
+}
+template <class T> inline void store(T* p, Vec<T> v, Whole) { std::memcpy(p, &v, BYTES); }
+template <class T> inline void store(T* p, Vec<T> v, Part part) { for (int k = 0; k < part.n; k++) p[k] = v[k]; }
+
+// f(j, lanes) for every vector of a row of m values, the last one with fewer lanes
+template <class T, class F> inline void each(int m, F f) {
+    int j = 0;
+    for (; j + LANES<T> <= m; j += LANES<T>) f(j, Whole{});
+    if (j < m) f(j, Part{m - j});
+}
+
+// Four sums taken in turn: one alone would wait four cycles for each addition.
+template <class T> struct Sum {
+    Vec<T> part[4] = {};
+    Vec<T> lanes() const { return (part[0] + part[1]) + (part[2] + part[3]); }
+};
+template <int K> using Turn = std::integral_constant<int, K>;
+
+// f(j, lanes, turn): as `each`, with the sum whose turn it is
+template <class T, class F> inline void each_in_turn(int m, F f) {
+    constexpr int L = LANES<T>;
+    int j = 0;
+    for (; j + 4 * L <= m; j += 4 * L)
+        f(j, Whole{}, Turn<0>{}), f(j + L, Whole{}, Turn<1>{}), f(j + 2 * L, Whole{}, Turn<2>{}), f(j + 3 * L, Whole{}, Turn<3>{});
+    for (; j + L <= m; j += L) f(j, Whole{}, Turn<0>{});
+    if (j < m) f(j, Part{m - j}, Turn<1>{});
+}
+
+template <class T> inline Vec<T> all(T x) { return x - Vec<T>{}; }
+// the sum of the lanes, halves first: few steps, and always in the same order
+template <class T, int SIZE = BYTES, class V> inline T total(const V& v) {
+    if constexpr (SIZE == sizeof(T)) {
+        return *(const T*)&v;
+    } else {
+        typedef T Half __attribute__((vector_size(SIZE / 2)));
+        Half low, high;
+        std::memcpy(&low, &v, SIZE / 2);
+        std::memcpy(&high, (const char*)&v + SIZE / 2, SIZE / 2);
+        return total<T, SIZE / 2>(low + high);
+    }
+}
+
+inline Vec<float> reciprocal(Vec<float> d) {
+#if defined(__AVX512F__)
+    // A division takes 16 cycles here. An estimate of 14 bits and one step of Newton: r (2 - d r), a NaN passes.
+    const Vec<float> r = (Vec<float>)_mm512_rcp14_ps((__m512)d);
+    return r * (2.f - d * r);
+#else
+    return 1.f / d;
+#endif
+}
+
+// expm1(x) = 2^n (e^r - 1) + (2^n - 1) and exp(x) = 2^n (e^r - 1) + 2^n, x = n ln 2 + r, |r| <= ln(2)/2. A NaN passes.
+struct Exponential { Vec<float> scaled, power; };  // 2^n (e^r - 1), 2^n
+inline Exponential exponential(Vec<float> x) {
+    typedef int32_t Int __attribute__((vector_size(BYTES)));
+    const float ROUND = 12582912.f;  // 1.5 * 2^23: adding it rounds to an integer, which stands in the low bits
+    Vec<float> shifted = x * 1.44269504f + ROUND, n = shifted - ROUND;
+    Vec<float> r = x - n * 0.693359375f + n * 2.12194440e-4f;
+    Vec<float> p = r * 1.9875691500e-4f + 1.3981999507e-3f;  // Cephes' minimax polynomial
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * (r * r) + r;
+    Vec<float> power = (Vec<float>)(((Int)shifted << 23) + 0x3f800000);
+    return {power * p, power};
+}
+
+inline Vec<float> sigmoid(Vec<float> x) {
+    Vec<float> y = -x;
+    y = y > 88.f ? all(88.f) : y;  // beyond, e^y overflows; comparisons with a NaN are false, so it stays
+    y = y < -87.f ? all(-87.f) : y;
+    Exponential e = exponential(y);
+    return reciprocal(1.f + e.power + e.scaled);
+}
+// tanh(|x|) = E / (E + 2), E = expm1(2|x|): relative accuracy near 0 too
+inline Vec<float> tanh(Vec<float> x) {
+    Vec<float> y = x < 0.f ? -2.f * x : 2.f * x;
+    y = y > 18.f ? all(18.f) : y;  // where tanh rounds to 1
+    Exponential e = exponential(y);
+    Vec<float> E = e.scaled + (e.power - 1.f), magnitude = E * reciprocal(E + 2.f);
+    return x < 0.f ? -magnitude : magnitude;
+}
+// float64 is for checking gradients
+inline Vec<double> sigmoid(Vec<double> x) {
+    for (int k = 0; k < LANES<double>; k++) x[k] = 1 / (1 + std::exp(-x[k]));
+    return x;
+}
+inline Vec<double> tanh(Vec<double> x) {
+    for (int k = 0; k < LANES<double>; k++) x[k] = std::tanh(x[k]);
+    return x;
+}
+
+// ---- matrix product ------------------------------------------------------------------------------------------------
+
+// A matrix B (K x N) in panels of PANEL columns, zeros behind the last: element (k, n) stands at
+// [n / PANEL][k][n % PANEL], so that a product reads it from first to last.
+template <class T> constexpr int PANEL = TILE_VECTORS * LANES<T>;
+
+template <class T> void pack(const T* B, int64_t row, int64_t column, int K, int N, T* packed) {
+    for (int n0 = 0; n0 < N; n0 += PANEL<T>)
+        for (int k = 0; k < K; k++, packed += PANEL<T>)
+            for (int n = 0; n < PANEL<T>; n++) packed[n] = n0 + n < N ? B[k * row + (n0 + n) * column] : T(0);
+}
+
+// C (rows x PANEL) = or += A (rows x depth) B (depth x PANEL), accumulated in registers
+template <class T, int ROWS>
+void tile(const T* A, int64_t lda, const T* B, int depth, T* C, int64_t ldc, bool add, const T* ahead) {
+    Vec<T> sum[ROWS][TILE_VECTORS] = {};
+    for (int k = 0; k < depth; k++, B += PANEL<T>) {
+        __builtin_prefetch(ahead + int64_t(k) * (64 / sizeof(T)));
+        Vec<T> b[TILE_VECTORS];
+        for (int v = 0; v < TILE_VECTORS; v++) b[v] = load(B + v * LANES<T>, Whole{});
+#pragma GCC unroll 16
+        for (int i = 0; i < ROWS; i++)
+#pragma GCC unroll 4
+            for (int v = 0; v < TILE_VECTORS; v++) sum[i][v] += A[i * lda + k] * b[v];
+    }
+    for (int i = 0; i < ROWS; i++)
+        for (int v = 0; v < TILE_VECTORS; v++) {
+            T* c = C + i * ldc + v * LANES<T>;
+            store(c, add ? load(c, Whole{}) + sum[i][v] : sum[i][v], Whole{});
+        }
+}
+
+template <class T, int ROWS = TILE_ROWS>
+void tile_of(int rows, const T* A, int64_t lda, const T* B, int depth, T* C, int64_t ldc, bool add, const T* ahead) {
+    if (rows == ROWS) return tile<T, ROWS>(A, lda, B, depth, C, ldc, add, ahead);
+    if constexpr (ROWS > 1) tile_of<T, ROWS - 1>(rows, A, lda, B, depth, C, ldc, add, ahead);
+}
+
+// C (M x N) = or += A (M x K) B, B packed
+template <class T> void multiply(const T* A, int64_t lda, const T* B, int M, int K, int N, T* C, int64_t ldc, bool add) {
+    const int tiles = (M + TILE_ROWS - 1) / TILE_ROWS;
+    T edge[TILE_ROWS * PANEL<T>];
+    for (int n = 0; n < N; n += PANEL<T>)
+        for (int k = 0; k < K; k += DEPTH) {
+            const int depth = std::min(DEPTH, K - k), columns = std::min(PANEL<T>, N - n);
+            const T* block_end = B + int64_t(depth) * PANEL<T>;
+            for (int t = 0; t < tiles; t++) {
+                const int first = M * t / tiles, rows = M * (t + 1) / tiles - first;
+                // Each tile fetches its share of the next block, so that a matrix beyond the cache streams in evenly.
+                const T* ahead = block_end + int64_t(std::min(t, TILE_VECTORS)) * depth * (64 / sizeof(T));
+                T* c = C + first * ldc + n;
+                const bool onto = add || k > 0;
+                if (columns == PANEL<T>) {
+                    tile_of<T>(rows, A + first * lda + k, lda, B, depth, c, ldc, onto, ahead);
+                } else {
+                    tile_of<T>(rows, A + first * lda + k, lda, B, depth, edge, PANEL<T>, false, ahead);
+                    for (int i = 0; i < rows; i++)
+                        for (int j = 0; j < columns; j++)
+                            c[i * ldc + j] = edge[i * PANEL<T> + j] + (onto ? c[i * ldc + j] : T(0));
+                }
+            }
+            B = block_end;
+        }
+}
+
+// ---- what the caller hands over: the same structures stand in cpu.py ---------------------------------------------------
+
+enum Over : int32_t { NOTHING, CASE, BATCH, FROZEN };
+enum Cell : int32_t { RNN, LSTM, GRU };
+
+// One normaliser, n(z) = g (z - mean) rstd. Statistics lie by step and then, for CASE, by case and span, otherwise by
+// feature; `step` is their stride from a step to the next, 0 where nothing is kept.
+struct Norm {
+    Over over;
+    int32_t spans, centred;
+    const int32_t* ends;  // where each span ends
+    double eps;
+    int64_t step;
+    void *gain, *mean, *rstd, *var, *gain_grad;
+};
+
+// All arrays are contiguous; *_step is the stride from a time step to the next, 0 where one step's buffer serves all.
+struct Sequence {
+    Cell cell;
+    int32_t joined, reverse, T, N, H, threads;
+    int64_t r_step, gates_step, c_step, u_step;
+    Norm in, hh, out;          // out: of the LSTM's cell state
+    void *W, *packed;          // W_hh (GH, H), and room for it in panels
+    void *b_in, *b_hh, *b_out; // shifts; b_in may be null where nothing normalises A
+    void *A;                   // (T, N, GH) x W_ih'; joined: the sum of both terms, written here
+    void *R;                   // (T, N, GH) h_{t-1} W_hh', unless joined
+    void *gates;               // (T, N, GH) activations of the gates; not for an rnn
+    void *v;                   // (T, N, H) gru: v_n
+    void *u;                   // (T, N, H) lstm: tanh of the normalised cell state
+    void *c, *h;               // (T+1, N, H): states with the initial one at the front, at the back in reverse
+    // backward
+    void *dy, *dh_last, *dc_last;        // null for zero
+    void *dA, *dR;                       // (T, N, GH), the same buffer where both gradients are the same
+    void *dh, *dc;                       // (N, H): gradients of the initial states
+    void *db_in, *db_hh, *db_out;        // sums over time and cases, as Norm::gain_grad
+};
+
+// ---- normalisers -----------------------------------------------------------------------------------------------------
+
+template <class T> struct Statistics { T *mean, *rstd, *var; };
+
+// of step s for the rows from n on
+template <class T> Statistics<T> statistics(const Norm& norm, int s, int n) {
+    const int64_t at = s * norm.step + (norm.over == CASE ? int64_t(n) * norm.spans : 0);
+    return {(T*)norm.mean + at, (T*)norm.rstd + at, (T*)norm.var + at};
+}
+
+// y = base + n(x) for one case: mean and variance over each span. base and y may be the same.
+template <class T> void case_forward(const Norm& norm, Statistics<T> at, const T* x, const T* base, T* y) {
+    const T* gain = (const T*)norm.gain;
+    for (int span = 0, lo = 0; span < norm.spans; span++) {
+        const int m = norm.ends[span] - lo;
+        T mean = 0;
+        if (norm.centred) {
+            Sum<T> sum;
+            each_in_turn<T>(m, [&](int j, auto n, auto k) { sum.part[k] += load(x + lo + j, n); });
+            mean = total<T>(sum.lanes()) / m;
+        }
+        Sum<T> squares;
+        each_in_turn<T>(m, [&](int j, auto n, auto k) {
+            Vec<T> d = load(x + lo + j, n) - mean;
+            if constexpr (std::is_same_v<decltype(n), Part>) d = load((T*)&d, n);  // no -mean in the empty lanes
+            squares.part[k] += d * d;
+        });
+        const T rstd = 1 / std::sqrt(total<T>(squares.lanes()) / m + T(norm.eps));
+        each<T>(m, [&](int j, auto n) {
+            j += lo;
+            store(y + j, load(base + j, n) + load(gain + j, n) * ((load(x + j, n) - mean) * rstd), n);
+        });
+        at.mean[span] = mean, at.rstd[span] = rstd;
+        lo += m;
+    }
+}
+
+// dx = rstd (g dy - mean(g dy) - xhat mean(g dy xhat)); the first mean only where centred
+template <class T> void case_backward(const Norm& norm, Statistics<T> at, const T* x, const T* dy, T* dx, T* gain_grad) {
+    const T* gain = (const T*)norm.gain;
+    for (int span = 0, lo = 0; span < norm.spans; span++) {
+        const int m = norm.ends[span] - lo;
+        const T mean = at.mean[span], rstd = at.rstd[span];
+        Sum<T> sum, product;
+        each_in_turn<T>(m, [&](int j, auto n, auto k) {
+            j += lo;
+            Vec<T> d = load(dy + j, n), xhat = (load(x + j, n) - mean) * rstd;
+            store(gain_grad + j, load(gain_grad + j, n) + d * xhat, n);
+            d *= load(gain + j, n);
+            sum.part[k] += d, product.part[k] += d * xhat;  // empty lanes: d = 0
+        });
+        const T a = norm.centred ? total<T>(sum.lanes()) / m : 0, b = total<T>(product.lanes()) / m;
+        each<T>(m, [&](int j, auto n) {
+            j += lo;
+            Vec<T> xhat = (load(x + j, n) - mean) * rstd;
+            store(dx + j, (load(gain + j, n) * load(dy + j, n) - a - xhat * b) * rstd, n);
+        });
+        lo += m;
+    }
+}
+
+// The same for a block of cases, mean and variance over the block for each feature
+template <class T>
+void batch_forward(const Norm& norm, Statistics<T> at, int N, int m, const T* x, const T* base, int64_t base_row, T* y) {
+    const T* gain = (const T*)norm.gain;
+    each<T>(m, [&](int j, auto n) {
+        Vec<T> sum = {}, squares = {};
+        for (int i = 0; i < N; i++) sum += load(x + int64_t(i) * m + j, n);
+        const Vec<T> mean = sum / T(N);
+        for (int i = 0; i < N; i++) {
+            const Vec<T> d = load(x + int64_t(i) * m + j, n) - mean;
+            squares += d * d;
+        }
+        const Vec<T> var = squares / T(N);
+        Vec<T> rstd = var + T(norm.eps);
+        for (int k = 0; k < LANES<T>; k++) rstd[k] = 1 / std::sqrt(rstd[k]);
+        const Vec<T> scale = load(gain + j, n) * rstd;
+        for (int i = 0; i < N; i++)
+            store(y + int64_t(i) * m + j, load(base + i * base_row + j, n) + scale * (load(x + int64_t(i) * m + j, n) - mean), n);
+        store(at.mean + j, mean, n), store(at.rstd + j, rstd, n), store(at.var + j, var, n);
+    });
+}
+template <class T>
+void batch_backward(const Norm& norm, Statistics<T> at, int N, int m, const T* x, const T* dy, T* dx, T* gain_grad) {
+    const T* gain = (const T*)norm.gain;
+    each<T>(m, [&](int j, auto n) {
+        const Vec<T> mean = load(at.mean + j, n), rstd = load(at.rstd + j, n);
+        Vec<T> sum = {}, product = {};
+        for (int i = 0; i < N; i++) {
+            const Vec<T> d = load(dy + int64_t(i) * m + j, n);
+            sum += d, product += d * ((load(x + int64_t(i) * m + j, n) - mean) * rstd);
+        }
+        store(gain_grad + j, load(gain_grad + j, n) + product, n);
+        const bool frozen = norm.over == FROZEN;
+        const Vec<T> a = frozen ? Vec<T>{} : sum / T(N), b = frozen ? Vec<T>{} : product * rstd / T(N);
+        const Vec<T> scale = load(gain + j, n) * rstd;
+        for (int i = 0; i < N; i++) {
+            const int64_t at_ij = int64_t(i) * m + j;
+            store(dx + at_ij, scale * (load(dy + at_ij, n) - a - (load(x + at_ij, n) - mean) * b), n);
+        }
+    });
+}
+template <class T>
+void frozen_forward(const Norm& norm, Statistics<T> at, int N, int m, const T* x, const T* base, int64_t base_row, T* y) {
+    const T* gain = (const T*)norm.gain;
+    for (int i = 0; i < N; i++, x += m, y += m, base += base_row)
+        each<T>(m, [&](int j, auto n) {
+            const Vec<T> scale = load(gain + j, n) * load(at.rstd + j, n);
+            store(y + j, load(base + j, n) + scale * (load(x + j, n) - load(at.mean + j, n)), n);
+        });
+}
+
+// y = base + n(x) for N cases of m features from case n of step s on; base_row is 0 for a vector of shifts
+template <class T>
+void norm_forward(const Norm& norm, int s, int n, int N, int m, const T* x, const T* base, int64_t base_row, T* y) {
+    const Statistics<T> at = statistics<T>(norm, s, n);
+    if (norm.over == BATCH) return batch_forward(norm, at, N, m, x, base, base_row, y);
+    if (norm.over == FROZEN) return frozen_forward(norm, at, N, m, x, base, base_row, y);
+    for (int i = 0; i < N; i++, x += m, y += m, base += base_row) {
+        if (norm.over == CASE)
+            case_forward(norm, statistics<T>(norm, s, n + i), x, base, y);
+        else
+            each<T>(m, [&](int j, auto k) { store(y + j, load(base + j, k) + load(x + j, k), k); });
+    }
+}
+template <class T>
+void norm_backward(const Norm& norm, int s, int n, int N, int m, const T* x, const T* dy, T* dx, T* gain_grad) {
+    if (norm.over == CASE)
+        for (int i = 0; i < N; i++, x += m, dy += m, dx += m)
+            case_backward(norm, statistics<T>(norm, s, n + i), x, dy, dx, gain_grad);
+    else
+        batch_backward(norm, statistics<T>(norm, s, n), N, m, x, dy, dx, gain_grad);
+}
+
+// ---- cells: one case, one step -----------------------------------------------------------------------------------------
+
+// z (4H) -> gates, c
+template <class T> void lstm_state(int H, const T* z, const T* c_prev, T* gates, T* c) {
+    each<T>(H, [&](int j, auto n) {
+        const Vec<T> i = sigmoid(load(z + j, n)), f = sigmoid(load(z + H + j, n));
+        const Vec<T> g = tanh(load(z + 2 * H + j, n)), o = sigmoid(load(z + 3 * H + j, n));
+        store(gates + j, i, n), store(gates + H + j, f, n), store(gates + 2 * H + j, g, n);
+        store(gates + 3 * H + j, o, n);
+        store(c + j, f * load(c_prev + j, n) + i * g, n);
+    });
+}
+template <class T> void lstm_output(int H, const T* gates, const T* normed, T* u, T* h) {
+    each<T>(H, [&](int j, auto n) {
+        const Vec<T> tanh_c = tanh(load(normed + j, n));
+        store(u + j, tanh_c, n);
+        store(h + j, load(gates + 3 * H + j, n) * tanh_c, n);
+    });
+}
+// dh -> dz of the output gate, and the gradient of tanh's argument
+template <class T> void lstm_output_backward(int H, const T* gates, const T* u, const T* dh, T* dz, T* dnormed) {
+    each<T>(H, [&](int j, auto n) {
+        const Vec<T> d = load(dh + j, n), o = load(gates + 3 * H + j, n), t = load(u + j, n);
+        store(dz + 3 * H + j, d * t * o * (T(1) - o), n);
+        store(dnormed + j, d * o * (T(1) - t * t), n);
+    });
+}
+// dc (with the output's part) -> dz of the other gates, dc of the step before
+template <class T> void lstm_state_backward(int H, const T* gates, const T* c_prev, const T* dcell, T* dc, T* dz) {
+    each<T>(H, [&](int j, auto n) {
+        const Vec<T> i = load(gates + j, n), f = load(gates + H + j, n), g = load(gates + 2 * H + j, n);
+        const Vec<T> d = load(dc + j, n) + load(dcell + j, n);
+        store(dz + j, d * g * i * (T(1) - i), n);
+        store(dz + H + j, d * load(c_prev + j, n) * f * (T(1) - f), n);
+        store(dz + 2 * H + j, d * i * (T(1) - g * g), n);
+        store(dc + j, d * f, n);
+    });
+}
+
+// u, v (3H) -> gates (r, z, n), h
+template <class T> void gru_step(int H, const T* u, const T* v, const T* h_prev, T* gates, T* v_n, T* h) {
+    each<T>(H, [&](int j, auto k) {
+        const Vec<T> r = sigmoid(load(u + j, k) + load(v + j, k)), vn = load(v + 2 * H + j, k);
+        const Vec<T> z = sigmoid(load(u + H + j, k) + load(v + H + j, k)), n = tanh(load(u + 2 * H + j, k) + r * vn);
+        store(gates + j, r, k), store(gates + H + j, z, k), store(gates + 2 * H + j, n, k), store(v_n + j, vn, k);
+        store(h + j, n + z * (load(h_prev + j, k) - n), k);
+    });
+}
+// dh -> du, dv (3H each), and dh becomes the part of h_{t-1}'s gradient that does not pass through W_hh
+template <class T> void gru_backward(int H, const T* gates, const T* v_n, const T* h_prev, T* dh, T* du, T* dv) {
+    each<T>(H, [&](int j, auto k) {
+        const Vec<T> r = load(gates + j, k), z = load(gates + H + j, k), n = load(gates + 2 * H + j, k);
+        const Vec<T> d = load(dh + j, k), dn = d * (T(1) - z) * (T(1) - n * n);
+        const Vec<T> dr = dn * load(v_n + j, k) * r * (T(1) - r), dz = d * (load(h_prev + j, k) - n) * z * (T(1) - z);
+        store(du + j, dr, k), store(du + H + j, dz, k), store(du + 2 * H + j, dn, k);
+        store(dv + j, dr, k), store(dv + H + j, dz, k), store(dv + 2 * H + j, dn * r, k);
+        store(dh + j, d * z, k);
+    });
+}
+
+template <class T> void add_rows(int N, int m, const T* rows, T* sum) {
+    for (int i = 0; i < N; i++, rows += m)
+        each<T>(m, [&](int j, auto n) { store(sum + j, load(sum + j, n) + load(rows + j, n), n); });
+}
+
+// ---- the sequence ------------------------------------------------------------------------------------------------------
+
+template <class T> struct Buffer {  // aligned to a vector
+    std::vector<T> data;
+    T* at;
+    explicit Buffer(int64_t size) : data(size + LANES<T>) {
+        at = data.data() + (BYTES - (uintptr_t)data.data() % BYTES) % BYTES / sizeof(T);
+    }
+};
+
+bool whole_batch(const Sequence& q) { return q.in.over == BATCH || q.hh.over == BATCH || q.out.over == BATCH; }
+
+// Cases [n0, n1) from the first step to the last. A chunk of cases passes through all of a step while it is in the cache:
+// one case, or all of them where statistics are taken over the batch.
+template <class T> void forward_cases(const Sequence& q, int n0, int n1) {
+    const int H = q.H, G = q.cell == LSTM ? 4 : q.cell == GRU ? 3 : 1, m = G * H, chunk = whole_batch(q) ? n1 - n0 : 1;
+    const int64_t NH = int64_t(q.N) * H, Nm = int64_t(q.N) * m;
+    Buffer<T> z_in(int64_t(chunk) * m), z_hh(int64_t(chunk) * m), cell(int64_t(chunk) * H);
+    for (int s = 0; s < q.T; s++) {
+        const int t = q.reverse ? q.T - 1 - s : s;
+        const int64_t before = q.reverse ? t + 1 : t, after = q.reverse ? t : t + 1;
+        T *A = (T*)q.A + t * Nm, *R = (T*)q.R + t * q.r_step, *gates = (T*)q.gates + t * q.gates_step;
+        T *v = (T*)q.v + t * q.u_step, *u = (T*)q.u + t * q.u_step;
+        const T *h_prev = (T*)q.h + before * NH, *c_prev = (T*)q.c + before * q.c_step;
+        T *h = (T*)q.h + after * NH, *c = (T*)q.c + after * q.c_step;
+        T* product = (q.joined ? A : R) + int64_t(n0) * m;
+        multiply<T>(h_prev + int64_t(n0) * H, H, (T*)q.packed, n1 - n0, H, m, product, m, q.joined);
+        for (int n = n0; n < n1; n += chunk) {
+            const int64_t nm = int64_t(n) * m, nH = int64_t(n) * H;
+            const T* z = A + nm;
+            if (q.in.over != NOTHING || q.b_in) {
+                norm_forward<T>(q.in, s, n, chunk, m, z, (T*)q.b_in, 0, z_in.at);
+                z = z_in.at;
+            }
+            if (q.cell == GRU) {
+                norm_forward<T>(q.hh, s, n, chunk, m, R + nm, (T*)q.b_hh, 0, z_hh.at);
+            } else if (!q.joined) {
+                norm_forward<T>(q.hh, s, n, chunk, m, R + nm, z, m, z_hh.at);
+                z = z_hh.at;
+            }
+            for (int i = 0; i < chunk; i++) {
+                const int64_t im = int64_t(i) * m, iH = nH + int64_t(i) * H;
+                if (q.cell == LSTM)
+                    lstm_state(H, z + im, c_prev + iH, gates + nm + im, c + iH);
+                else if (q.cell == GRU)
+                    gru_step(H, z + im, z_hh.at + im, h_prev + iH, gates + nm + im, v + iH, h + iH);
+                else
+                    each<T>(H, [&](int j, auto k) { store(h + iH + j, tanh(load(z + im + j, k)), k); });
+            }
+            if (q.cell != LSTM) continue;
+            const T* normed = c + nH;
+            if (q.out.over != NOTHING) {
+                norm_forward<T>(q.out, s, n, chunk, H, normed, (T*)q.b_out, 0, cell.at);
+                normed = cell.at;
+            }
+            for (int i = 0; i < chunk; i++)
+                lstm_output(H, gates + nm + int64_t(i) * m, normed + int64_t(i) * H, u + nH + int64_t(i) * H, h + nH + int64_t(i) * H);
+        }
+    }
+}
+
+// sums: gradients of b_in, b_hh, gain in, gain hh (GH each), b_out, gain out (H each) over these cases
+template <class T> void backward_cases(const Sequence& q, int n0, int n1, T* sums) {
+    const int H = q.H, G = q.cell == LSTM ? 4 : q.cell == GRU ? 3 : 1, m = G * H, chunk = whole_batch(q) ? n1 - n0 : 1;
+    const int64_t NH = int64_t(q.N) * H, Nm = int64_t(q.N) * m;
+    T *db_in = sums, *db_hh = sums + m, *dg_in = sums + 2 * m, *dg_hh = sums + 3 * m, *db_out = sums + 4 * m;
+    T* dg_out = db_out + H;
+    const bool same = q.joined || (q.in.over == NOTHING && q.hh.over == NOTHING && q.cell != GRU);  // dA is dR
+    Buffer<T> scratch(int64_t(chunk) * m), scratch_v(int64_t(chunk) * m), dnormed(int64_t(chunk) * H), dcell(int64_t(chunk) * H);
+    T *dh = (T*)q.dh, *dc = (T*)q.dc;
+    for (int s = q.T - 1; s >= 0; s--) {
+        const int t = q.reverse ? q.T - 1 - s : s;
+        const int64_t before = q.reverse ? t + 1 : t, after = q.reverse ? t : t + 1;
+        const T *A = (T*)q.A + t * Nm, *R = (T*)q.R + t * q.r_step, *gates = (T*)q.gates + t * q.gates_step;
+        const T *v = (T*)q.v + t * q.u_step, *u = (T*)q.u + t * q.u_step;
+        const T *h_prev = (T*)q.h + before * NH, *h = (T*)q.h + after * NH;
+        const T *c_prev = (T*)q.c + before * q.c_step, *c = (T*)q.c + after * q.c_step;
+        T *dA = (T*)q.dA + t * Nm, *dR = (T*)q.dR + t * Nm;
+        for (int n = n0; n < n1; n += chunk) {
+            const int64_t nm = int64_t(n) * m, nH = int64_t(n) * H;
+            if (q.dy) {
+                const T* dy = (T*)q.dy + t * NH + nH;
+                each<T>(chunk * H, [&](int j, auto k) { store(dh + nH + j, load(dh + nH + j, k) + load(dy + j, k), k); });
+            }
+            T* dz = q.in.over == NOTHING ? dA + nm : scratch.at;            // of n_in's output
+            T* dv = q.hh.over == NOTHING && !same ? dR + nm : scratch_v.at;  // of n_hh's output, for a gru
+            if (q.cell == LSTM) {
+                const bool normed = q.out.over != NOTHING;
+                T *d_tanh = normed ? dnormed.at : dcell.at;
+                for (int i = 0; i < chunk; i++) {
+                    const int64_t im = int64_t(i) * m, iH = int64_t(i) * H;
+                    lstm_output_backward(H, gates + nm + im, u + nH + iH, dh + nH + iH, dz + im, d_tanh + iH);
+                }
+                if (normed) {
+                    add_rows(chunk, H, dnormed.at, db_out);
+                    norm_backward<T>(q.out, s, n, chunk, H, c + nH, dnormed.at, dcell.at, dg_out);
+                }
+                for (int i = 0; i < chunk; i++) {
+                    const int64_t im = int64_t(i) * m, iH = int64_t(i) * H;
+                    lstm_state_backward(H, gates + nm + im, c_prev + nH + iH, dcell.at + iH, dc + nH + iH, dz + im);
+                }
+            } else if (q.cell == GRU) {
+                for (int i = 0; i < chunk; i++) {
+                    const int64_t im = int64_t(i) * m, iH = nH + int64_t(i) * H;
+                    gru_backward(H, gates + nm + im, v + iH, h_prev + iH, dh + iH, dz + im, dv + im);
+                }
+                add_rows(chunk, m, dv, db_hh);
+            } else {
+                each<T>(chunk * H, [&](int j, auto k) {
+                    const Vec<T> y = load(h + nH + j, k);
+                    store(dz + j, load(dh + nH + j, k) * (T(1) - y * y), k);
+                });
+            }
+            add_rows(chunk, m, dz, db_in);
+            if (q.in.over != NOTHING) norm_backward<T>(q.in, s, n, chunk, m, A + nm, dz, dA + nm, dg_in);
+            if (q.cell != GRU) dv = dz;
+            if (q.hh.over != NOTHING)
+                norm_backward<T>(q.hh, s, n, chunk, m, R + nm, dv, dR + nm, dg_hh);
+            else if (!same && dv != dR + nm)
+                std::copy(dv, dv + int64_t(chunk) * m, dR + nm);
+        }
+        multiply<T>(dR + int64_t(n0) * m, m, (T*)q.packed, n1 - n0, m, H, dh + int64_t(n0) * H, H, q.cell == GRU);
+    }
+}
+
+// f(first case, last case, thread) for as many threads as were asked for, each on its own cases
+template <class F> void split_cases(const Sequence& q, F f) {
+    const int threads = whole_batch(q) ? 1 : std::max(1, std::min(q.threads, q.N));
+    std::vector<std::thread> others;
+    for (int k = 1; k < threads; k++) others.emplace_back(f, int(int64_t(q.N) * k / threads), int(int64_t(q.N) * (k + 1) / threads), k);
+    f(0, q.N / threads, 0);
+    for (auto& thread : others) thread.join();
+}
+
+template <class T> int forward(const Sequence& q) try {
+    const int m = q.H * (q.cell == LSTM ? 4 : q.cell == GRU ? 3 : 1);
+    pack<T>((T*)q.W, 1, q.H, q.H, m, (T*)q.packed);
+    split_cases(q, [&](int n0, int n1, int) { forward_cases<T>(q, n0, n1); });
+    return 0;
+} catch (const std::exception&) { return 1; }
+
+template <class T> int backward(const Sequence& q) try {
+    const int H = q.H, m = H * (q.cell == LSTM ? 4 : q.cell == GRU ? 3 : 1), size = 4 * m + 2 * H;
+    const int64_t NH = int64_t(q.N) * H;
+    pack<T>((T*)q.W, q.H, 1, m, q.H, (T*)q.packed);
+    for (auto [state, last] : {std::pair{q.dh, q.dh_last}, std::pair{q.dc, q.dc_last}}) {
+        if (last) std::copy((T*)last, (T*)last + NH, (T*)state);
+        else if (state) std::fill((T*)state, (T*)state + NH, T(0));
+    }
+    Buffer<T> sums(int64_t(size) * std::max(1, q.threads));
+    split_cases(q, [&](int n0, int n1, int k) { backward_cases<T>(q, n0, n1, sums.at + int64_t(k) * size); });
+    for (int k = 1; k < q.threads; k++) add_rows(1, size, sums.at + int64_t(k) * size, sums.at);
+    const T* sum = sums.at;
+    for (auto [to, n] : {std::pair{q.db_in, m}, std::pair{q.db_hh, m}, std::pair{q.in.gain_grad, m}, std::pair{q.hh.gain_grad, m},
+                         std::pair{q.db_out, H}, std::pair{q.out.gain_grad, H}}) {
+        if (to) std::copy(sum, sum + n, (T*)to);
+        sum += n;
+    }
+    return 0;
+} catch (const std::exception&) { return 1; }
+
+extern "C" {
+int forward_float32(const Sequence* q) { return forward<float>(*q); }
+int forward_float64(const Sequence* q) { return forward<double>(*q); }
+int backward_float32(const Sequence* q) { return backward<float>(*q); }
+int backward_float64(const Sequence* q) { return backward<double>(*q); }
+int packed_columns(int N, int bytes) {  // N rounded up to whole panels
+    const int panel = bytes == 4 ? PANEL<float> : PANEL<double>;
+    return (N + panel - 1) / panel * panel;
+}
+}

@@ -1,0 +1,70 @@
+"""What a fused sequence kernel is asked for: one layer, one direction, all time steps.
+
+The kernels (cpu.py, cuda.py) share one signature, so that the layer does not know which of them runs:
+
+    sequence(spec, inputs) -> y (T, N, H), h_n (N, H), c_n (N, H) or None, {role: (mean, var)}
+
+With A = x W_ih' for all steps at once, R_t = h_{t-1} W_hh', and n_role the normaliser of a role without its shift,
+n(z) = g * (z - mu) / sqrt(var + eps), or z itself where the role has none:
+
+    rnn     h_t = tanh(z_t)
+    lstm    (i,f,g,o) = z_t ;  c_t = s(f) c_{t-1} + s(i) tanh(g) ;  h_t = s(o) tanh(n_cell(c_t) + b_cell)
+            z_t = n_in(A_t + R_t) + b_in               if joined
+            z_t = n_in(A_t) + b_in + n_hh(R_t)         otherwise
+    gru     u = n_in(A_t) + b_in ;  v = n_hh(R_t) + b_hh ;  r = s(u_r + v_r) ;  z = s(u_z + v_z)
+            n = tanh(u_n + r v_n) ;  h_t = (1 - z) n + z h_{t-1}
+"""
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+GATES = {"rnn": 1, "lstm": 4, "gru": 3}
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """The sets of values that a normaliser takes its mean and variance over.
+
+    over="case": for each case, over spans of adjoining features (LN: one; per gate: several; GN: one a group).
+    over="batch": for each feature, over the cases of this step's batch. over="frozen": given, by step and feature.
+    """
+
+    over: str
+    eps: float = 0.0
+    spans: tuple[int, ...] = ()  # sizes, in order; only with over="case"
+    centred: bool = True  # False: mu = 0 and the mean square in place of the variance; only with over="case"
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What is static about a sequence; hashable."""
+
+    cell: str  # rnn, lstm or gru
+    joined: bool  # n_in acts on the sum of both terms; never for a gru, and then norm_hh is None
+    norm_in: Statistics | None = None
+    norm_hh: Statistics | None = None
+    norm_cell: Statistics | None = None  # lstm only
+    reverse: bool = False  # from the last step to the first
+
+    def norm(self, role: str) -> Statistics | None:
+        return {"in": self.norm_in, "hh": self.norm_hh, "cell": self.norm_cell}[role]
+
+
+@dataclass
+class Inputs:
+    """The tensors of a sequence. All but `frozen` may require gradients. G gates: 1 rnn, 4 lstm (i,f,g,o), 3 gru (r,z,n)."""
+
+    x: Tensor  # (T, N, I)
+    W_ih: Tensor  # (G*H, I)
+    W_hh: Tensor  # (G*H, H)
+    h0: Tensor  # (N, H)
+    c0: Tensor | None = None  # (N, H), lstm
+    b_in: Tensor | None = None  # (G*H,), None for no shift
+    b_hh: Tensor | None = None  # (G*H,), gru
+    g_in: Tensor | None = None  # (G*H,), the gain where norm_in is set
+    g_hh: Tensor | None = None  # (G*H,)
+    g_cell: Tensor | None = None  # (H,)
+    b_cell: Tensor | None = None  # (H,)
+    # role "in", "hh" or "cell": mean and 1/sqrt(var + eps), both (T, features), where its statistics are frozen
+    frozen: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
