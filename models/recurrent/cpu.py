@@ -1,12 +1,13 @@
 """The fused sequence on a CPU: kernel.cpp behind one autograd function.
 
 Forward: one matrix product for all inputs, one call for all steps. Backward: one call for all steps, then one product
-each for dx, dW_ih and dW_hh. What backward needs lies in one block of memory, cut up by `_layout`.
+each for dx, dW_ih and dW_hh. What backward needs lies in one block of memory, cut up by `_plan`.
 """
 
 import ctypes
 import functools
 import itertools
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -82,11 +83,22 @@ class _Fused(torch.autograd.Function):
         return None, None, *_backward(ctx.spec, ctx.frozen, tensors, block, h, dy, dh_n, dc_n, ctx.needs_input_grad[2:])
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What is the same for all sequences of a Spec and a shape."""
+
+    starts: dict[str, int]  # where each array of the block begins, in elements
+    size: int  # of the block
+    joined_gradient: bool  # both terms have the same gradient
+    static: bytes  # the Sequence without its pointers to tensors; pointers into the block are offsets in bytes
+    ends: tuple  # keeps alive what `static` points to
+
+
 @functools.lru_cache(256)
-def _layout(spec: Spec, T: int, N: int, H: int, keep: bool) -> tuple[dict[str, int], int]:
-    """Where each array of the block begins, in elements, and the block's size. `keep`: all steps, for backward."""
+def _plan(spec: Spec, T: int, N: int, H: int, itemsize: int, keep: bool) -> Plan:
+    """`keep`: room for what backward needs of all steps; otherwise one step's buffers serve all."""
     m, steps = GATES[spec.cell] * H, T if keep else 1
-    sizes = {"A": T * N * m}
+    sizes = {"A": T * N * m, "packed": H * library().packed_columns(m, itemsize)}
     if not spec.joined:
         sizes["R"] = (steps if spec.norm_hh else 1) * N * m
     if spec.cell != "rnn" and spec.norm_in:
@@ -107,64 +119,52 @@ def _layout(spec: Spec, T: int, N: int, H: int, keep: bool) -> tuple[dict[str, i
         end += -(-size // 16) * 16  # a cache line of floats
     if spec.cell != "rnn":
         starts.setdefault("gates", starts["A"])
-    return starts, end
 
-
-@functools.lru_cache(256)
-def _ends(spans: tuple[int, ...]) -> ctypes.Array:
-    ends = list(itertools.accumulate(spans))
-    return (INT * len(ends))(*ends)
+    q, ends = Sequence(), []
+    q.cell, q.joined, q.reverse, q.T, q.N, q.H = CELL[spec.cell], spec.joined, spec.reverse, T, N, H
+    q.r_step = N * m if keep and spec.norm_hh else 0
+    q.gates_step = N * m if keep or not spec.norm_in else 0
+    q.c_step = q.u_step = N * H if keep else 0
+    for role in ROLES:
+        given: Statistics | None = spec.norm(role)
+        if given is None:
+            continue
+        norm = getattr(q, f"norm_{role}")
+        norm.over, norm.eps, norm.step = OVER[given.over], given.eps, H if role == "cell" else m
+        if given.over == "case":
+            edges = list(itertools.accumulate(given.spans))
+            ends.append((INT * len(edges))(*edges))
+            norm.spans, norm.centred, norm.ends = len(edges), given.centred, ctypes.addressof(ends[-1])
+            norm.step = N * len(edges) if keep else 0
+    one = spec.joined or (spec.cell != "gru" and not spec.norm_in and not spec.norm_hh)
+    return Plan(starts, end, one, bytes(q), tuple(ends))
 
 
 def _pointer(tensor: Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
 
 
-def _describe(spec: Spec, frozen: dict, tensors: tuple, block: Tensor, h: Tensor, keep: bool) -> Sequence:
+def _describe(plan: Plan, frozen: dict, tensors: tuple, block: Tensor, h: Tensor) -> Sequence:
     """What both passes hand to the kernel. All pointers are into `tensors`, `frozen`, `block` and `h`."""
-    x, _, W_hh, _, _, b_in, b_hh, g_in, g_hh, g_cell, b_cell = tensors
-    (T, N, _), H = x.shape, W_hh.shape[1]
-    m, itemsize = GATES[spec.cell] * H, x.element_size()
-    starts, _ = _layout(spec, T, N, H, keep)
-    base = block.data_ptr()
-    q = Sequence()
-    q.cell, q.joined, q.reverse, q.T, q.N, q.H = CELL[spec.cell], spec.joined, spec.reverse, T, N, H
-    q.threads = torch.get_num_threads() if T * N * m * H >= SPLIT_FROM else 1
-    q.r_step = N * m if keep and spec.norm_hh else 0
-    q.gates_step = N * m if keep or not spec.norm_in else 0
-    q.c_step = q.u_step = N * H if keep else 0
+    _, _, W_hh, _, _, b_in, b_hh, g_in, g_hh, g_cell, b_cell = tensors
+    q = Sequence.from_buffer_copy(plan.static)
+    q.threads = torch.get_num_threads() if q.T * q.N * W_hh.numel() >= SPLIT_FROM else 1
     q.W, q.b_in, q.b_hh, q.b_cell, q.h = map(_pointer, (W_hh, b_in, b_hh, b_cell, h))
-    for name in ("A", "R", "gates", "u", "v", "c"):
-        if name in starts:
-            setattr(q, name, base + starts[name] * itemsize)
-    for role, gain in (("in", g_in), ("hh", g_hh), ("cell", g_cell)):
-        given: Statistics | None = spec.norm(role)
-        if given is None:
-            continue
-        norm, features = getattr(q, f"norm_{role}"), H if role == "cell" else m
-        norm.over, norm.eps, norm.gain = OVER[given.over], given.eps, gain.data_ptr()
-        if given.over == "case":
-            norm.spans, norm.centred, norm.ends = len(given.spans), given.centred, ctypes.addressof(_ends(given.spans))
-            norm.step = N * len(given.spans) if keep else 0
-        else:
-            norm.step = features
-        if given.over == "frozen":
-            norm.mean, norm.rstd = map(_pointer, frozen[role])
-        else:
-            for name in ("mean", "rstd", "var"):
-                if f"{role}_{name}" in starts:
-                    setattr(norm, name, base + starts[f"{role}_{name}"] * itemsize)
+    q.norm_in.gain, q.norm_hh.gain, q.norm_cell.gain = map(_pointer, (g_in, g_hh, g_cell))
+    base, itemsize = block.data_ptr(), block.element_size()
+    for name, start in plan.starts.items():
+        role, _, statistic = name.partition("_")
+        setattr(getattr(q, f"norm_{role}") if statistic else q, statistic or name, base + start * itemsize)
+    for role, given in frozen.items():
+        norm = getattr(q, f"norm_{role}")
+        norm.mean, norm.rstd = map(_pointer, given)
     return q
 
 
 def _call(direction: str, q: Sequence, dtype: torch.dtype) -> None:
-    kernel = getattr(library(), f"{direction}_{str(dtype).removeprefix('torch.')}")
+    kernel = getattr(library(), f"{direction}_{'float32' if dtype == torch.float32 else 'float64'}")
     if kernel(ctypes.byref(q)):
         raise MemoryError(f"no memory for the {direction} pass over {q.T} steps of {q.N} cases")
-
-
-def _room_for_panels(K: int, N: int, like: Tensor) -> Tensor:
-    return take((K * library().packed_columns(N, like.element_size()),), like.dtype)
 
 
 def _forward(spec: Spec, frozen: dict, tensors: tuple, keep: bool):
@@ -179,47 +179,51 @@ def _forward(spec: Spec, frozen: dict, tensors: tuple, keep: bool):
         tensors[6] = W_hh.new_zeros(m)
     if b_cell is None and spec.norm_cell:
         tensors[10] = W_hh.new_zeros(H)
-    starts, size = _layout(spec, T, N, H, keep)
-    block, h = take((size,), x.dtype), take((T + 1, N, H), x.dtype)
+    plan = _plan(spec, T, N, H, x.element_size(), keep)
+    block, h = take(plan.size, x.dtype), take((T + 1) * N * H, x.dtype).view(T + 1, N, H)
     torch.mm(x.view(T * N, I), W_ih.t(), out=block[: T * N * m].view(T * N, m))
-    (h[T] if spec.reverse else h[0]).copy_(h0)
+    first, last = (T, 0) if spec.reverse else (0, T)
+    h[first].copy_(h0)
     if c0 is not None:
-        slots = block[starts["c"] :][: (T + 1 if keep else 1) * N * H].view(-1, N, H)
-        slots[-1 if spec.reverse else 0].copy_(c0)
-    packed = _room_for_panels(H, m, x)
-    q = _describe(spec, frozen, tensors, block, h, keep)
-    q.packed = packed.data_ptr()
-    _call("forward", q, x.dtype)
-    y, h_n = (h[:T], h[0]) if spec.reverse else (h[1:], h[T])
-    c_n = None if c0 is None else slots[0 if spec.reverse else -1].clone()
+        c = block[plan.starts["c"] :][: (T + 1 if keep else 1) * N * H].view(-1, N, H)
+        c[first if keep else 0].copy_(c0)
+    _call("forward", _describe(plan, frozen, tensors, block, h), x.dtype)
     batch = []
     for role in ROLES:
         norm, features = spec.norm(role), H if role == "cell" else m
         if norm and norm.over == "batch":
             for name in ("mean", "var"):
-                batch.append(block[starts[f"{role}_{name}"] :][: T * features].view(T, features).clone())
-    return (y, h_n.clone(), c_n, *batch), (tensors, block, h)
+                batch.append(block[plan.starts[f"{role}_{name}"] :][: T * features].view(T, features).clone())
+    c_n = None if c0 is None else c[last if keep else 0].clone()
+    return (h[:T] if spec.reverse else h[1:], h[last].clone(), c_n, *batch), (tensors, block, h)
 
 
 def _backward(spec, frozen, tensors, block, h, dy, dh_n, dc_n, needed):
     """Gradients of the tensors, None where not needed."""
-    x, W_ih, W_hh, h0, c0, b_in, b_hh, g_in, g_hh, g_cell, b_cell = tensors
+    x, W_ih, W_hh, h0, c0, *vectors = tensors
     (T, N, I), (m, H) = x.shape, W_hh.shape
-    q = _describe(spec, frozen, tensors, block, h, keep=True)
+    plan = _plan(spec, T, N, H, x.element_size(), True)
+    q = _describe(plan, frozen, tensors, block, h)
     dy, dh_n, dc_n = (None if gradient is None else gradient.contiguous() for gradient in (dy, dh_n, dc_n))
-    packed, dA = _room_for_panels(m, H, x), take((T * N, m), x.dtype)
-    one = spec.joined or (spec.cell != "gru" and not spec.norm_in and not spec.norm_hh)  # both terms' gradients agree
-    dR = dA if one else take((T * N, m), x.dtype)
-    dh, dc = take((N, H), x.dtype), None if c0 is None else take((N, H), x.dtype)
-    sums = [None if tensor is None else torch.empty_like(tensor) for tensor in (b_in, b_hh, g_in, g_hh, g_cell, b_cell)]
+    packed = m * library().packed_columns(H, x.element_size())
+    scratch = take(packed + (1 if plan.joined_gradient else 2) * T * N * m, x.dtype)
+    dA = scratch[packed:][: T * N * m].view(T * N, m)
+    dR = scratch[-T * N * m :].view(T * N, m)
+    dh, dc = torch.empty_like(h0), None if c0 is None else torch.empty_like(c0)
+    sums = [None if vector is None else torch.empty_like(vector) for vector in vectors]
     q.packed, q.dA, q.dR, q.dh, q.dc, q.dy, q.dh_last, q.dc_last = map(
-        _pointer, (packed, dA, dR, dh, dc, dy, dh_n, dc_n)
+        _pointer, (scratch, dA, dR, dh, dc, dy, dh_n, dc_n)
     )
     q.db_in, q.db_hh, q.norm_in.gain_grad, q.norm_hh.gain_grad, q.norm_cell.gain_grad, q.db_cell = map(_pointer, sums)
     _call("backward", q, x.dtype)
     h_prev = (h[1:] if spec.reverse else h[:T]).view(T * N, H)
-    dx = torch.mm(dA, W_ih, out=take((T * N, I), x.dtype)).view(T, N, I) if needed[0] else None
-    dW_ih = torch.mm(dA.t(), x.view(T * N, I), out=take((m, I), x.dtype)) if needed[1] else None
-    dW_hh = torch.mm(dR.t(), h_prev, out=take((m, H), x.dtype)) if needed[2] else None
+    dx = _product(dA, W_ih).view(T, N, I) if needed[0] else None
+    dW_ih = _product(dA.t(), x.view(T * N, I)) if needed[1] else None
+    dW_hh = _product(dR.t(), h_prev) if needed[2] else None
     gradients = (dx, dW_ih, dW_hh, dh, dc, *sums)
     return tuple(gradient if need else None for gradient, need in zip(gradients, needed, strict=True))
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    rows, columns = a.shape[0], b.shape[1]
+    return torch.mm(a, b, out=take(rows * columns, a.dtype).view(rows, columns))

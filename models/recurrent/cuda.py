@@ -333,7 +333,7 @@ class Plan:
         """Cases and units of a program: all cases of a few units; or one case, of a small layer a few, for 32 threads."""
         cases, units = triton.next_power_of_2(self.N), triton.next_power_of_2(self.H)
         if self.kind == "batch":
-            return cases, min(units, max(4, 1024 // cases))
+            return cases, min(units, max(8, 256 // cases))
         return min(cases, max(1, 128 // units)), units
 
     @functools.cached_property
@@ -352,7 +352,7 @@ class Plan:
         return {
             **{"CELL": self.spec.cell, "G": GATES[self.spec.cell], "JOINED": self.joined, "KEEP": self.keep},
             **{"IN": norms["in"], "HH": norms["hh"], "CELL_NORM": norms["cell"], "BN": BN, "BH": BH},
-            "num_warps": min(16, max(1, BN * BH // 128)),  # four values of a tile to each thread
+            "num_warps": min(8, max(1, BN * BH // 128)),  # four values of a tile to a thread: no registers spill
         }
 
 

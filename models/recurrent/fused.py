@@ -22,12 +22,12 @@ def obstacle(x: Tensor, W: Tensor, norm: SimpleNamespace) -> str | None:
         return f"the input is empty: {tuple(x.shape)}"
     if torch.compiler.is_compiling():
         return "torch.compile is tracing"
-    modules = [module for role in vars(norm).values() for module in role.modules()]
-    if any(module._forward_hooks or module._forward_pre_hooks for module in modules):
-        return "a hook is on a normaliser, and the kernels call none"
-    for module in modules:
-        if isinstance(module, Normaliser) and type(module) not in KNOWN:
-            return f"the kernels do not know the normaliser {type(module).__name__}"
+    for role in vars(norm).values():
+        for module in (role, *_parts(role)):
+            if module._forward_hooks or module._forward_pre_hooks:
+                return "a hook is on a normaliser, and the kernels call none"
+        if not all(type(part) in KNOWN for part in _parts(role)):
+            return f"the kernels do not know the normaliser {type(_parts(role)[0]).__name__}"
     return _machine_obstacle(x.device.type)
 
 
@@ -103,7 +103,7 @@ def sequence(
 
 def _parts(module) -> list[Normaliser]:
     """The normalisers of a role, one for each span with statistics of its own."""
-    return list(getattr(module, "norms", [module]))
+    return list(module.norms) if "norms" in module._modules else [module]
 
 
 def _plain(module) -> bool:

@@ -140,9 +140,16 @@ inline Vec<double> tanh(Vec<double> x) {
 template <class T> constexpr int PANEL = TILE_VECTORS * LANES<T>;
 
 template <class T> void pack(const T* B, int64_t row, int64_t column, int K, int N, T* packed) {
-    for (int n0 = 0; n0 < N; n0 += PANEL<T>)
-        for (int k = 0; k < K; k++, packed += PANEL<T>)
-            for (int n = 0; n < PANEL<T>; n++) packed[n] = n0 + n < N ? B[k * row + (n0 + n) * column] : T(0);
+    for (int n0 = 0; n0 < N; n0 += PANEL<T>, packed += int64_t(K) * PANEL<T>) {
+        const int columns = std::min(PANEL<T>, N - n0);
+        if (columns < PANEL<T>) std::fill(packed, packed + int64_t(K) * PANEL<T>, T(0));
+        const T* from = B + n0 * column;
+        if (column == 1)  // along what lies side by side in B
+            for (int k = 0; k < K; k++) std::copy(from + k * row, from + k * row + columns, packed + k * PANEL<T>);
+        else
+            for (int n = 0; n < columns; n++)
+                for (int k = 0; k < K; k++) packed[k * PANEL<T> + n] = from[k * row + n * column];
+    }
 }
 
 // C (rows x PANEL) = or += A (rows x depth) B (depth x PANEL), accumulated in registers

@@ -5,7 +5,6 @@ tensor from here gives its memory back when its storage dies, whoever held it: a
 user's last reference. Nothing is handed out twice at once, so a retained graph stays whole.
 """
 
-import math
 import weakref
 
 import numpy
@@ -13,30 +12,37 @@ import torch
 from torch import Tensor
 
 ALIGNMENT = 64  # bytes: a cache line and the widest vector
-KEPT = 32  # free blocks; the one that waited longest goes first
-SIZES_PER_OCTAVE = 4  # sizes are rounded up to 2^(k/4), so that sequences of similar lengths share blocks
+KEPT = 32  # free blocks; the one that waited longest is let go first
 
-_free: list[numpy.ndarray] = []
-
-
-def take(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """A contiguous, aligned, uninitialised CPU tensor."""
-    size = math.prod(shape) * dtype.itemsize
-    octaves = math.ceil(math.log2(max(size, 4096)) * SIZES_PER_OCTAVE) / SIZES_PER_OCTAVE
-    capacity = math.ceil(2**octaves)
-    for index in range(len(_free) - 1, -1, -1):  # the last one returned is the one most likely in the cache
-        if len(_free[index]) == capacity + ALIGNMENT:
-            block = _free.pop(index)
-            break
-    else:
-        block = numpy.empty(capacity + ALIGNMENT, numpy.uint8)
-    start = -block.ctypes.data % ALIGNMENT
-    lent = block[start : start + size]
-    weakref.finalize(lent, _give_back, block).atexit = False
-    return torch.from_numpy(lent).view(dtype).view(shape)
+_free: dict[int, list[numpy.ndarray]] = {}  # by capacity; a capacity moves to the end when a block comes back
+_lent: dict[int, tuple[weakref.ref, numpy.ndarray]] = {}
 
 
-def _give_back(block: numpy.ndarray) -> None:
-    _free.append(block)
-    if len(_free) > KEPT:
-        del _free[0]
+def take(size: int, dtype: torch.dtype) -> Tensor:
+    """`size` elements, contiguous, aligned, uninitialised, on the CPU."""
+    needed = size * dtype.itemsize
+    unit = 1 << max(needed.bit_length() - 3, 12)  # 4 capacities an octave: sequences of similar lengths share blocks
+    capacity = -(-needed // unit) * unit
+    blocks = _free.get(capacity)
+    block = blocks.pop() if blocks else _new(capacity)
+    view = block[:needed]  # what the tensor holds; when it dies, so does the reference
+    key = id(view)
+    _lent[key] = weakref.ref(view, lambda _: _give_back(key)), block
+    return torch.from_numpy(view).view(dtype)
+
+
+def _new(capacity: int) -> numpy.ndarray:
+    raw = numpy.empty(capacity + ALIGNMENT, numpy.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + capacity]
+
+
+def _give_back(key: int) -> None:
+    _, block = _lent.pop(key)
+    capacity = len(block)
+    blocks = _free.pop(capacity, [])
+    blocks.append(block)
+    _free[capacity] = blocks
+    if sum(map(len, _free.values())) > KEPT:
+        oldest = next(capacity for capacity, blocks in _free.items() if blocks)
+        _free[oldest].pop(0)
