@@ -45,6 +45,7 @@ class LanguageModel(nn.Module):
             norm=norm,
             norm_options=norm_options,
             placement=settings.placement,
+            backend=settings.backend,
         )
         self.output = nn.Linear(settings.hidden_size, vocab_size)
         self.reset_parameters()

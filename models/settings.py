@@ -19,6 +19,7 @@ class Recurrent:
     embedding_size: int = 128  # of an embedding
     tied: bool = False  # output matrix = embedding matrix; needs embedding_size = hidden_size
     placement: str = "paper"  # where the normaliser stands: paper, per_gate, cell_only, input_only, between_layers
+    backend: str = "auto"  # what computes the recurrence: fused, reference (the equations, slower), or auto
     input_scale: float = 1.0  # standard deviation of the summed inputs W_x x at the start
     forget_bias: float = 1.0  # start of the LSTM's forget gate bias
 

@@ -169,7 +169,7 @@ def _call(direction: str, q: Sequence, dtype: torch.dtype) -> None:
 
 def _forward(spec: Spec, frozen: dict, tensors: tuple, keep: bool):
     """((y, h_n, c_n, batch statistics ...), (tensors as the kernel takes them, block, h))"""
-    tensors = [None if tensor is None else tensor.detach().contiguous() for tensor in tensors]
+    tensors = [None if tensor is None else tensor.contiguous() for tensor in tensors]
     x, W_ih, W_hh, h0, c0, b_in, b_hh, _, _, _, b_cell = tensors
     (T, N, I), (m, H) = x.shape, W_hh.shape
     # The kernel adds a shift to whatever it normalises, and R of a gru.

@@ -226,7 +226,7 @@ struct Sequence {
     Cell cell;
     int32_t joined, reverse, T, N, H, threads;
     int64_t r_step, gates_step, c_step, u_step;
-    Norm in, hh, out;          // out: of the LSTM's cell state
+    Norm term[2], out;         // of A or, joined, of the sum; of R; of the LSTM's cell state
     void *W, *packed;          // W_hh (GH, H), and room for it in panels
     void *b_in, *b_hh, *b_out; // shifts; b_in may be null where nothing normalises A
     void *A;                   // (T, N, GH) x W_ih'; joined: the sum of both terms, written here
@@ -298,6 +298,69 @@ template <class T> void case_backward(const Norm& norm, Statistics<T> at, const 
             j += lo;
             Vec<T> xhat = (load(x + j, n) - mean) * rstd;
             store(dx + j, (load(gain + j, n) * load(dy + j, n) - a - xhat * b) * rstd, n);
+        });
+        lo += m;
+    }
+}
+
+// Both terms of an LSTM at once, z = base + n_in(a) + n_hh(r): their sums do not wait for each other, and what they share
+// is read once. Their spans agree.
+template <class T>
+void pair_forward(const Norm (&norm)[2], Statistics<T> at_a, Statistics<T> at_r, const T* a, const T* r, const T* base, T* z) {
+    const T *gain_a = (const T*)norm[0].gain, *gain_r = (const T*)norm[1].gain;
+    for (int span = 0, lo = 0; span < norm[0].spans; span++) {
+        const int m = norm[0].ends[span] - lo;
+        T mean_a = 0, mean_r = 0;
+        if (norm[0].centred) {
+            Sum<T> sum_a, sum_r;
+            each_in_turn<T>(m, [&](int j, auto n, auto k) {
+                sum_a.part[k] += load(a + lo + j, n), sum_r.part[k] += load(r + lo + j, n);
+            });
+            mean_a = total<T>(sum_a.lanes()) / m, mean_r = total<T>(sum_r.lanes()) / m;
+        }
+        Sum<T> squares_a, squares_r;
+        each_in_turn<T>(m, [&](int j, auto n, auto k) {
+            Vec<T> d = load(a + lo + j, n) - mean_a, e = load(r + lo + j, n) - mean_r;
+            if constexpr (std::is_same_v<decltype(n), Part>) d = load((T*)&d, n), e = load((T*)&e, n);
+            squares_a.part[k] += d * d, squares_r.part[k] += e * e;
+        });
+        const T rstd_a = 1 / std::sqrt(total<T>(squares_a.lanes()) / m + T(norm[0].eps));
+        const T rstd_r = 1 / std::sqrt(total<T>(squares_r.lanes()) / m + T(norm[1].eps));
+        each<T>(m, [&](int j, auto n) {
+            j += lo;
+            const Vec<T> xhat_a = (load(a + j, n) - mean_a) * rstd_a, xhat_r = (load(r + j, n) - mean_r) * rstd_r;
+            store(z + j, load(base + j, n) + load(gain_a + j, n) * xhat_a + load(gain_r + j, n) * xhat_r, n);
+        });
+        at_a.mean[span] = mean_a, at_a.rstd[span] = rstd_a, at_r.mean[span] = mean_r, at_r.rstd[span] = rstd_r;
+        lo += m;
+    }
+}
+template <class T> struct Gradients { T *base, *gain_a, *gain_r; };
+template <class T>
+void pair_backward(const Norm (&norm)[2], Statistics<T> at_a, Statistics<T> at_r, const T* a, const T* r, const T* dz, T* da,
+                   T* dr, Gradients<T> to) {
+    const T *gain_a = (const T*)norm[0].gain, *gain_r = (const T*)norm[1].gain;
+    for (int span = 0, lo = 0; span < norm[0].spans; span++) {
+        const int m = norm[0].ends[span] - lo;
+        const T mean_a = at_a.mean[span], rstd_a = at_a.rstd[span], mean_r = at_r.mean[span], rstd_r = at_r.rstd[span];
+        Sum<T> sum_a, sum_r, product_a, product_r;
+        each_in_turn<T>(m, [&](int j, auto n, auto k) {
+            j += lo;
+            const Vec<T> d = load(dz + j, n);
+            const Vec<T> p = d * ((load(a + j, n) - mean_a) * rstd_a), q = d * ((load(r + j, n) - mean_r) * rstd_r);
+            store(to.base + j, load(to.base + j, n) + d, n);
+            store(to.gain_a + j, load(to.gain_a + j, n) + p, n), store(to.gain_r + j, load(to.gain_r + j, n) + q, n);
+            const Vec<T> g_a = load(gain_a + j, n), g_r = load(gain_r + j, n);
+            sum_a.part[k] += g_a * d, product_a.part[k] += g_a * p, sum_r.part[k] += g_r * d, product_r.part[k] += g_r * q;
+        });
+        const T s_a = norm[0].centred ? total<T>(sum_a.lanes()) / m : 0, p_a = total<T>(product_a.lanes()) / m;
+        const T s_r = norm[0].centred ? total<T>(sum_r.lanes()) / m : 0, p_r = total<T>(product_r.lanes()) / m;
+        each<T>(m, [&](int j, auto n) {
+            j += lo;
+            const Vec<T> d = load(dz + j, n);
+            const Vec<T> xhat_a = (load(a + j, n) - mean_a) * rstd_a, xhat_r = (load(r + j, n) - mean_r) * rstd_r;
+            store(da + j, (load(gain_a + j, n) * d - s_a - xhat_a * p_a) * rstd_a, n);
+            store(dr + j, (load(gain_r + j, n) * d - s_r - xhat_r * p_r) * rstd_r, n);
         });
         lo += m;
     }
@@ -451,13 +514,19 @@ template <class T> struct Buffer {  // aligned to a vector
     }
 };
 
-bool whole_batch(const Sequence& q) { return q.in.over == BATCH || q.hh.over == BATCH || q.out.over == BATCH; }
+bool paired(const Sequence& q) {
+    const Norm &a = q.term[0], &r = q.term[1];
+    return q.cell == LSTM && a.over == CASE && r.over == CASE && a.spans == r.spans && a.centred == r.centred &&
+           std::equal(a.ends, a.ends + a.spans, r.ends);
+}
+bool whole_batch(const Sequence& q) { return q.term[0].over == BATCH || q.term[1].over == BATCH || q.out.over == BATCH; }
 
 // Cases [n0, n1) from the first step to the last. A chunk of cases passes through all of a step while it is in the cache:
 // one case, or all of them where statistics are taken over the batch.
 template <class T> void forward_cases(const Sequence& q, int n0, int n1) {
     const int H = q.H, G = q.cell == LSTM ? 4 : q.cell == GRU ? 3 : 1, m = G * H, chunk = whole_batch(q) ? n1 - n0 : 1;
     const int64_t NH = int64_t(q.N) * H, Nm = int64_t(q.N) * m;
+    const bool pair = paired(q) && chunk == 1;
     Buffer<T> z_in(int64_t(chunk) * m), z_hh(int64_t(chunk) * m), cell(int64_t(chunk) * H);
     for (int s = 0; s < q.T; s++) {
         const int t = q.reverse ? q.T - 1 - s : s;
@@ -471,14 +540,18 @@ template <class T> void forward_cases(const Sequence& q, int n0, int n1) {
         for (int n = n0; n < n1; n += chunk) {
             const int64_t nm = int64_t(n) * m, nH = int64_t(n) * H;
             const T* z = A + nm;
-            if (q.in.over != NOTHING || q.b_in) {
-                norm_forward<T>(q.in, s, n, chunk, m, z, (T*)q.b_in, 0, z_in.at);
+            if (pair) {
+                const auto at_a = statistics<T>(q.term[0], s, n), at_r = statistics<T>(q.term[1], s, n);
+                pair_forward(q.term, at_a, at_r, A + nm, R + nm, (T*)q.b_in, z_hh.at);
+                z = z_hh.at;
+            } else if (q.term[0].over != NOTHING || q.b_in) {
+                norm_forward<T>(q.term[0], s, n, chunk, m, z, (T*)q.b_in, 0, z_in.at);
                 z = z_in.at;
             }
             if (q.cell == GRU) {
-                norm_forward<T>(q.hh, s, n, chunk, m, R + nm, (T*)q.b_hh, 0, z_hh.at);
-            } else if (!q.joined) {
-                norm_forward<T>(q.hh, s, n, chunk, m, R + nm, z, m, z_hh.at);
+                norm_forward<T>(q.term[1], s, n, chunk, m, R + nm, (T*)q.b_hh, 0, z_hh.at);
+            } else if (!q.joined && !pair) {
+                norm_forward<T>(q.term[1], s, n, chunk, m, R + nm, z, m, z_hh.at);
                 z = z_hh.at;
             }
             for (int i = 0; i < chunk; i++) {
@@ -508,7 +581,8 @@ template <class T> void backward_cases(const Sequence& q, int n0, int n1, T* sum
     const int64_t NH = int64_t(q.N) * H, Nm = int64_t(q.N) * m;
     T *db_in = sums, *db_hh = sums + m, *dg_in = sums + 2 * m, *dg_hh = sums + 3 * m, *db_out = sums + 4 * m;
     T* dg_out = db_out + H;
-    const bool same = q.joined || (q.in.over == NOTHING && q.hh.over == NOTHING && q.cell != GRU);  // dA is dR
+    const bool same = q.joined || (q.term[0].over == NOTHING && q.term[1].over == NOTHING && q.cell != GRU);  // dA is dR
+    const bool pair = paired(q) && chunk == 1;
     Buffer<T> scratch(int64_t(chunk) * m), scratch_v(int64_t(chunk) * m), dnormed(int64_t(chunk) * H), dcell(int64_t(chunk) * H);
     T *dh = (T*)q.dh, *dc = (T*)q.dc;
     for (int s = q.T - 1; s >= 0; s--) {
@@ -525,8 +599,8 @@ template <class T> void backward_cases(const Sequence& q, int n0, int n1, T* sum
                 const T* dy = (T*)q.dy + t * NH + nH;
                 each<T>(chunk * H, [&](int j, auto k) { store(dh + nH + j, load(dh + nH + j, k) + load(dy + j, k), k); });
             }
-            T* dz = q.in.over == NOTHING ? dA + nm : scratch.at;            // of n_in's output
-            T* dv = q.hh.over == NOTHING && !same ? dR + nm : scratch_v.at;  // of n_hh's output, for a gru
+            T* dz = q.term[0].over == NOTHING ? dA + nm : scratch.at;            // of n_in's output
+            T* dv = q.term[1].over == NOTHING && !same ? dR + nm : scratch_v.at;  // of n_hh's output, for a gru
             if (q.cell == LSTM) {
                 const bool normed = q.out.over != NOTHING;
                 T *d_tanh = normed ? dnormed.at : dcell.at;
@@ -554,11 +628,16 @@ template <class T> void backward_cases(const Sequence& q, int n0, int n1, T* sum
                     store(dz + j, load(dh + nH + j, k) * (T(1) - y * y), k);
                 });
             }
+            if (pair) {
+                const auto at_a = statistics<T>(q.term[0], s, n), at_r = statistics<T>(q.term[1], s, n);
+                pair_backward<T>(q.term, at_a, at_r, A + nm, R + nm, dz, dA + nm, dR + nm, {db_in, dg_in, dg_hh});
+                continue;
+            }
             add_rows(chunk, m, dz, db_in);
-            if (q.in.over != NOTHING) norm_backward<T>(q.in, s, n, chunk, m, A + nm, dz, dA + nm, dg_in);
+            if (q.term[0].over != NOTHING) norm_backward<T>(q.term[0], s, n, chunk, m, A + nm, dz, dA + nm, dg_in);
             if (q.cell != GRU) dv = dz;
-            if (q.hh.over != NOTHING)
-                norm_backward<T>(q.hh, s, n, chunk, m, R + nm, dv, dR + nm, dg_hh);
+            if (q.term[1].over != NOTHING)
+                norm_backward<T>(q.term[1], s, n, chunk, m, R + nm, dv, dR + nm, dg_hh);
             else if (!same && dv != dR + nm)
                 std::copy(dv, dv + int64_t(chunk) * m, dR + nm);
         }
@@ -594,7 +673,7 @@ template <class T> int backward(const Sequence& q) try {
     split_cases(q, [&](int n0, int n1, int k) { backward_cases<T>(q, n0, n1, sums.at + int64_t(k) * size); });
     for (int k = 1; k < q.threads; k++) add_rows(1, size, sums.at + int64_t(k) * size, sums.at);
     const T* sum = sums.at;
-    for (auto [to, n] : {std::pair{q.db_in, m}, std::pair{q.db_hh, m}, std::pair{q.in.gain_grad, m}, std::pair{q.hh.gain_grad, m},
+    for (auto [to, n] : {std::pair{q.db_in, m}, std::pair{q.db_hh, m}, std::pair{q.term[0].gain_grad, m}, std::pair{q.term[1].gain_grad, m},
                          std::pair{q.db_out, H}, std::pair{q.out.gain_grad, H}}) {
         if (to) std::copy(sum, sum + n, (T*)to);
         sum += n;
