@@ -59,6 +59,7 @@ class Trainer:
     evaluations: int = 10  # on the validation split, evenly spaced over the steps, the last step included
     log_every: int = 10  # steps between two rows of training metrics
     checkpoint_every: float = 30.0  # seconds between two checkpoints
+    capture: bool = True  # on CUDA: the training step as one CUDA graph (experiments/step.py)
     # gradient norm of each parameter, mean and deviation of the summed inputs; at the logged steps
     statistics: bool = False
 
@@ -205,9 +206,12 @@ def run_id(cfg: DictConfig) -> str:
     identity = {key: plain[key] for key in ("model", "norm", "data", "optim", "trainer", "stage", "seed", "threads")}
     for section, name in (("data", "root"), ("data", "cache"), ("data", "path"), ("trainer", "checkpoint_every")):
         identity[section].pop(name, None)  # places and habits; what lies at a path is in the fingerprint
+    device = device_name(cfg)
+    if device != "cuda":
+        del identity["trainer"]["capture"]  # changes nothing elsewhere
     identity |= {
         "experiment": cfg.experiment.name,
-        "device": device_name(cfg),
+        "device": device,
         "fingerprint": data.fingerprint(settings(cfg.data)),
     }
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]

@@ -7,7 +7,8 @@ from torch import nn
 
 from experiments.config import SGD, Adam, Trainer
 from experiments.optimisation import learning_rate, make_optimizer
-from experiments.probes import gradient_norms, watch_summed_inputs
+from experiments.probes import watch_summed_inputs
+from experiments.step import make_step
 
 
 class DivergedError(Exception):
@@ -45,35 +46,32 @@ def fit(model: nn.Module, task, optim: Adam | SGD, settings: Trainer, recorder) 
     evaluate_at = {round(steps * (k + 1) / settings.evaluations) for k in range(settings.evaluations)}
     state = {"step": 0, "seconds": 0.0, "best": math.inf, "best_step": 0, "val": {}}
     state |= recorder.restore(model, optimizer)
-    parameters, losses, saved = list(model.parameters()), [], time.monotonic()
+    advance = make_step(model, task, optimizer, optim.clip, settings)
+    losses, saved = [], time.monotonic()
 
     while (step := state["step"]) < steps:
         started, row = time.perf_counter(), {}
         logged = (step + 1) % settings.log_every == 0 or step + 1 in evaluate_at
-        model.train()
+        watched = settings.statistics and logged
+        if not model.training:  # an evaluation is over
+            model.train()
         lr = learning_rate(optim, step, steps, task.batch_size)
-        for group in optimizer.param_groups:
-            group["lr"] = lr
-        with watch_summed_inputs(model, row, active=settings.statistics and logged):
-            loss = task.loss(model, task.batch(step))
-        # .item() waits for the device: the price of stopping before a bad step
-        losses.append(must_be_finite(loss.item(), step, "the training loss"))
-        optimizer.zero_grad()
-        loss.backward()
-        if settings.statistics and logged:
-            row |= gradient_norms(model)
-        if optim.clip is not None:
-            norm = nn.utils.clip_grad_norm_(parameters, optim.clip).item()
-            row["train/grad_norm"] = must_be_finite(norm, step, "the gradient")
-        optimizer.step()
+        with watch_summed_inputs(model, row, active=watched):
+            results = advance(task.batch(step), lr, wait=logged, row=row if watched else None)
         step = state["step"] = step + 1
+        for at, (loss, norm) in enumerate(results, start=step - len(results)):
+            losses.append(must_be_finite(loss, at, "the training loss"))
+            must_be_finite(norm, at, "the gradient")
         state["seconds"] += time.perf_counter() - started
 
-        recorder.progress(step, steps, losses[-1], state["val"])
+        if results:
+            recorder.progress(step, steps, losses[-1], state["val"])
         if not logged:
             continue
         train = {f"train/{name}": value for name, value in task.metrics(sum(losses) / len(losses)).items()}
         row |= {"step": step, "examples": step * task.batch_size, "seconds": state["seconds"], "train/lr": lr, **train}
+        if optim.clip is not None:
+            row["train/grad_norm"] = norm
         losses.clear()
         if step in evaluate_at:
             state["val"] = {f"val/{name}": value for name, value in task.evaluate(model, "val").items()}

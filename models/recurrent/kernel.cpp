@@ -31,17 +31,25 @@ template <class T> struct vector_of { typedef T type __attribute__((vector_size(
 template <class T> using Vec = typename vector_of<T>::type;
 template <class T> constexpr int LANES = BYTES / sizeof(T);
 
-struct Whole { template <class T> static constexpr int lanes() { return LANES<T>; } };
-struct Part { int n; template <class T> int lanes() const { return n; } };
+struct Whole {};
+struct Part { int n; };  // a vector's first n lanes
 
 template <class T> inline Vec<T> load(const T* p, Whole) { Vec<T> v; std::memcpy(&v, p, BYTES); return v; }
+template <class T> inline void store(T* p, Vec<T> v, Whole) { std::memcpy(p, &v, BYTES); }
+// The end of a row: the lanes beyond it are zero, and memory there is not touched
+#if defined(__AVX512F__)
+inline Vec<float> load(const float* p, Part part) { return (Vec<float>)_mm512_maskz_loadu_ps((1u << part.n) - 1, p); }
+inline Vec<double> load(const double* p, Part part) { return (Vec<double>)_mm512_maskz_loadu_pd((1u << part.n) - 1, p); }
+inline void store(float* p, Vec<float> v, Part part) { _mm512_mask_storeu_ps(p, (1u << part.n) - 1, (__m512)v); }
+inline void store(double* p, Vec<double> v, Part part) { _mm512_mask_storeu_pd(p, (1u << part.n) - 1, (__m512d)v); }
+#else
 template <class T> inline Vec<T> load(const T* p, Part part) {
     Vec<T> v = {};
     for (int k = 0; k < part.n; k++) v[k] = p[k];
     return v;
 }
-template <class T> inline void store(T* p, Vec<T> v, Whole) { std::memcpy(p, &v, BYTES); }
 template <class T> inline void store(T* p, Vec<T> v, Part part) { for (int k = 0; k < part.n; k++) p[k] = v[k]; }
+#endif
 
 // f(j, lanes) for every vector of a row of m values, the last one with fewer lanes
 template <class T, class F> inline void each(int m, F f) {
