@@ -126,12 +126,12 @@ class BatchNorm(Normaliser):
     def rows(self, T: int) -> tuple[Tensor, Tensor]:
         """Running mean and variance (T, C) of steps 0 to T - 1; the last row stands for all steps beyond it."""
         known = len(self.running_mean)
-        row = slice(T) if T <= known else torch.arange(T, device=self.running_mean.device).clamp_max(known - 1)
+        row = slice(T) if known >= T else torch.arange(T, device=self.running_mean.device).clamp_max(known - 1)
         return self.running_mean[row], self.running_var[row]
 
     @torch.no_grad()
     def track(self, mean: Tensor, var: Tensor, n: int) -> None:
-        """Move the running statistics of steps 0 to T - 1 towards (T, C) batch means and biased variances of n values."""
+        """Move the running statistics of steps 0 to T - 1 towards the means and biased variances (T, C) of n values."""
         T = len(mean)
         if len(self.running_mean) < T:
             self._grow(T)

@@ -12,7 +12,16 @@ from pathlib import Path
 
 SOURCE = Path(__file__).with_name("kernel.cpp")
 # Not -ffast-math: it flushes denormals in the whole process and lets NaN vanish. Errno and traps cost vectors only.
-FLAGS = ("-O3", "-std=c++17", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fPIC", "-shared", "-pthread")
+FLAGS = (
+    "-O3",
+    "-std=c++17",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-ffp-contract=fast",
+    "-fPIC",
+    "-shared",
+    "-pthread",
+)
 NATIVE = "-mcpu=native" if platform.machine() in ("arm64", "aarch64") else "-march=native"
 
 
@@ -58,7 +67,9 @@ def library(cpu_flag: str = NATIVE) -> ctypes.CDLL:
 def _key(path: str, cpu_flag: str) -> str:
     """What the binary depends on: source, flags, the compiler's file and the CPU, for homes shared by machines."""
     try:
-        cpu = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith(("flags", "Features")))
+        cpu = next(
+            line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith(("flags", "Features"))
+        )
     except (OSError, StopIteration):
         cpu = platform.processor()
     binary = os.stat(os.path.realpath(path))

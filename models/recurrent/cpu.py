@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 
 from models.recurrent.compiler import library
 from models.recurrent.pool import take
@@ -21,7 +20,7 @@ POINTER, INT, INT64 = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
 OVER = {"case": 1, "batch": 2, "frozen": 3}
 CELL = {"rnn": 0, "lstm": 1, "gru": 2}
 ROLES = ("in", "hh", "cell")
-# Cases times features times steps of work below which a second thread costs more than it saves, measured
+# T*N*G*H*H, multiplications of the recurrence, below which a second thread costs more than it saves
 SPLIT_FROM = 2e6
 
 
@@ -171,7 +170,7 @@ def _forward(spec: Spec, frozen: dict, tensors: tuple, keep: bool):
     """((y, h_n, c_n, batch statistics ...), (tensors as the kernel takes them, block, h))"""
     tensors = [None if tensor is None else tensor.contiguous() for tensor in tensors]
     x, W_ih, W_hh, h0, c0, b_in, b_hh, _, _, _, b_cell = tensors
-    (T, N, I), (m, H) = x.shape, W_hh.shape
+    (T, N, _), (m, H) = x.shape, W_hh.shape
     # The kernel adds a shift to whatever it normalises, and R of a gru.
     if b_in is None and spec.norm_in:
         tensors[5] = W_hh.new_zeros(m)
@@ -181,7 +180,7 @@ def _forward(spec: Spec, frozen: dict, tensors: tuple, keep: bool):
         tensors[10] = W_hh.new_zeros(H)
     plan = _plan(spec, T, N, H, x.element_size(), keep)
     block, h = take(plan.size, x.dtype), take((T + 1) * N * H, x.dtype).view(T + 1, N, H)
-    torch.mm(x.view(T * N, I), W_ih.t(), out=block[: T * N * m].view(T * N, m))
+    torch.mm(x.view(T * N, -1), W_ih.t(), out=block[: T * N * m].view(T * N, m))
     first, last = (T, 0) if spec.reverse else (0, T)
     h[first].copy_(h0)
     if c0 is not None:
@@ -201,7 +200,7 @@ def _forward(spec: Spec, frozen: dict, tensors: tuple, keep: bool):
 def _backward(spec, frozen, tensors, block, h, dy, dh_n, dc_n, needed):
     """Gradients of the tensors, None where not needed."""
     x, W_ih, W_hh, h0, c0, *vectors = tensors
-    (T, N, I), (m, H) = x.shape, W_hh.shape
+    (T, N, _), (m, H) = x.shape, W_hh.shape
     plan = _plan(spec, T, N, H, x.element_size(), True)
     q = _describe(plan, frozen, tensors, block, h)
     dy, dh_n, dc_n = (None if gradient is None else gradient.contiguous() for gradient in (dy, dh_n, dc_n))
@@ -217,8 +216,8 @@ def _backward(spec, frozen, tensors, block, h, dy, dh_n, dc_n, needed):
     q.db_in, q.db_hh, q.norm_in.gain_grad, q.norm_hh.gain_grad, q.norm_cell.gain_grad, q.db_cell = map(_pointer, sums)
     _call("backward", q, x.dtype)
     h_prev = (h[1:] if spec.reverse else h[:T]).view(T * N, H)
-    dx = _product(dA, W_ih).view(T, N, I) if needed[0] else None
-    dW_ih = _product(dA.t(), x.view(T * N, I)) if needed[1] else None
+    dx = _product(dA, W_ih).view_as(x) if needed[0] else None
+    dW_ih = _product(dA.t(), x.view(T * N, -1)) if needed[1] else None
     dW_hh = _product(dR.t(), h_prev) if needed[2] else None
     gradients = (dx, dW_ih, dW_hh, dh, dc, *sums)
     return tuple(gradient if need else None for gradient, need in zip(gradients, needed, strict=True))

@@ -39,7 +39,7 @@ MAX_GRAPHS = 16  # recorded sequences in this process, each with buffers of its 
 # theta  (4F + 2H)        gain and shift of "in" and "hh", each F = G*H wide, and of "cell", each H; `sums` likewise
 # stats  (T, 2, 2F + H)   of "in", "hh" and "cell" side by side: mean and variance (batch), or mean and 1/sigma (frozen)
 # edges                   of each role's spans, role after role: the first feature of each, and one past the last
-# AT                      u, ok, N, H, edges: the tile's units, the mask of its part within (N, H)
+# AT                      u, H, ok, N, edges: the tile's units, and the mask of its part that lies within (N, H)
 # NORM                    a role's normaliser: None, or a tuple with these places (EDGES: where its edges begin)
 KIND, SPANS, EPS, CENTRED, EDGES = (tl.constexpr(place) for place in range(5))
 
@@ -104,7 +104,7 @@ def _over_cases(x, ok):
 @triton.jit
 def _mean(x, AT, NORM: tl.constexpr):
     """E[x] over the values that share a statistic, for each value; broadcasts with x."""
-    u, ok, N, H, edges = AT
+    u, H, ok, N, edges = AT
     means = ()
     if NORM[KIND] == "batch":
         sums = _over_cases(x, ok)
@@ -114,7 +114,7 @@ def _mean(x, AT, NORM: tl.constexpr):
         total = tl.where(ok, x[0], 0.0)
         for k in tl.static_range(1, len(x)):
             total += tl.where(ok, x[k], 0.0)
-        for k in tl.static_range(len(x)):
+        for _ in tl.static_range(len(x)):
             means += (tl.sum(total, 1)[:, None] / (len(x) * H),)
     else:
         means = x
@@ -135,7 +135,7 @@ def _mean(x, AT, NORM: tl.constexpr):
 @triton.jit
 def _standardise(z, stats, width, AT, NORM: tl.constexpr, STORE: tl.constexpr):
     """z^ = (z - mu) / sigma and 1/sigma, sigma^2 = E[(z - mu)^2] + eps. STORE: write a batch's mean and variance."""
-    u, ok, N, H, edges = AT
+    u, H = AT[0], AT[1]
     z_hat, inverse = z, z
     if NORM is not None:
         if NORM[KIND] == "frozen":
@@ -160,7 +160,7 @@ def _standardise(z, stats, width, AT, NORM: tl.constexpr, STORE: tl.constexpr):
 @triton.jit
 def _affine(z_hat, theta, AT, NORM: tl.constexpr):
     """g z^ + b, or z + b where the role has no normaliser."""
-    u, ok, N, H, edges = AT
+    u, H = AT[0], AT[1]
     if NORM is not None:
         z_hat = _times(z_hat, _read(theta + u, u < H, H, len(z_hat)))
     return _plus(z_hat, _read(theta + len(z_hat) * H + u, u < H, H, len(z_hat)))
@@ -172,7 +172,7 @@ def _through(dy, z_hat, inverse, theta, sums, AT, NORM: tl.constexpr, SHIFT: tl.
 
     Adds dg = sum dy z^ and, if SHIFT, db = sum dy, over this program's cases, to the sums over the steps.
     """
-    u, ok, N, H, edges = AT
+    u, H, ok = AT[0], AT[1], AT[2]
     dz = dy
     if NORM is not None:
         v = _times(dy, _read(theta + u, u < H, H, len(dy)))
@@ -208,7 +208,7 @@ def _step(
     n = tl.program_id(0) * BN + tl.arange(0, BN)[:, None]
     u = tl.program_id(1) * BH + tl.arange(0, BH)[None, :]
     ok = (n < N) & (u < H)
-    AT = (u, ok, N, H, edges)
+    AT = (u, H, ok, N, edges)
     unit = n * H + u
     of_gates = s * N * F + n * F + u  # A_t
     before = s * N * H + unit  # h_{t-1}
@@ -234,7 +234,7 @@ def _step(
         h_t = o * m
     if CELL == "gru":
         h_before = tl.load(h + before, mask=ok, other=0.0)
-        r, q, new = tl.sigmoid(z[0] + v[0]), tl.sigmoid(z[1] + v[1]), z[2]  # q: the z of the equations
+        r, q = tl.sigmoid(z[0] + v[0]), tl.sigmoid(z[1] + v[1])  # q: the z of the equations
         new = _tanh(z[2] + r * v[2])
         h_t = new + q * (h_before - new)
 
@@ -463,7 +463,7 @@ def _borrow(plan: Plan) -> Loan | None:
 
 
 def available() -> bool:
-    """Whether the kernels can run here: on a GPU, or in Triton's interpreter. Without Triton this module's import fails."""
+    """Whether the kernel can run here: on a GPU, or in Triton's interpreter. (Without Triton the import fails.)"""
     return torch.cuda.is_available() or triton.knobs.runtime.interpret
 
 
@@ -521,7 +521,7 @@ def _forward(plan: Plan, frozen: dict, tensors: tuple) -> tuple[tuple, Forward, 
     """(y, h_n, c_n, mean and variance of each role of `batch`), all in new memory; the buffers; their loan, if lent."""
     x, W_ih, W_hh, h0, c0, *gains_and_shifts = tensors
     T, N = plan.T, plan.N
-    with _current(plan.device):
+    with torch.cuda.device_of(x):  # where Triton launches; nothing on a CPU
         loan = _borrow(plan)
         forward = loan.recorded.forward if loan else _room_for_forward(plan)
         torch.mm(x.reshape(T * N, -1), W_ih.t(), out=forward.A.view(T * N, -1))
@@ -544,7 +544,7 @@ def _forward(plan: Plan, frozen: dict, tensors: tuple) -> tuple[tuple, Forward, 
 
 def _backward(plan: Plan, x: Tensor, W_ih: Tensor, forward: Forward, loan: Loan | None, given: tuple, needed: tuple):
     """Gradients of `tensors` in `sequence`, in new memory, None where not needed. given: those of y, h_n and c_n."""
-    with _current(plan.device):
+    with torch.cuda.device_of(x):
         backward = loan.recorded.backward if loan else _room_for_backward(plan)
         for buffer, gradient in zip(backward[:3], given, strict=True):
             buffer.zero_() if gradient is None else buffer.copy_(gradient)
@@ -562,7 +562,3 @@ def _backward(plan: Plan, x: Tensor, W_ih: Tensor, forward: Forward, loan: Loan 
         parts = zip(backward.sums.split(plan.columns, 1), needed[5:], strict=True)
         return gradients + [part.sum(0) if need else None for part, need in parts]
 
-
-def _current(device: torch.device):
-    """Makes this the current device, where Triton launches."""
-    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()

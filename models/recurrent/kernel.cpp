@@ -16,7 +16,7 @@
 #include <immintrin.h>
 #endif
 
-// ---- vectors -------------------------------------------------------------------------------------------------------
+// ---- vectors ------------------------------------------------------------------------------------------------------
 
 #if defined(__AVX512F__)
 constexpr int BYTES = 64, TILE_ROWS = 12, TILE_VECTORS = 2;  // 24 of 32 registers accumulate
@@ -27,57 +27,87 @@ constexpr int BYTES = 16 + 16 * (__AVX2__ + 0), TILE_ROWS = 6, TILE_VECTORS = 2;
 #endif
 constexpr int DEPTH = 256;  // of a block of the packed matrix: one panel's block lies in the first-level cache
 
-template <class T> struct vector_of { typedef T type __attribute__((vector_size(BYTES))); };
-template <class T> using Vec = typename vector_of<T>::type;
-template <class T> constexpr int LANES = BYTES / sizeof(T);
+template <class T>
+struct vector_of {
+    typedef T type __attribute__((vector_size(BYTES)));
+};
+template <class T>
+using Vec = typename vector_of<T>::type;
+template <class T>
+constexpr int LANES = BYTES / sizeof(T);
 
 struct Whole {};
-struct Part { int n; };  // a vector's first n lanes
+struct Part {
+    int n;
+};  // a vector's first n lanes
 
-template <class T> inline Vec<T> load(const T* p, Whole) { Vec<T> v; std::memcpy(&v, p, BYTES); return v; }
-template <class T> inline void store(T* p, Vec<T> v, Whole) { std::memcpy(p, &v, BYTES); }
+template <class T>
+inline Vec<T> load(const T* p, Whole) {
+    Vec<T> v;
+    std::memcpy(&v, p, BYTES);
+    return v;
+}
+template <class T>
+inline void store(T* p, Vec<T> v, Whole) {
+    std::memcpy(p, &v, BYTES);
+}
 // The end of a row: the lanes beyond it are zero, and memory there is not touched
 #if defined(__AVX512F__)
 inline Vec<float> load(const float* p, Part part) { return (Vec<float>)_mm512_maskz_loadu_ps((1u << part.n) - 1, p); }
-inline Vec<double> load(const double* p, Part part) { return (Vec<double>)_mm512_maskz_loadu_pd((1u << part.n) - 1, p); }
+inline Vec<double> load(const double* p, Part part) {
+    return (Vec<double>)_mm512_maskz_loadu_pd((1u << part.n) - 1, p);
+}
 inline void store(float* p, Vec<float> v, Part part) { _mm512_mask_storeu_ps(p, (1u << part.n) - 1, (__m512)v); }
 inline void store(double* p, Vec<double> v, Part part) { _mm512_mask_storeu_pd(p, (1u << part.n) - 1, (__m512d)v); }
 #else
-template <class T> inline Vec<T> load(const T* p, Part part) {
+template <class T>
+inline Vec<T> load(const T* p, Part part) {
     Vec<T> v = {};
     for (int k = 0; k < part.n; k++) v[k] = p[k];
     return v;
 }
-template <class T> inline void store(T* p, Vec<T> v, Part part) { for (int k = 0; k < part.n; k++) p[k] = v[k]; }
+template <class T>
+inline void store(T* p, Vec<T> v, Part part) {
+    for (int k = 0; k < part.n; k++) p[k] = v[k];
+}
 #endif
 
 // f(j, lanes) for every vector of a row of m values, the last one with fewer lanes
-template <class T, class F> inline void each(int m, F f) {
+template <class T, class F>
+inline void each(int m, F f) {
     int j = 0;
     for (; j + LANES<T> <= m; j += LANES<T>) f(j, Whole{});
     if (j < m) f(j, Part{m - j});
 }
 
 // Four sums taken in turn: one alone would wait four cycles for each addition.
-template <class T> struct Sum {
+template <class T>
+struct Sum {
     Vec<T> part[4] = {};
     Vec<T> lanes() const { return (part[0] + part[1]) + (part[2] + part[3]); }
 };
-template <int K> using Turn = std::integral_constant<int, K>;
+template <int K>
+using Turn = std::integral_constant<int, K>;
 
 // f(j, lanes, turn): as `each`, with the sum whose turn it is
-template <class T, class F> inline void each_in_turn(int m, F f) {
+template <class T, class F>
+inline void each_in_turn(int m, F f) {
     constexpr int L = LANES<T>;
     int j = 0;
     for (; j + 4 * L <= m; j += 4 * L)
-        f(j, Whole{}, Turn<0>{}), f(j + L, Whole{}, Turn<1>{}), f(j + 2 * L, Whole{}, Turn<2>{}), f(j + 3 * L, Whole{}, Turn<3>{});
+        f(j, Whole{}, Turn<0>{}), f(j + L, Whole{}, Turn<1>{}), f(j + 2 * L, Whole{}, Turn<2>{}),
+            f(j + 3 * L, Whole{}, Turn<3>{});
     for (; j + L <= m; j += L) f(j, Whole{}, Turn<0>{});
     if (j < m) f(j, Part{m - j}, Turn<1>{});
 }
 
-template <class T> inline Vec<T> all(T x) { return x - Vec<T>{}; }
+template <class T>
+inline Vec<T> all(T x) {
+    return x - Vec<T>{};
+}
 // the sum of the lanes, halves first: few steps, and always in the same order
-template <class T, int SIZE = BYTES, class V> inline T total(const V& v) {
+template <class T, int SIZE = BYTES, class V>
+inline T total(const V& v) {
     if constexpr (SIZE == sizeof(T)) {
         return *(const T*)&v;
     } else {
@@ -100,7 +130,9 @@ inline Vec<float> reciprocal(Vec<float> d) {
 }
 
 // expm1(x) = 2^n (e^r - 1) + (2^n - 1) and exp(x) = 2^n (e^r - 1) + 2^n, x = n ln 2 + r, |r| <= ln(2)/2. A NaN passes.
-struct Exponential { Vec<float> scaled, power; };  // 2^n (e^r - 1), 2^n
+struct Exponential {
+    Vec<float> scaled, power;
+};  // 2^n (e^r - 1), 2^n
 inline Exponential exponential(Vec<float> x) {
     typedef int32_t Int __attribute__((vector_size(BYTES)));
     const float ROUND = 12582912.f;  // 1.5 * 2^23: adding it rounds to an integer, which stands in the low bits
@@ -141,13 +173,15 @@ inline Vec<double> tanh(Vec<double> x) {
     return x;
 }
 
-// ---- matrix product ------------------------------------------------------------------------------------------------
+// ---- matrix product -----------------------------------------------------------------------------------------------
 
 // A matrix B (K x N) in panels of PANEL columns, zeros behind the last: element (k, n) stands at
 // [n / PANEL][k][n % PANEL], so that a product reads it from first to last.
-template <class T> constexpr int PANEL = TILE_VECTORS * LANES<T>;
+template <class T>
+constexpr int PANEL = TILE_VECTORS * LANES<T>;
 
-template <class T> void pack(const T* B, int64_t row, int64_t column, int K, int N, T* packed) {
+template <class T>
+void pack(const T* B, int64_t row, int64_t column, int K, int N, T* packed) {
     for (int n0 = 0; n0 < N; n0 += PANEL<T>, packed += int64_t(K) * PANEL<T>) {
         const int columns = std::min(PANEL<T>, N - n0);
         if (columns < PANEL<T>) std::fill(packed, packed + int64_t(K) * PANEL<T>, T(0));
@@ -187,7 +221,8 @@ void tile_of(int rows, const T* A, int64_t lda, const T* B, int depth, T* C, int
 }
 
 // C (M x N) = or += A (M x K) B, B packed
-template <class T> void multiply(const T* A, int64_t lda, const T* B, int M, int K, int N, T* C, int64_t ldc, bool add) {
+template <class T>
+void multiply(const T* A, int64_t lda, const T* B, int M, int K, int N, T* C, int64_t ldc, bool add) {
     const int tiles = (M + TILE_ROWS - 1) / TILE_ROWS;
     T edge[TILE_ROWS * PANEL<T>];
     for (int n = 0; n < N; n += PANEL<T>)
@@ -213,7 +248,7 @@ template <class T> void multiply(const T* A, int64_t lda, const T* B, int M, int
         }
 }
 
-// ---- what the caller hands over: the same structures stand in cpu.py ---------------------------------------------------
+// ---- what the caller hands over: the same structures stand in cpu.py ----------------------------------------------
 
 enum Over : int32_t { NOTHING, CASE, BATCH, FROZEN };
 enum Cell : int32_t { RNN, LSTM, GRU };
@@ -234,34 +269,39 @@ struct Sequence {
     Cell cell;
     int32_t joined, reverse, T, N, H, threads;
     int64_t r_step, gates_step, c_step, u_step;
-    Norm term[2], out;         // of A or, joined, of the sum; of R; of the LSTM's cell state
-    void *W, *packed;          // W_hh (GH, H), and room for it in panels
-    void *b_in, *b_hh, *b_out; // shifts; b_in may be null where nothing normalises A
-    void *A;                   // (T, N, GH) x W_ih'; joined: the sum of both terms, written here
-    void *R;                   // (T, N, GH) h_{t-1} W_hh', unless joined
-    void *gates;               // (T, N, GH) activations of the gates; not for an rnn
-    void *v;                   // (T, N, H) gru: v_n
-    void *u;                   // (T, N, H) lstm: tanh of the normalised cell state
-    void *c, *h;               // (T+1, N, H): states with the initial one at the front, at the back in reverse
+    Norm term[2], out;          // of A or, joined, of the sum; of R; of the LSTM's cell state
+    void *W, *packed;           // W_hh (GH, H), and room for it in panels
+    void *b_in, *b_hh, *b_out;  // shifts; b_in may be null where nothing normalises A
+    void* A;                    // (T, N, GH) x W_ih'; joined: the sum of both terms, written here
+    void* R;                    // (T, N, GH) h_{t-1} W_hh', unless joined
+    void* gates;                // (T, N, GH) activations of the gates; not for an rnn
+    void* v;                    // (T, N, H) gru: v_n
+    void* u;                    // (T, N, H) lstm: tanh of the normalised cell state
+    void *c, *h;                // (T+1, N, H): states with the initial one at the front, at the back in reverse
     // backward
-    void *dy, *dh_last, *dc_last;        // null for zero
-    void *dA, *dR;                       // (T, N, GH), the same buffer where both gradients are the same
-    void *dh, *dc;                       // (N, H): gradients of the initial states
-    void *db_in, *db_hh, *db_out;        // sums over time and cases, as Norm::gain_grad
+    void *dy, *dh_last, *dc_last;  // null for zero
+    void *dA, *dR;                 // (T, N, GH), the same buffer where both gradients are the same
+    void *dh, *dc;                 // (N, H): gradients of the initial states
+    void *db_in, *db_hh, *db_out;  // sums over time and cases, as Norm::gain_grad
 };
 
-// ---- normalisers -----------------------------------------------------------------------------------------------------
+// ---- normalisers --------------------------------------------------------------------------------------------------
 
-template <class T> struct Statistics { T *mean, *rstd, *var; };
+template <class T>
+struct Statistics {
+    T *mean, *rstd, *var;
+};
 
 // of step s for the rows from n on
-template <class T> Statistics<T> statistics(const Norm& norm, int s, int n) {
+template <class T>
+Statistics<T> statistics(const Norm& norm, int s, int n) {
     const int64_t at = s * norm.step + (norm.over == CASE ? int64_t(n) * norm.spans : 0);
     return {(T*)norm.mean + at, (T*)norm.rstd + at, (T*)norm.var + at};
 }
 
 // y = base + n(x) for one case: mean and variance over each span. base and y may be the same.
-template <class T> void case_forward(const Norm& norm, Statistics<T> at, const T* x, const T* base, T* y) {
+template <class T>
+void case_forward(const Norm& norm, Statistics<T> at, const T* x, const T* base, T* y) {
     const T* gain = (const T*)norm.gain;
     for (int span = 0, lo = 0; span < norm.spans; span++) {
         const int m = norm.ends[span] - lo;
@@ -288,7 +328,8 @@ template <class T> void case_forward(const Norm& norm, Statistics<T> at, const T
 }
 
 // dx = rstd (g dy - mean(g dy) - xhat mean(g dy xhat)); the first mean only where centred
-template <class T> void case_backward(const Norm& norm, Statistics<T> at, const T* x, const T* dy, T* dx, T* gain_grad) {
+template <class T>
+void case_backward(const Norm& norm, Statistics<T> at, const T* x, const T* dy, T* dx, T* gain_grad) {
     const T* gain = (const T*)norm.gain;
     for (int span = 0, lo = 0; span < norm.spans; span++) {
         const int m = norm.ends[span] - lo;
@@ -311,10 +352,11 @@ template <class T> void case_backward(const Norm& norm, Statistics<T> at, const 
     }
 }
 
-// Both terms of an LSTM at once, z = base + n_in(a) + n_hh(r): their sums do not wait for each other, and what they share
-// is read once. Their spans agree.
+// Both terms of an LSTM at once, z = base + n_in(a) + n_hh(r): their sums do not wait for each other, and what they
+// share is read once. Their spans agree.
 template <class T>
-void pair_forward(const Norm (&norm)[2], Statistics<T> at_a, Statistics<T> at_r, const T* a, const T* r, const T* base, T* z) {
+void pair_forward(const Norm (&norm)[2], Statistics<T> at_a, Statistics<T> at_r, const T* a, const T* r, const T* base,
+                  T* z) {
     const T *gain_a = (const T*)norm[0].gain, *gain_r = (const T*)norm[1].gain;
     for (int span = 0, lo = 0; span < norm[0].spans; span++) {
         const int m = norm[0].ends[span] - lo;
@@ -343,10 +385,13 @@ void pair_forward(const Norm (&norm)[2], Statistics<T> at_a, Statistics<T> at_r,
         lo += m;
     }
 }
-template <class T> struct Gradients { T *base, *gain_a, *gain_r; };
 template <class T>
-void pair_backward(const Norm (&norm)[2], Statistics<T> at_a, Statistics<T> at_r, const T* a, const T* r, const T* dz, T* da,
-                   T* dr, Gradients<T> to) {
+struct Gradients {
+    T *base, *gain_a, *gain_r;
+};
+template <class T>
+void pair_backward(const Norm (&norm)[2], Statistics<T> at_a, Statistics<T> at_r, const T* a, const T* r, const T* dz,
+                   T* da, T* dr, Gradients<T> to) {
     const T *gain_a = (const T*)norm[0].gain, *gain_r = (const T*)norm[1].gain;
     for (int span = 0, lo = 0; span < norm[0].spans; span++) {
         const int m = norm[0].ends[span] - lo;
@@ -359,7 +404,8 @@ void pair_backward(const Norm (&norm)[2], Statistics<T> at_a, Statistics<T> at_r
             store(to.base + j, load(to.base + j, n) + d, n);
             store(to.gain_a + j, load(to.gain_a + j, n) + p, n), store(to.gain_r + j, load(to.gain_r + j, n) + q, n);
             const Vec<T> g_a = load(gain_a + j, n), g_r = load(gain_r + j, n);
-            sum_a.part[k] += g_a * d, product_a.part[k] += g_a * p, sum_r.part[k] += g_r * d, product_r.part[k] += g_r * q;
+            sum_a.part[k] += g_a * d, product_a.part[k] += g_a * p, sum_r.part[k] += g_r * d,
+                product_r.part[k] += g_r * q;
         });
         const T s_a = norm[0].centred ? total<T>(sum_a.lanes()) / m : 0, p_a = total<T>(product_a.lanes()) / m;
         const T s_r = norm[0].centred ? total<T>(sum_r.lanes()) / m : 0, p_r = total<T>(product_r.lanes()) / m;
@@ -376,7 +422,8 @@ void pair_backward(const Norm (&norm)[2], Statistics<T> at_a, Statistics<T> at_r
 
 // The same for a block of cases, mean and variance over the block for each feature
 template <class T>
-void batch_forward(const Norm& norm, Statistics<T> at, int N, int m, const T* x, const T* base, int64_t base_row, T* y) {
+void batch_forward(const Norm& norm, Statistics<T> at, int N, int m, const T* x, const T* base, int64_t base_row,
+                   T* y) {
     const T* gain = (const T*)norm.gain;
     each<T>(m, [&](int j, auto n) {
         Vec<T> sum = {}, squares = {};
@@ -391,7 +438,8 @@ void batch_forward(const Norm& norm, Statistics<T> at, int N, int m, const T* x,
         for (int k = 0; k < LANES<T>; k++) rstd[k] = 1 / std::sqrt(rstd[k]);
         const Vec<T> scale = load(gain + j, n) * rstd;
         for (int i = 0; i < N; i++)
-            store(y + int64_t(i) * m + j, load(base + i * base_row + j, n) + scale * (load(x + int64_t(i) * m + j, n) - mean), n);
+            store(y + int64_t(i) * m + j,
+                  load(base + i * base_row + j, n) + scale * (load(x + int64_t(i) * m + j, n) - mean), n);
         store(at.mean + j, mean, n), store(at.rstd + j, rstd, n), store(at.var + j, var, n);
     });
 }
@@ -416,7 +464,8 @@ void batch_backward(const Norm& norm, Statistics<T> at, int N, int m, const T* x
     });
 }
 template <class T>
-void frozen_forward(const Norm& norm, Statistics<T> at, int N, int m, const T* x, const T* base, int64_t base_row, T* y) {
+void frozen_forward(const Norm& norm, Statistics<T> at, int N, int m, const T* x, const T* base, int64_t base_row,
+                    T* y) {
     const T* gain = (const T*)norm.gain;
     for (int i = 0; i < N; i++, x += m, y += m, base += base_row)
         each<T>(m, [&](int j, auto n) {
@@ -447,10 +496,11 @@ void norm_backward(const Norm& norm, int s, int n, int N, int m, const T* x, con
         batch_backward(norm, statistics<T>(norm, s, n), N, m, x, dy, dx, gain_grad);
 }
 
-// ---- cells: one case, one step -----------------------------------------------------------------------------------------
+// ---- cells: one case, one step ------------------------------------------------------------------------------------
 
 // z (4H) -> gates, c
-template <class T> void lstm_state(int H, const T* z, const T* c_prev, T* gates, T* c) {
+template <class T>
+void lstm_state(int H, const T* z, const T* c_prev, T* gates, T* c) {
     each<T>(H, [&](int j, auto n) {
         const Vec<T> i = sigmoid(load(z + j, n)), f = sigmoid(load(z + H + j, n));
         const Vec<T> g = tanh(load(z + 2 * H + j, n)), o = sigmoid(load(z + 3 * H + j, n));
@@ -459,7 +509,8 @@ template <class T> void lstm_state(int H, const T* z, const T* c_prev, T* gates,
         store(c + j, f * load(c_prev + j, n) + i * g, n);
     });
 }
-template <class T> void lstm_output(int H, const T* gates, const T* normed, T* u, T* h) {
+template <class T>
+void lstm_output(int H, const T* gates, const T* normed, T* u, T* h) {
     each<T>(H, [&](int j, auto n) {
         const Vec<T> tanh_c = tanh(load(normed + j, n));
         store(u + j, tanh_c, n);
@@ -467,7 +518,8 @@ template <class T> void lstm_output(int H, const T* gates, const T* normed, T* u
     });
 }
 // dh -> dz of the output gate, and the gradient of tanh's argument
-template <class T> void lstm_output_backward(int H, const T* gates, const T* u, const T* dh, T* dz, T* dnormed) {
+template <class T>
+void lstm_output_backward(int H, const T* gates, const T* u, const T* dh, T* dz, T* dnormed) {
     each<T>(H, [&](int j, auto n) {
         const Vec<T> d = load(dh + j, n), o = load(gates + 3 * H + j, n), t = load(u + j, n);
         store(dz + 3 * H + j, d * t * o * (T(1) - o), n);
@@ -475,7 +527,8 @@ template <class T> void lstm_output_backward(int H, const T* gates, const T* u, 
     });
 }
 // dc (with the output's part) -> dz of the other gates, dc of the step before
-template <class T> void lstm_state_backward(int H, const T* gates, const T* c_prev, const T* dcell, T* dc, T* dz) {
+template <class T>
+void lstm_state_backward(int H, const T* gates, const T* c_prev, const T* dcell, T* dc, T* dz) {
     each<T>(H, [&](int j, auto n) {
         const Vec<T> i = load(gates + j, n), f = load(gates + H + j, n), g = load(gates + 2 * H + j, n);
         const Vec<T> d = load(dc + j, n) + load(dcell + j, n);
@@ -487,7 +540,8 @@ template <class T> void lstm_state_backward(int H, const T* gates, const T* c_pr
 }
 
 // u, v (3H) -> gates (r, z, n), h
-template <class T> void gru_step(int H, const T* u, const T* v, const T* h_prev, T* gates, T* v_n, T* h) {
+template <class T>
+void gru_step(int H, const T* u, const T* v, const T* h_prev, T* gates, T* v_n, T* h) {
     each<T>(H, [&](int j, auto k) {
         const Vec<T> r = sigmoid(load(u + j, k) + load(v + j, k)), vn = load(v + 2 * H + j, k);
         const Vec<T> z = sigmoid(load(u + H + j, k) + load(v + H + j, k)), n = tanh(load(u + 2 * H + j, k) + r * vn);
@@ -496,7 +550,8 @@ template <class T> void gru_step(int H, const T* u, const T* v, const T* h_prev,
     });
 }
 // dh -> du, dv (3H each), and dh becomes the part of h_{t-1}'s gradient that does not pass through W_hh
-template <class T> void gru_backward(int H, const T* gates, const T* v_n, const T* h_prev, T* dh, T* du, T* dv) {
+template <class T>
+void gru_backward(int H, const T* gates, const T* v_n, const T* h_prev, T* dh, T* du, T* dv) {
     each<T>(H, [&](int j, auto k) {
         const Vec<T> r = load(gates + j, k), z = load(gates + H + j, k), n = load(gates + 2 * H + j, k);
         const Vec<T> d = load(dh + j, k), dn = d * (T(1) - z) * (T(1) - n * n);
@@ -507,14 +562,16 @@ template <class T> void gru_backward(int H, const T* gates, const T* v_n, const 
     });
 }
 
-template <class T> void add_rows(int N, int m, const T* rows, T* sum) {
+template <class T>
+void add_rows(int N, int m, const T* rows, T* sum) {
     for (int i = 0; i < N; i++, rows += m)
         each<T>(m, [&](int j, auto n) { store(sum + j, load(sum + j, n) + load(rows + j, n), n); });
 }
 
-// ---- the sequence ------------------------------------------------------------------------------------------------------
+// ---- the sequence -------------------------------------------------------------------------------------------------
 
-template <class T> struct Buffer {  // aligned to a vector
+template <class T>
+struct Buffer {  // aligned to a vector
     std::vector<T> data;
     T* at;
     explicit Buffer(int64_t size) : data(size + LANES<T>) {
@@ -527,11 +584,14 @@ bool paired(const Sequence& q) {
     return q.cell == LSTM && a.over == CASE && r.over == CASE && a.spans == r.spans && a.centred == r.centred &&
            std::equal(a.ends, a.ends + a.spans, r.ends);
 }
-bool whole_batch(const Sequence& q) { return q.term[0].over == BATCH || q.term[1].over == BATCH || q.out.over == BATCH; }
+bool whole_batch(const Sequence& q) {
+    return q.term[0].over == BATCH || q.term[1].over == BATCH || q.out.over == BATCH;
+}
 
-// Cases [n0, n1) from the first step to the last. A chunk of cases passes through all of a step while it is in the cache:
-// one case, or all of them where statistics are taken over the batch.
-template <class T> void forward_cases(const Sequence& q, int n0, int n1) {
+// Cases [n0, n1) from the first step to the last. A chunk of cases passes through all of a step while it is in the
+// cache: one case, or all of them where statistics are taken over the batch.
+template <class T>
+void forward_cases(const Sequence& q, int n0, int n1) {
     const int H = q.H, G = q.cell == LSTM ? 4 : q.cell == GRU ? 3 : 1, m = G * H, chunk = whole_batch(q) ? n1 - n0 : 1;
     const int64_t NH = int64_t(q.N) * H, Nm = int64_t(q.N) * m;
     const bool pair = paired(q) && chunk == 1;
@@ -578,20 +638,24 @@ template <class T> void forward_cases(const Sequence& q, int n0, int n1) {
                 normed = cell.at;
             }
             for (int i = 0; i < chunk; i++)
-                lstm_output(H, gates + nm + int64_t(i) * m, normed + int64_t(i) * H, u + nH + int64_t(i) * H, h + nH + int64_t(i) * H);
+                lstm_output(H, gates + nm + int64_t(i) * m, normed + int64_t(i) * H, u + nH + int64_t(i) * H,
+                            h + nH + int64_t(i) * H);
         }
     }
 }
 
 // sums: gradients of b_in, b_hh, gain in, gain hh (GH each), b_out, gain out (H each) over these cases
-template <class T> void backward_cases(const Sequence& q, int n0, int n1, T* sums) {
+template <class T>
+void backward_cases(const Sequence& q, int n0, int n1, T* sums) {
     const int H = q.H, G = q.cell == LSTM ? 4 : q.cell == GRU ? 3 : 1, m = G * H, chunk = whole_batch(q) ? n1 - n0 : 1;
     const int64_t NH = int64_t(q.N) * H, Nm = int64_t(q.N) * m;
     T *db_in = sums, *db_hh = sums + m, *dg_in = sums + 2 * m, *dg_hh = sums + 3 * m, *db_out = sums + 4 * m;
     T* dg_out = db_out + H;
-    const bool same = q.joined || (q.term[0].over == NOTHING && q.term[1].over == NOTHING && q.cell != GRU);  // dA is dR
+    const bool same =
+        q.joined || (q.term[0].over == NOTHING && q.term[1].over == NOTHING && q.cell != GRU);  // dA is dR
     const bool pair = paired(q) && chunk == 1;
-    Buffer<T> scratch(int64_t(chunk) * m), scratch_v(int64_t(chunk) * m), dnormed(int64_t(chunk) * H), dcell(int64_t(chunk) * H);
+    Buffer<T> scratch(int64_t(chunk) * m), scratch_v(int64_t(chunk) * m), dnormed(int64_t(chunk) * H),
+        dcell(int64_t(chunk) * H);
     T *dh = (T*)q.dh, *dc = (T*)q.dc;
     for (int s = q.T - 1; s >= 0; s--) {
         const int t = q.reverse ? q.T - 1 - s : s;
@@ -605,13 +669,14 @@ template <class T> void backward_cases(const Sequence& q, int n0, int n1, T* sum
             const int64_t nm = int64_t(n) * m, nH = int64_t(n) * H;
             if (q.dy) {
                 const T* dy = (T*)q.dy + t * NH + nH;
-                each<T>(chunk * H, [&](int j, auto k) { store(dh + nH + j, load(dh + nH + j, k) + load(dy + j, k), k); });
+                each<T>(chunk * H,
+                        [&](int j, auto k) { store(dh + nH + j, load(dh + nH + j, k) + load(dy + j, k), k); });
             }
-            T* dz = q.term[0].over == NOTHING ? dA + nm : scratch.at;            // of n_in's output
+            T* dz = q.term[0].over == NOTHING ? dA + nm : scratch.at;             // of n_in's output
             T* dv = q.term[1].over == NOTHING && !same ? dR + nm : scratch_v.at;  // of n_hh's output, for a gru
             if (q.cell == LSTM) {
                 const bool normed = q.out.over != NOTHING;
-                T *d_tanh = normed ? dnormed.at : dcell.at;
+                T* d_tanh = normed ? dnormed.at : dcell.at;
                 for (int i = 0; i < chunk; i++) {
                     const int64_t im = int64_t(i) * m, iH = int64_t(i) * H;
                     lstm_output_backward(H, gates + nm + im, u + nH + iH, dh + nH + iH, dz + im, d_tanh + iH);
@@ -654,40 +719,50 @@ template <class T> void backward_cases(const Sequence& q, int n0, int n1, T* sum
 }
 
 // f(first case, last case, thread) for as many threads as were asked for, each on its own cases
-template <class F> void split_cases(const Sequence& q, F f) {
+template <class F>
+void split_cases(const Sequence& q, F f) {
     const int threads = whole_batch(q) ? 1 : std::max(1, std::min(q.threads, q.N));
     std::vector<std::thread> others;
-    for (int k = 1; k < threads; k++) others.emplace_back(f, int(int64_t(q.N) * k / threads), int(int64_t(q.N) * (k + 1) / threads), k);
+    for (int k = 1; k < threads; k++)
+        others.emplace_back(f, int(int64_t(q.N) * k / threads), int(int64_t(q.N) * (k + 1) / threads), k);
     f(0, q.N / threads, 0);
     for (auto& thread : others) thread.join();
 }
 
-template <class T> int forward(const Sequence& q) try {
+template <class T>
+int forward(const Sequence& q) try {
     const int m = q.H * (q.cell == LSTM ? 4 : q.cell == GRU ? 3 : 1);
     pack<T>((T*)q.W, 1, q.H, q.H, m, (T*)q.packed);
     split_cases(q, [&](int n0, int n1, int) { forward_cases<T>(q, n0, n1); });
     return 0;
-} catch (const std::exception&) { return 1; }
+} catch (const std::exception&) {
+    return 1;
+}
 
-template <class T> int backward(const Sequence& q) try {
+template <class T>
+int backward(const Sequence& q) try {
     const int H = q.H, m = H * (q.cell == LSTM ? 4 : q.cell == GRU ? 3 : 1), size = 4 * m + 2 * H;
     const int64_t NH = int64_t(q.N) * H;
     pack<T>((T*)q.W, q.H, 1, m, q.H, (T*)q.packed);
     for (auto [state, last] : {std::pair{q.dh, q.dh_last}, std::pair{q.dc, q.dc_last}}) {
-        if (last) std::copy((T*)last, (T*)last + NH, (T*)state);
-        else if (state) std::fill((T*)state, (T*)state + NH, T(0));
+        if (last)
+            std::copy((T*)last, (T*)last + NH, (T*)state);
+        else if (state)
+            std::fill((T*)state, (T*)state + NH, T(0));
     }
     Buffer<T> sums(int64_t(size) * std::max(1, q.threads));
     split_cases(q, [&](int n0, int n1, int k) { backward_cases<T>(q, n0, n1, sums.at + int64_t(k) * size); });
     for (int k = 1; k < q.threads; k++) add_rows(1, size, sums.at + int64_t(k) * size, sums.at);
     const T* sum = sums.at;
-    for (auto [to, n] : {std::pair{q.db_in, m}, std::pair{q.db_hh, m}, std::pair{q.term[0].gain_grad, m}, std::pair{q.term[1].gain_grad, m},
-                         std::pair{q.db_out, H}, std::pair{q.out.gain_grad, H}}) {
+    for (auto [to, n] : {std::pair{q.db_in, m}, std::pair{q.db_hh, m}, std::pair{q.term[0].gain_grad, m},
+                         std::pair{q.term[1].gain_grad, m}, std::pair{q.db_out, H}, std::pair{q.out.gain_grad, H}}) {
         if (to) std::copy(sum, sum + n, (T*)to);
         sum += n;
     }
     return 0;
-} catch (const std::exception&) { return 1; }
+} catch (const std::exception&) {
+    return 1;
+}
 
 extern "C" {
 int forward_float32(const Sequence* q) { return forward<float>(*q); }

@@ -53,7 +53,10 @@ class Spec:
 
 @dataclass
 class Inputs:
-    """The tensors of a sequence. All but `frozen` may require gradients. G gates: 1 rnn, 4 lstm (i,f,g,o), 3 gru (r,z,n)."""
+    """The tensors of a sequence. All but `frozen` may require gradients.
+
+    G gates: 1 in an rnn, 4 in an lstm (i, f, g, o), 3 in a gru (r, z, n).
+    """
 
     x: Tensor  # (T, N, I)
     W_ih: Tensor  # (G*H, I)
