@@ -19,6 +19,12 @@ def seeded():
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True, params=["fused", "reference"])
+def backend(request, monkeypatch):
+    """Everything here holds for the kernels and for the plain equations."""
+    monkeypatch.setitem(Recurrent.__init__.__kwdefaults__, "backend", request.param)
+
+
 T, N, D, H = 4, 3, 5, 6  # steps, cases, inputs, units
 EPS = 1e-2  # large, so that its place in the equations shows
 GROUPS = 3  # divides every span: H, 2H, 4H

@@ -82,7 +82,11 @@ def _build(path: str, cpu_flag: str, target: Path) -> None:
     descriptor, built = tempfile.mkstemp(dir=target.parent, suffix=".so")
     os.close(descriptor)
     try:
-        done = subprocess.run([path, *FLAGS, cpu_flag, "-o", built, str(SOURCE)], capture_output=True, text=True)
+        try:
+            command = [path, *FLAGS, cpu_flag, "-o", built, str(SOURCE)]
+            done = subprocess.run(command, capture_output=True, text=True)
+        except OSError as error:  # found on the path, and no program
+            raise CompilerError(f"{path} does not run: {error.strerror}") from error
         if done.returncode:
             first = next((line for line in done.stderr.splitlines() if "error" in line), "no message")
             raise CompilerError(f"{path} did not build {SOURCE.name}: {first.strip()}")

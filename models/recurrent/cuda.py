@@ -452,11 +452,19 @@ def _record(plan: Plan, stream: int) -> Recorded:
 POOL = Pool(_record, MAX_GRAPHS)
 
 
-def _borrow(plan: Plan) -> Loan | None:
-    if plan.device.type != "cuda" or torch.cuda.is_current_stream_capturing():
+def _stream(device: torch.device) -> int | None:
+    """The current stream, if steps can be recorded for it: not on a CPU, nor while it is being recorded itself."""
+    if device.type != "cuda" or torch.cuda.is_current_stream_capturing():
         return None
-    # Autograd runs backward on its forward's stream, so a record is only ever used in that stream's order.
-    return POOL.borrow(plan, torch.cuda.current_stream(plan.device).cuda_stream)
+    return torch.cuda.current_stream(device).cuda_stream
+
+
+def _borrow(plan: Plan) -> Loan | None:
+    """Autograd runs backward on its forward's stream, so the stream's order is all that a record's buffers need."""
+    stream = _stream(plan.device)
+    # Hooks on saved tensors (checkpointing, offloading) bring others in their stead; a record's stay where they are.
+    hooked = plan.keep and torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
+    return None if stream is None or hooked else POOL.borrow(plan, stream)
 
 
 # --- one sequence -----------------------------------------------------------------------------------------------------
@@ -501,7 +509,8 @@ class _Sequence(torch.autograd.Function):
         outputs, forward, loan = _forward(plan, frozen, tensors)
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*outputs[3:])
-        ctx.save_for_backward(*tensors[:2], *(() if loan else forward))
+        # A record's buffers too: should it ever be lent again too early, autograd sees that they have changed.
+        ctx.save_for_backward(*tensors[:2], *forward)
         ctx.plan, ctx.loan = plan, loan
         return outputs
 
@@ -510,10 +519,26 @@ class _Sequence(torch.autograd.Function):
         if torch.is_grad_enabled():
             raise RuntimeError('the fused kernels have first derivatives only; use backend="reference" for higher ones')
         x, W_ih, *saved = ctx.saved_tensors
-        forward = ctx.loan.recorded.forward if ctx.loan else Forward(*saved)
-        gradients = _backward(ctx.plan, x, W_ih, forward, ctx.loan, (dy, dh_n, dc_n), ctx.needs_input_grad[2:])
-        if ctx.loan and not torch._C._autograd._get_current_graph_task_keep_graph():
-            ctx.loan.give_back()
+        plan, loan, forward, needed = ctx.plan, ctx.loan, Forward(*saved), ctx.needs_input_grad[2:]
+        with torch.cuda.device_of(x):
+            backward = loan.recorded.backward if loan else _room_for_backward(plan)
+            for buffer, gradient in zip(backward[:3], (dy, dh_n, dc_n), strict=True):
+                buffer.zero_() if gradient is None else buffer.copy_(gradient)
+            loan.recorded.run_backward() if loan else _backward_steps(plan, forward, backward)
+            x_rows, h_rows = x.reshape(plan.T * plan.N, -1), forward.h[:-1].view(plan.T * plan.N, -1)
+            dA = backward.dA.view(len(x_rows), -1)
+            dR = dA if plan.joined else backward.dR.view(len(x_rows), -1)
+            gradients = [
+                (dA @ W_ih).view_as(x) if needed[0] else None,
+                dA.t() @ x_rows if needed[1] else None,
+                dR.t() @ h_rows if needed[2] else None,
+                backward.dh.clone() if needed[3] else None,
+                backward.dc.clone() if needed[4] else None,
+            ]
+            parts = zip(backward.sums.split(plan.columns, 1), needed[5:], strict=True)
+            gradients += [part.sum(0) if need else None for part, need in parts]
+        if loan and not torch._C._autograd._get_current_graph_task_keep_graph():
+            loan.give_back()
         return None, None, *gradients
 
 
@@ -540,25 +565,3 @@ def _forward(plan: Plan, frozen: dict, tensors: tuple) -> tuple[tuple, Forward, 
         c_n = None if c0 is None else forward.c[T if plan.keep else T % 2].clone()
         batch = [values.clone() for role in plan.batch for values in of_role[role].unbind(1)]
         return (forward.h[1:].clone(), forward.h[T].clone(), c_n, *batch), forward, loan
-
-
-def _backward(plan: Plan, x: Tensor, W_ih: Tensor, forward: Forward, loan: Loan | None, given: tuple, needed: tuple):
-    """Gradients of `tensors` in `sequence`, in new memory, None where not needed. given: those of y, h_n and c_n."""
-    with torch.cuda.device_of(x):
-        backward = loan.recorded.backward if loan else _room_for_backward(plan)
-        for buffer, gradient in zip(backward[:3], given, strict=True):
-            buffer.zero_() if gradient is None else buffer.copy_(gradient)
-        loan.recorded.run_backward() if loan else _backward_steps(plan, forward, backward)
-        x_rows, h_rows = x.reshape(plan.T * plan.N, -1), forward.h[:-1].view(plan.T * plan.N, -1)
-        dA = backward.dA.view(len(x_rows), -1)
-        dR = dA if plan.joined else backward.dR.view(len(x_rows), -1)
-        gradients = [
-            (dA @ W_ih).view_as(x) if needed[0] else None,
-            dA.t() @ x_rows if needed[1] else None,
-            dR.t() @ h_rows if needed[2] else None,
-            backward.dh.clone() if needed[3] else None,
-            backward.dc.clone() if needed[4] else None,
-        ]
-        parts = zip(backward.sums.split(plan.columns, 1), needed[5:], strict=True)
-        return gradients + [part.sum(0) if need else None for part, need in parts]
-

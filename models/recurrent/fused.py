@@ -14,20 +14,34 @@ from models.recurrent.spec import Inputs, Spec, Statistics
 KNOWN = (NoNorm, WeightNorm, GroupNorm, LayerNorm, RMSNorm, BatchNorm)
 
 
-def obstacle(x: Tensor, W: Tensor, norm: SimpleNamespace) -> str | None:
-    """Why no kernel can run this sequence, in a few words; None when one can."""
-    if x.dtype not in (torch.float32, torch.float64) or x.dtype != W.dtype:
-        return f"the kernels are for float32 and float64, the input is {x.dtype} and the weights are {W.dtype}"
+def obstacle(x: Tensor, others: tuple[Tensor, ...], norm: SimpleNamespace) -> str | None:
+    """Why no kernel can run this sequence, in a few words; None when one can. others: states, weights and biases."""
+    if x.dtype not in (torch.float32, torch.float64):
+        return f"the kernels are for float32 and float64, and the input is {x.dtype}"
     if 0 in x.shape:
         return f"the input is empty: {tuple(x.shape)}"
     if torch.compiler.is_compiling():
         return "torch.compile is tracing"
-    for role in vars(norm).values():
-        for module in (role, *_parts(role)):
-            if module._forward_hooks or module._forward_pre_hooks:
-                return "a hook is on a normaliser, and the kernels call none"
-        if not all(type(part) in KNOWN for part in _parts(role)):
-            return f"the kernels do not know the normaliser {type(_parts(role)[0]).__name__}"
+    if torch.nn.modules.module._has_any_global_hook():
+        return "a hook is on all modules, and the kernels call none"
+    for name, role in vars(norm).items():
+        parts = _parts(role)
+        if _hooked(role) or (parts[0] is not role and any(map(_hooked, parts))):
+            return "a hook is on a normaliser, and the kernels call none"
+        if name == "out" or type(role) is NoNorm:  # the outputs' is applied to all steps at once, by its own forward
+            continue
+        if type(parts[0]) not in KNOWN:
+            return f"the kernels do not know the normaliser {type(parts[0]).__name__}"
+        if len(parts) > 1 and len({_alike(part) for part in parts}) > 1:
+            return f"the normalisers of the gates in norm_{name} differ in more than their size"
+        if name != "cell" and "bias" in parts[0]._parameters:
+            return f"norm_{name} has a shift of its own beside the layer's biases"
+        for part in parts:
+            others += tuple(part._parameters.values())
+    dtype, device = x.dtype, x.device
+    for tensor in others:
+        if tensor is not None and (tensor.dtype != dtype or tensor.device != device):
+            return f"the input is {dtype} on {device}, another tensor {tensor.dtype} on {tensor.device}"
     return _machine_obstacle(x.device.type)
 
 
@@ -106,6 +120,18 @@ def _parts(module) -> list[Normaliser]:
     return list(module.norms) if "norms" in module._modules else [module]
 
 
+def _hooked(module) -> bool:
+    return bool(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    )
+
+
+def _alike(norm: Normaliser) -> tuple:
+    """What the normalisers of one role must have in common."""
+    options = ("eps", "momentum", "unbiased", "training" if isinstance(norm, BatchNorm) else "")
+    return type(norm), "bias" in norm._parameters, *(getattr(norm, o, None) for o in options if o)
+
+
 def _plain(module) -> bool:
     return isinstance(module, NoNorm)
 
@@ -123,7 +149,8 @@ def _statistics(module, T: int, N: int) -> tuple[Statistics | None, Tensor | Non
     if isinstance(first, BatchNorm):
         rows = [part.rows(T) for part in parts]
         mean, var = (_joined([row[k] for row in rows]) for k in range(2))
-        return Statistics("frozen"), gain, (mean.contiguous(), (var + first.eps).rsqrt())
+        # copies: a training pass may move the running statistics before this one's backward pass
+        return Statistics("frozen"), gain, (mean.clone(), (var + first.eps).rsqrt())
     if isinstance(first, RMSNorm):
         return Statistics("case", first.eps, tuple(part.num_features for part in parts), centred=False), gain, None
     spans = [size for part in parts for size in [part.num_features // part.groups] * part.groups]

@@ -22,8 +22,10 @@
 constexpr int BYTES = 64, TILE_ROWS = 12, TILE_VECTORS = 2;  // 24 of 32 registers accumulate
 #elif defined(__aarch64__)
 constexpr int BYTES = 16, TILE_ROWS = 8, TILE_VECTORS = 3;
+#elif defined(__AVX2__)
+constexpr int BYTES = 32, TILE_ROWS = 6, TILE_VECTORS = 2;  // 12 of 16 registers
 #else
-constexpr int BYTES = 16 + 16 * (__AVX2__ + 0), TILE_ROWS = 6, TILE_VECTORS = 2;  // 12 of 16 registers
+constexpr int BYTES = 16, TILE_ROWS = 6, TILE_VECTORS = 2;
 #endif
 constexpr int DEPTH = 256;  // of a block of the packed matrix: one panel's block lies in the first-level cache
 
@@ -644,12 +646,15 @@ void forward_cases(const Sequence& q, int n0, int n1) {
     }
 }
 
-// sums: gradients of b_in, b_hh, gain in, gain hh (GH each), b_out, gain out (H each) over these cases
+// Gradients of b_in, b_hh, the gains of both terms (GH each), b_out and its gain (H each), summed over these cases into
+// `sums`. Each step is summed by itself first, as in a loop over steps: one long sum would round three times as much.
 template <class T>
 void backward_cases(const Sequence& q, int n0, int n1, T* sums) {
     const int H = q.H, G = q.cell == LSTM ? 4 : q.cell == GRU ? 3 : 1, m = G * H, chunk = whole_batch(q) ? n1 - n0 : 1;
     const int64_t NH = int64_t(q.N) * H, Nm = int64_t(q.N) * m;
-    T *db_in = sums, *db_hh = sums + m, *dg_in = sums + 2 * m, *dg_hh = sums + 3 * m, *db_out = sums + 4 * m;
+    const int size = 4 * m + 2 * H;
+    Buffer<T> of_step(size);
+    T *db_in = of_step.at, *db_hh = db_in + m, *dg_in = db_hh + m, *dg_hh = dg_in + m, *db_out = dg_hh + m;
     T* dg_out = db_out + H;
     const bool same =
         q.joined || (q.term[0].over == NOTHING && q.term[1].over == NOTHING && q.cell != GRU);  // dA is dR
@@ -714,6 +719,8 @@ void backward_cases(const Sequence& q, int n0, int n1, T* sums) {
             else if (!same && dv != dR + nm)
                 std::copy(dv, dv + int64_t(chunk) * m, dR + nm);
         }
+        add_rows(1, size, of_step.at, sums);
+        std::fill(of_step.at, of_step.at + size, T(0));
         multiply<T>(dR + int64_t(n0) * m, m, (T*)q.packed, n1 - n0, m, H, dh + int64_t(n0) * H, H, q.cell == GRU);
     }
 }

@@ -222,7 +222,8 @@ class Recurrent(nn.Module):
         weights = getattr(self, "weight_ih" + suffix), getattr(self, "weight_hh" + suffix)
         biases = tuple(getattr(self, name + suffix) for name in ("bias_ih", "bias_hh")) if self.bias else None
         norm = SimpleNamespace(**{role: getattr(self, f"norm_{role}{suffix}") for role in ROLES})
-        obstacle = None if self.backend == "reference" else fused.obstacle(x, weights[0], norm)
+        tensors = (*state, *weights, *(biases or ()))
+        obstacle = None if self.backend == "reference" else fused.obstacle(x, tensors, norm)
         if self.backend == "fused" and obstacle:
             raise ModelError(f"model.backend=fused cannot run: {obstacle}; use model.backend=auto")
         if self.backend == "reference" or obstacle:
