@@ -1,0 +1,280 @@
+"""What experiments.benchmark times: this project's layers, torch.nn, and LN recurrences as people write them otherwise.
+
+A candidate is a row of CANDIDATES. Its `build(problem)` returns a pass: called, it does the work that is timed and
+returns the outputs y; its `results(y)` gives them and all gradients by name, as tensors on the CPU. Candidates of one
+cell and norm compute the same equation from the same weights (Problem.state), which the benchmark checks before it
+times anything. The names of weights are those of our layers, and hence torch.nn's.
+"""
+
+import functools
+import importlib.util
+import inspect
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.errors import ModelError
+from models.recurrent import CELLS
+
+NORMS = ("none", "ln", "gn", "rms", "bn", "wn")
+TORCH = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
+FORWARD, BOTH = "forward", "forward+backward"  # modes; forward alone is evaluation, without gradients
+BASE = "torch.nn"  # the candidate that all times are told relative to
+EPS = 1e-5  # added to the variance; the default of our layers and of torch
+
+
+@dataclass(frozen=True)
+class Size:
+    """One layer: steps, cases of a batch, inputs, units."""
+
+    T: int
+    B: int
+    I: int  # noqa: E741
+    H: int
+
+
+class Problem:
+    """A pass of one layer over x (T, B, I). Forward+backward is asked for all gradients of sum(y * dy), y (T, B, H)."""
+
+    def __init__(self, cell: str, size: Size, mode: str, device: str = "cpu"):
+        self.cell, self.size, self.mode, self.device = cell, size, mode, device
+        generator = torch.Generator().manual_seed(0)
+        self.x, self.dy = (
+            torch.randn(size.T, size.B, features, generator=generator).to(device) for features in (size.I, size.H)
+        )
+        self.states: dict[str, dict[str, Tensor]] = {}
+
+    def layer(self, norm: str, backend: str) -> nn.Module:
+        options = {"groups": math.gcd(8, self.size.H)} if norm == "gn" else {}
+        layer = CELLS[self.cell](self.size.I, self.size.H, norm=norm, norm_options=options, backend=backend)
+        return layer.to(self.device).train(self.mode == BOTH)
+
+    def state(self, norm: str) -> dict[str, Tensor]:
+        """The weights of all candidates of a norm. Gains and shifts are off their start, so that none goes unused."""
+        if norm not in self.states:
+            torch.manual_seed(0)
+            layer = self.layer(norm, "reference").train()
+            with torch.no_grad():
+                for name, parameter in layer.named_parameters():
+                    if name.startswith("norm_"):
+                        parameter.add_(0.1 * torch.rand_like(parameter))
+                layer(self.x)  # batch normalisation takes the statistics of every step
+            self.states[norm] = {name: value.detach().clone() for name, value in layer.state_dict().items()}
+        return self.states[norm]
+
+
+class TorchPass:
+    """forward(x) -> y of torch; `leaves` are the parameters, by name, that gradients are asked for."""
+
+    def __init__(self, problem: Problem, forward: Callable[[Tensor], Tensor], leaves: dict[str, Tensor]):
+        self.forward, self.dy, self.mode = forward, problem.dy, problem.mode
+        self.x = problem.x.clone().requires_grad_()
+        self.leaves = {"x": self.x, **leaves}
+
+    def __call__(self) -> Tensor:
+        if self.mode == FORWARD:
+            with torch.no_grad():
+                return self.forward(self.x)
+        for leaf in self.leaves.values():
+            leaf.grad = None
+        y = self.forward(self.x)
+        y.backward(self.dy)
+        return y
+
+    def results(self, y: Tensor) -> dict[str, Tensor]:
+        gradients = {f"d {name}": leaf.grad for name, leaf in self.leaves.items()} if self.mode == BOTH else {}
+        return {name: value.detach().cpu() for name, value in {"y": y, **gradients}.items()}
+
+
+def of_module(problem: Problem, module: nn.Module, norm: str) -> TorchPass:
+    module.load_state_dict(problem.state(norm))
+    return TorchPass(problem, lambda x: module(x)[0], dict(module.named_parameters()))
+
+
+def ours(problem: Problem, norm: str, backend: str) -> TorchPass:
+    return of_module(problem, problem.layer(norm, backend), norm)
+
+
+def fused_missing(device: str) -> str | None:
+    try:
+        CELLS["rnn"](1, 1, backend="fused").to(device)(torch.zeros(1, 1, 1, device=device))
+    except ModelError as error:
+        return str(error)
+    return None
+
+
+def torch_nn(problem: Problem) -> TorchPass:
+    """torch.nn's own layer, without normalisation: oneDNN or native kernels on a CPU, cuDNN on a GPU."""
+    module = TORCH[problem.cell](problem.size.I, problem.size.H)
+    return of_module(problem, module.to(problem.device).train(problem.mode == BOTH), "none")
+
+
+# --- the loop over time that people write: nothing is hoisted out of it, and the shifts are layer_norm's own --------
+
+
+def rnn_loop(x, W_ih, W_hh, b_ih, b_hh, g_sum):
+    h = x.new_zeros(x.shape[1], W_hh.shape[1])
+    outputs = []
+    for x_t in x.unbind(0):
+        a = F.linear(x_t, W_ih) + F.linear(h, W_hh)
+        h = torch.tanh(F.layer_norm(a, g_sum.shape, g_sum, b_ih + b_hh))
+        outputs.append(h)
+    return torch.stack(outputs)
+
+
+def lstm_loop(x, W_ih, W_hh, b_ih, b_hh, g_ih, g_hh, g_cell, b_cell):
+    h = x.new_zeros(x.shape[1], W_hh.shape[1])
+    c = h
+    outputs = []
+    for x_t in x.unbind(0):
+        z_x = F.layer_norm(F.linear(x_t, W_ih), g_ih.shape, g_ih, b_ih)
+        z_h = F.layer_norm(F.linear(h, W_hh), g_hh.shape, g_hh, b_hh)
+        i, f, g, o = (z_x + z_h).chunk(4, 1)
+        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        h = torch.sigmoid(o) * torch.tanh(F.layer_norm(c, g_cell.shape, g_cell, b_cell))
+        outputs.append(h)
+    return torch.stack(outputs)
+
+
+def gru_loop(x, W_ih, W_hh, b_ih, b_hh, g_ih_rz, g_ih_n, g_hh_rz, g_hh_n):
+    """Two normalisers on each linear term: the paper's statistics are over both gates, and over the candidate."""
+    H = W_hh.shape[1]
+    h = x.new_zeros(x.shape[1], H)
+    outputs = []
+    for x_t in x.unbind(0):
+        x_rz, x_n = F.linear(x_t, W_ih).split([2 * H, H], 1)
+        h_rz, h_n = F.linear(h, W_hh).split([2 * H, H], 1)
+        x_rz = F.layer_norm(x_rz, g_ih_rz.shape, g_ih_rz, b_ih[: 2 * H])
+        h_rz = F.layer_norm(h_rz, g_hh_rz.shape, g_hh_rz, b_hh[: 2 * H])
+        r, z = torch.sigmoid(x_rz + h_rz).chunk(2, 1)
+        x_n = F.layer_norm(x_n, g_ih_n.shape, g_ih_n, b_ih[2 * H :])
+        n = torch.tanh(x_n + r * F.layer_norm(h_n, g_hh_n.shape, g_hh_n, b_hh[2 * H :]))
+        h = (1 - z) * n + z * h
+        outputs.append(h)
+    return torch.stack(outputs)
+
+
+LOOPS = {"rnn": rnn_loop, "lstm": lstm_loop, "gru": gru_loop}
+
+
+def of_function(problem: Problem, function: Callable[..., Tensor]) -> TorchPass:
+    """function(x, *parameters) with the parameters of an LN layer in the order of its state dict."""
+    leaves = {name: value.clone().requires_grad_() for name, value in problem.state("ln").items()}
+    return TorchPass(problem, lambda x: function(x, *leaves.values()), leaves)
+
+
+def step_loop(problem: Problem) -> TorchPass:
+    return of_function(problem, LOOPS[problem.cell])
+
+
+def torchscript(problem: Problem) -> TorchPass:
+    """The LSTM's loop in TorchScript, as the LayerNormLSTMCell of PyTorch's benchmarks/fastrnns.
+
+    Compiled anew for each problem: TorchScript keeps a function's plan for the shapes and gradients that it met first.
+    """
+    compiled = of_function(problem, torch.jit.CompilationUnit(inspect.getsource(lstm_loop)).lstm_loop)
+    for _ in range(4):  # it watches one call and is compiling during the next three
+        compiled()
+    return compiled
+
+
+# --- JAX -------------------------------------------------------------------------------------------------------------
+
+
+class JaxPass:
+    """LN-LSTM by jax.lax.scan, the input term of all steps in one product, jit(value_and_grad)."""
+
+    def __init__(self, problem: Problem):
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # or it takes most of a GPU's memory
+        import jax
+        import jax.numpy as jnp
+
+        jax.config.update("jax_default_matmul_precision", "float32")  # a GPU would round to TF32
+        device = jax.devices({"cpu": "cpu", "cuda": "gpu"}[problem.device])[0]
+
+        def array(tensor: Tensor):
+            return jax.device_put(tensor.cpu().numpy(), device)
+
+        def layer_norm(z, gain):
+            z = z - z.mean(-1, keepdims=True)
+            return gain * z * jax.lax.rsqrt((z * z).mean(-1, keepdims=True) + EPS)
+
+        def lstm(p, x):
+            def step(state, z_x):
+                h, c = state
+                z_h = layer_norm(h @ p["weight_hh_l0"].T, p["norm_hh_l0.weight"])
+                i, f, g, o = jnp.split(z_x + z_h, 4, -1)
+                c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+                seen = layer_norm(c, p["norm_cell_l0.weight"]) + p["norm_cell_l0.bias"]
+                h = jax.nn.sigmoid(o) * jnp.tanh(seen)
+                return (h, c), h
+
+            z_x = layer_norm(x @ p["weight_ih_l0"].T, p["norm_ih_l0.weight"]) + p["bias_ih_l0"] + p["bias_hh_l0"]
+            zeros = jnp.zeros((x.shape[1], p["weight_hh_l0"].shape[1]), x.dtype)
+            return jax.lax.scan(step, (zeros, zeros), z_x)[1]
+
+        def loss(p, x):
+            y = lstm(p, x)
+            return (y * dy).sum(), y
+
+        parameters = {name: array(value) for name, value in problem.state("ln").items()}
+        x, dy = array(problem.x), array(problem.dy)
+        work = jax.jit(lstm if problem.mode == FORWARD else jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))
+        self.mode, self.call = problem.mode, lambda: jax.block_until_ready(work(parameters, x))
+
+    def __call__(self):
+        return self.call()
+
+    def results(self, out) -> dict[str, Tensor]:
+        if self.mode == FORWARD:
+            values = {"y": out}
+        else:
+            (_, y), (gradients, dx) = out
+            values = {"y": y, "d x": dx, **{f"d {name}": value for name, value in gradients.items()}}
+        return {name: torch.tensor(np.asarray(value)) for name, value in values.items()}
+
+
+def jax_missing(device: str) -> str | None:
+    if importlib.util.find_spec("jax") is None:
+        return "JAX is not installed (pip install -e '.[benchmark]')"
+    import jax
+
+    if device == "cuda" and jax.default_backend() != "gpu":
+        return "this JAX has no GPU support"
+    return None
+
+
+# --- the table -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A row. `missing(device)` tells why it cannot be had here, or None. A rare one runs in every third round only."""
+
+    name: str
+    norm: str
+    build: Callable[[Problem], Callable]
+    cells: tuple[str, ...] = tuple(TORCH)
+    rare: bool = False
+    missing: Callable[[str], str | None] = lambda device: None
+
+
+def of_ours(backend: str, **more) -> list[Candidate]:
+    build = functools.partial(ours, backend=backend)
+    return [Candidate(f"ours {norm}, {backend}", norm, functools.partial(build, norm=norm), **more) for norm in NORMS]
+
+
+CANDIDATES = [
+    Candidate(BASE, "none", torch_nn),
+    *of_ours("fused", missing=fused_missing),
+    *of_ours("reference", rare=True),
+    Candidate("per-step loop ln", "ln", step_loop, rare=True),
+    Candidate("TorchScript ln", "ln", torchscript, ("lstm",), rare=True),
+    Candidate("JAX scan ln", "ln", JaxPass, ("lstm",), rare=True, missing=jax_missing),
+]

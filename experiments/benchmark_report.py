@@ -1,0 +1,280 @@
+"""From the raw times of a benchmark to ratios, tables, the figure and the README's block."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.lines import Line2D
+
+from experiments.benchmark_peers import BASE, BOTH, CANDIDATES, FORWARD, TORCH, Candidate
+from experiments.benchmark_timing import GEMM
+from experiments.config import ROOT, ConfigError
+from experiments.figures import OTHER, STYLE, plt, save
+from experiments.run_folder import write_atomically
+
+FLOOR = "floor"
+INK = "#444444"
+START, END = "<!-- benchmark: written by experiments.benchmark -->", "<!-- end of benchmark -->"
+# The rows of the README's table, of forward and backward; all others stand in benchmark.md.
+SHOWN = {
+    "lstm": (
+        "ours ln, fused",
+        "ours none, fused",
+        "ours ln, reference",
+        "TorchScript ln",
+        "JAX scan ln",
+        "per-step loop ln",
+    ),
+    "gru": ("ours ln, fused", "per-step loop ln"),
+    "rnn": ("ours ln, fused", "per-step loop ln"),
+}
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Median and quartiles over `n` rounds."""
+
+    median: float
+    low: float
+    high: float
+    n: int
+
+    def __str__(self) -> str:
+        if self.n < 3:  # no quartiles to speak of
+            return f"{self.median:.2f}"
+        return f"{self.median:.2f} [{self.low:.2f}, {self.high:.2f}]"
+
+
+def spread(values) -> Spread:
+    low, median, high = np.quantile(values, (0.25, 0.5, 0.75))
+    return Spread(float(median), float(low), float(high), len(values))
+
+
+def times(case: dict) -> dict[str, list[float | None]]:
+    """Milliseconds by candidate and round, and with them the floor: the case's products at the speed of GEMM then."""
+    measured = dict(case["milliseconds"])
+    if GEMM in measured:
+        measured[FLOOR] = [case["flop"] * ms / case["gemm_flop"] for ms in measured.pop(GEMM)]
+    return measured
+
+
+def ratio(case: dict, a: str, b: str) -> Spread:
+    """a's time divided by b's, over the rounds that both took part in."""
+    both = zip(times(case)[a], times(case)[b], strict=True)
+    return spread([x / y for x, y in both if x is not None and y is not None])
+
+
+def milliseconds(case: dict, name: str) -> float:
+    return spread([ms for ms in times(case)[name] if ms is not None]).median
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+def read(folder: Path) -> dict:
+    try:
+        return json.loads((folder / "benchmark.json").read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        raise ConfigError(f"rows={folder} has no benchmark.json; name a folder that a benchmark wrote") from None
+
+
+def write(data: dict, folder: Path) -> None:
+    """benchmark.json, benchmark.md and benchmark.svg."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(data, indent=1)
+    text = re.sub(r"\[[^][{}]*\]", lambda flat: json.dumps(json.loads(flat[0])), text)  # a list of times on one line
+    write_atomically(folder / "benchmark.json", lambda file: file.write(f"{text}\n".encode()))
+    (folder / "benchmark.md").write_text(markdown(data))
+    draw(data, folder / "benchmark.svg")
+
+
+# --- tables ----------------------------------------------------------------------------------------------------------
+
+
+def in_words(case: dict) -> str:
+    """A finished case in one line, for the progress."""
+    count = len(next(iter(case["milliseconds"].values())))
+    return f"{count} rounds; {summary(case)}"
+
+
+def summary(case: dict) -> str:
+    if case["kind"] == "trainer":
+        return f"training loop / bare loop {ratio(case, 'fit', 'bare')}"
+    if case["kind"] == "threads":
+        told = [f"{name} {ratio(case, f'{name}, 1', f'{name}, 2')}" for name in ("ours ln, fused", BASE)]
+        return f"one thread / two threads: {', '.join(told)}"
+    shown = next((name for name in SHOWN["lstm"] if name in case["milliseconds"]), FLOOR)
+    return f"{shown} / {BASE} {ratio(case, shown, BASE)}"
+
+
+def cell_table(data: dict, cell: str) -> pd.DataFrame:
+    """A row for each size and candidate; the floor is a candidate that does the matrix products and nothing else."""
+    lines = []
+    for size in data["sizes"]:
+        cases = {case["mode"]: case for case in cases_of(data, cell, size)}
+        for name in times(cases[BOTH]) if cases else ():
+            line = {"size": size, "candidate": label(name, cell)}
+            for mode, case in cases.items():
+                line |= {f"{mode}, ms": f"{milliseconds(case, name):.3g}", f"{mode} / {BASE}": ratio(case, name, BASE)}
+            line["/ floor"] = f"{ratio(cases[BOTH], name, FLOOR).median:.2f}"
+            line["rounds"] = ", ".join(str(ratio(cases[mode], name, BASE).n) for mode in (FORWARD, BOTH))
+            lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def cases_of(data: dict, cell: str, size: str) -> list[dict]:
+    return [c for c in data["cases"] if c["kind"] == "cell" and c["cell"] == cell and c["size"] == size]
+
+
+def cells_of(data: dict) -> list[str]:
+    return list(dict.fromkeys(case["cell"] for case in data["cases"] if case["kind"] == "cell"))
+
+
+def label(name: str, cell: str) -> str:
+    return f"{name}.{TORCH[cell].__name__}, no norm" if name == BASE else name
+
+
+def gflops(data: dict) -> float:
+    """The machine's fastest product of matrices, over all rounds."""
+    cases = [case for case in data["cases"] if case["kind"] == "cell"]
+    return max(case["gemm_flop"] / min(case["milliseconds"][GEMM]) for case in cases) / 1e6
+
+
+def machine_line(data: dict) -> str:
+    m = data["machine"]
+    threads = "one thread" if m["threads"] == 1 else f"{m['threads']} threads"
+    commit = m["git"][:7] + (" with uncommitted changes" if m["dirty"] else "")
+    cores = f"{m['cores']} core{'s' * (m['cores'] > 1)}"
+    where = f"{m['gpu']}, " if m["gpu"] else ""
+    return (
+        f"{where}{m['cpu']} ({', '.join(m['flags'])}), {cores}, {threads}, {gflops(data):.0f} GFLOP/s in float32 "
+        f"products; torch {m['torch']} ({m['blas']}), {m['compiler'] or 'no compiler'}; commit {commit}"
+    )
+
+
+def sizes_line(data: dict) -> str:
+    sizes = [f"{name} {', '.join(map(str, size.values()))}" for name, size in data["sizes"].items()]
+    return f"Sizes (steps, batch, inputs, units): {'; '.join(sizes)}."
+
+
+def markdown(data: dict) -> str:
+    def table(frame: pd.DataFrame) -> str:
+        return frame.to_markdown(index=False, tablefmt="github", disable_numparse=True)
+
+    sections = [
+        "# Speed of the recurrent layers",
+        f"{machine_line(data)}. Made by `{data['command']}`.",
+        sizes_line(data),
+        f"One layer, float32. {FORWARD}: evaluation, no gradients. {BOTH}: gradients of input and all parameters. A "
+        f"ratio is to {BASE} of the same round; told are the median over rounds and [lower, upper quartile]. The floor "
+        "is the time that the matrix products alone take at the speed of a large one, measured in every round. Slow "
+        f"candidates take part in every third round; rounds are told for {FORWARD} and {BOTH}.",
+    ]
+    for cell in cells_of(data):
+        sections += [f"## {TORCH[cell].__name__}", table(cell_table(data, cell))]
+    titles = {"threads": "Two threads", "trainer": "The training loop"}
+    for case in (case for case in data["cases"] if case["kind"] in titles):
+        per = case.get("steps", 1)
+        told = {"size": case["size"], "what": list(case["milliseconds"])}
+        told["ms a step"] = [f"{milliseconds(case, name) / per:.3g}" for name in case["milliseconds"]]
+        sections += [f"## {titles[case['kind']]}", f"{in_words(case)}.", table(pd.DataFrame(told))]
+    if data["absent"]:
+        absent = dict.fromkeys(f"- {name}: {why}" for name, why in data["absent"].items())
+        sections += ["## Not timed here", "\n".join(absent)]
+    return "\n\n".join(sections) + "\n"
+
+
+def readme_block(data: dict) -> str:
+    """Forward and backward of the candidates of SHOWN, by size, and what else was measured in a sentence each."""
+    lines = []
+    for cell in cells_of(data):
+        for name in SHOWN[cell]:
+            line = {"cell": TORCH[cell].__name__, "candidate": name}
+            for size in data["sizes"]:
+                cases = [case for case in cases_of(data, cell, size) if case["mode"] == BOTH]
+                if cases and name in cases[0]["milliseconds"]:
+                    line[f"size {size}"] = str(ratio(cases[0], name, BASE))
+            if len(line) > 2:
+                lines.append(line)
+    table = pd.DataFrame(lines).fillna("-").to_markdown(index=False, tablefmt="github", disable_numparse=True)
+    rest = [
+        f"{case['kind'].capitalize()} (size {case['size']}): {summary(case)}."
+        for case in data["cases"]
+        if case["kind"] != "cell"
+    ]
+    told = (
+        f"Time of forward and backward relative to {BASE}'s layer without normalisation (1.00; below is faster), "
+        f"median [quartiles] over interleaved rounds. {machine_line(data)}. {sizes_line(data)}"
+    )
+    return "\n\n".join([told, table, *rest])
+
+
+def put_into_readme(block: str) -> None:
+    """Replace what stands between the README's markers."""
+    readme = ROOT / "README.md"
+    before, start, rest = readme.read_text().partition(START)
+    _, end, after = rest.partition(END)
+    if not (start and end):
+        raise ConfigError(f"README.md lacks the lines {START} and {END}; put them where the table shall stand")
+    readme.write_text(f"{before}{start}\n\n{block}\n\n{end}{after}")
+
+
+# --- the figure ------------------------------------------------------------------------------------------------------
+
+
+def draw(data: dict, path: Path) -> Path:
+    """A row a cell, a column a size: every candidate's time relative to torch.nn, and the floor."""
+    cells = cells_of(data)
+    sizes = [size for size in data["sizes"] if cases_of(data, cells[0], size)]
+    rows = {}
+    for cell in cells:
+        present = {name for size in sizes for case in cases_of(data, cell, size) for name in case["milliseconds"]}
+        rows[cell] = [row for row in CANDIDATES if row.name in present]
+    heights = [len(rows[cell]) for cell in cells]
+    figure, axes = plt.subplots(
+        len(cells),
+        len(sizes),
+        figsize=(2.9 * len(sizes) + 1.6, 0.19 * sum(heights) + len(cells)),
+        squeeze=False,
+        sharex="row",
+        sharey="row",
+        height_ratios=heights,
+    )
+    for row, cell in zip(axes, cells, strict=True):
+        for axis, size in zip(row, sizes, strict=True):
+            panel(axis, {case["mode"]: case for case in cases_of(data, cell, size)}, rows[cell])
+            shape = ", ".join(map(str, data["sizes"][size].values()))
+            axis.set_title(f"{TORCH[cell].__name__}, size {size}: {shape}", fontsize=9)
+        row[0].set_yticks(range(len(rows[cell])), [label(row.name, cell) for row in rows[cell]], fontsize=8)
+        row[0].invert_yaxis()
+    for axis in axes[-1]:
+        axis.set_xlabel(f"time / {BASE}")
+    key = {"color": INK, "linestyle": "none", "marker": "o", "markersize": 5}
+    handles = [
+        Line2D([], [], **key, label="forward and backward, median (number on the right) and quartiles"),
+        Line2D([], [], **key, markerfacecolor="white", label="forward alone"),
+        Line2D([], [], color=INK, linestyle="--", label="floor of forward and backward"),
+        Line2D([], [], color=INK, linestyle=":", label="floor of forward"),
+    ]
+    figure.legend(handles=handles, loc="upper center", ncols=min(4, len(sizes)), bbox_to_anchor=(0.5, 0.0))
+    return save(figure, path)
+
+
+def panel(axis, cases: dict[str, dict], rows: list[Candidate]) -> None:
+    for mode, line, fill in ((FORWARD, ":", "white"), (BOTH, "--", None)):
+        case = cases[mode]
+        axis.axvline(ratio(case, FLOOR, BASE).median, color=INK, linestyle=line, linewidth=1)
+        for y, row in enumerate(rows):
+            if row.name not in case["milliseconds"]:
+                continue
+            r, (colour, marker) = ratio(case, row.name, BASE), STYLE.get(row.norm, OTHER)
+            whiskers = [[r.median - r.low], [r.high - r.median]] if mode == BOTH else None
+            axis.errorbar(r.median, y, xerr=whiskers, color=colour, marker=marker, markersize=5, markerfacecolor=fill)
+            if mode == BOTH:
+                axis.annotate(f"{r.median:.2f}", (1.01, y), xycoords=("axes fraction", "data"), va="center", fontsize=7)
+    axis.axvline(1, color="black", linewidth=0.8)
+    axis.set_xscale("log", base=2)
+    axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")

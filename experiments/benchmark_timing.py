@@ -1,0 +1,242 @@
+"""How times are taken, and of which machine.
+
+A machine's speed drifts, so only ratios within a round count: in a round every candidate of a case is timed once, in
+random order, and later divided by torch.nn's time of the same round. Garbage collection is off meanwhile. Before
+anything is timed, all candidates of the same equation must agree, gradients included.
+"""
+
+import gc
+import os
+import platform
+import random
+import re
+import shutil
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from experiments.benchmark_peers import BASE, BOTH, Candidate, Problem, Size, ours, torch_nn
+from experiments.config import Adam, Trainer, Wandb
+from experiments.optimisation import make_optimizer
+from experiments.recorder import Recorder
+from experiments.run import _environment
+from experiments.run_folder import RunFolder
+from experiments.trainer import fit
+from models.recurrent import LSTM
+from models.recurrent.spec import GATES
+
+GEMM = "gemm"  # one large product of matrices, a candidate of every case: the machine's speed, hence the case's floor
+RARE = 3  # a rare candidate runs in every third round, the first included
+LEAST_ROUNDS = 3
+SHORTEST = 10.0  # ms; a faster candidate is called several times in a round, and the mean counts
+MOST_CALLS = 20
+TRAINER_STEPS = 20  # of one call of the training loop
+# Largest ||a - b|| / ||b|| between candidates of one equation. Float32 over a hundred steps leaves up to 3e-3 in a
+# gradient; a term that is missing leaves more than 0.1.
+TOLERANCE = {"y": 1e-3, "gradient": 2e-2}
+BLAS = (r"BLAS_INFO=(\w+)", r"(Math Kernel Library Version [\d.]+)", r"(MKL-DNN v[\d.]+)")  # in torch's description
+
+
+class DisagreementError(Exception):
+    """A candidate does not compute what the others of its norm compute."""
+
+
+def work(size: Size, cell: str, mode: str) -> float:
+    """FLOP of the matrix products alone: y needs x W' and h W', and backward twice as much again."""
+    return (6 if mode == BOTH else 2) * size.T * size.B * GATES[cell] * size.H * (size.I + size.H)
+
+
+class Gemm:
+    """The product of two n x n matrices, `flop` operations."""
+
+    def __init__(self, n: int, device: str):
+        self.a, self.b, self.out = (torch.ones(n, n, device=device) for _ in range(3))
+        self.flop = 2.0 * n**3
+
+    def __call__(self) -> None:
+        torch.mm(self.a, self.b, out=self.out)
+
+
+@dataclass(frozen=True)
+class Timing:
+    device: str
+    max_rounds: int
+    gemm: Gemm
+
+    def milliseconds(self, call: Callable, calls: int, summary=statistics.fmean) -> float:
+        """Of one call: the mean of so many."""
+        times = []
+        for _ in range(calls):
+            self.wait()
+            started = time.perf_counter()
+            result = call()
+            self.wait()
+            times.append(1e3 * (time.perf_counter() - started))
+            del result
+        return summary(times)
+
+    def wait(self) -> None:
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+
+    def rounds(self, calls: dict[str, Callable], rare: Iterable[str], seconds: float) -> dict[str, dict]:
+        """{"milliseconds": {name: a value a round, None where it was left out}, "calls": {name: calls a value}}"""
+        once = {name: self.milliseconds(call, 1) for name, call in calls.items()}  # warms as well
+        number = {name: min(MOST_CALLS, max(1, round(SHORTEST / ms))) for name, ms in once.items()}
+        times, order, deadline = {name: [] for name in calls}, random.Random(0), time.monotonic() + seconds
+        for index in range(self.max_rounds):
+            if index >= LEAST_ROUNDS and time.monotonic() > deadline:
+                break
+            due = [name for name in calls if index % RARE == 0 or name not in rare]
+            gc.collect()
+            gc.disable()
+            this = {}
+            for name in order.sample(due, len(due)):
+                if name == GEMM:
+                    this[name] = self.milliseconds(calls[name], max(3, number[name]), min)
+                else:
+                    this[name] = self.milliseconds(calls[name], number[name])
+            gc.enable()
+            for name, values in times.items():
+                values.append(float(f"{this[name]:.5g}") if name in this else None)
+        return {"milliseconds": times, "calls": number}
+
+    def cell(self, name: str, size: Size, cell: str, mode: str, rows: list[Candidate], seconds: float) -> dict:
+        """All candidates of a cell at a size, for one mode."""
+        problem = Problem(cell, size, mode, self.device)
+        passes = {row.name: row.build(problem) for row in rows}
+        must_agree(rows, passes, f"{name} {cell} {mode}")
+        rare = {row.name for row in rows if row.rare}
+        return {
+            "kind": "cell",
+            **{"size": name, "cell": cell, "mode": mode},
+            **{"flop": work(size, cell, mode), "gemm_flop": self.gemm.flop},
+            **self.rounds({**passes, GEMM: self.gemm}, rare, seconds),
+        }
+
+    def scaling(self, name: str, size: Size, cores: list[int], threads: int, seconds: float) -> dict:
+        """One thread against two: our fused LN-LSTM and torch.nn's LSTM, forward and backward."""
+        problem = Problem("lstm", size, BOTH, self.device)
+        passes = {"ours ln, fused": ours(problem, "ln", "fused"), BASE: torch_nn(problem)}
+
+        def on(count: int, work: Callable) -> Callable:
+            def call():
+                torch.set_num_threads(count)
+                return work()
+
+            return call
+
+        pin(cores[:2])
+        calls = {f"{told}, {count}": on(count, work) for told, work in passes.items() for count in (1, 2)}
+        try:
+            return {"kind": "threads", "size": name, **self.rounds(calls, (), seconds)}
+        finally:
+            pin(cores[:threads])
+            torch.set_num_threads(threads)
+
+    def trainer(self, name: str, size: Size, seconds: float) -> dict:
+        """experiments.trainer.fit against a bare loop, on an LN-LSTM layer. A time is of all steps."""
+        problem = Problem("lstm", size, BOTH, self.device)
+        model, task, optim = LSTM(size.I, size.H, norm="ln").to(self.device), OneBatch(problem), Adam()
+        parameters, settings = list(model.parameters()), Trainer(steps=TRAINER_STEPS, evaluations=1)
+
+        def bare():
+            optimizer = make_optimizer(model, optim)
+            for step in range(TRAINER_STEPS):
+                optimizer.zero_grad()
+                task.loss(model, task.batch(step)).backward()
+                nn.utils.clip_grad_norm_(parameters, optim.clip)
+                optimizer.step()
+
+        run = RunFolder(tempfile.mkdtemp(), "run")
+        with run.lock():
+            recorder = Recorder(run, Wandb(mode="disabled"), {}, self.device)
+            recorder.save = lambda *_: None  # a checkpoint comes twice a minute, not every so many steps
+            calls = {"bare": bare, "fit": lambda: fit(model, task, optim, settings, recorder)}
+            result = {"kind": "trainer", "size": name, "steps": TRAINER_STEPS, **self.rounds(calls, (), seconds)}
+        shutil.rmtree(run.path.parent)
+        return result
+
+
+class OneBatch:
+    """A task (experiments/tasks.py) that costs nothing itself: the same batch for ever, no validation."""
+
+    steps_per_epoch = 1
+
+    def __init__(self, problem: Problem):
+        self.problem, self.batch_size = problem, problem.size.B
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        return self.problem.x, self.problem.dy
+
+    def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        x, dy = batch
+        return (model(x)[0] * dy).mean()
+
+    def metrics(self, loss: float) -> dict[str, float]:
+        return {"loss": loss}
+
+    def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
+        return {"loss": 0.0}
+
+
+def must_agree(rows: list[Candidate], passes: dict[str, Callable], told: str) -> None:
+    """Compare the outputs and gradients of each candidate with those of the first of its norm."""
+    first: dict[str, tuple[str, dict[str, Tensor]]] = {}
+    for row in rows:
+        results = passes[row.name].results(passes[row.name]())
+        name, expected = first.setdefault(row.norm, (row.name, results))
+        if results.keys() != expected.keys():
+            raise DisagreementError(f"{told}: {row.name} has {list(results)}, {name} has {list(expected)}")
+        for key, value in results.items():
+            error = ((value - expected[key]).norm() / expected[key].norm()).item()
+            if not error <= TOLERANCE["y" if key == "y" else "gradient"]:
+                raise DisagreementError(f"{told}: {key} of {row.name} is {error:.1e} off that of {name}")
+
+
+# --- the machine -----------------------------------------------------------------------------------------------------
+
+
+def fastest_gemm(device: str) -> Gemm:
+    """The size at which torch.mm is fastest here, of a few large ones."""
+    timing = Timing(device, 0, None)
+    products = [Gemm(n, device) for n in ((384, 512, 768, 1024) if device == "cpu" else (2048, 4096, 8192))]
+    return max(products, key=lambda product: product.flop / timing.milliseconds(product, 8, min))
+
+
+def pin(cores: list[int]) -> None:
+    """Keep this thread, and those it will start, on these cores, where the system can."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cores)
+
+
+def machine_facts(device: str, cores: list[int]) -> dict:
+    """What the times depend on. No date: the same machine and commit tell the same."""
+    cpuinfo = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    model = re.search(r"model name\s*: (.*)", cpuinfo)
+    flags = re.search(r"(?:flags|Features)\s*: (.*)", cpuinfo)
+    of_note = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_tile", "asimd", "sve")
+    build = torch.__config__.show()
+    return {
+        "cpu": model[1] if model else platform.processor() or platform.machine(),
+        "flags": [flag for flag in of_note if flags and flag in flags[1].split()],
+        "cores": len(cores),
+        "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
+        "blas": ", ".join(found for pattern in BLAS for found in re.findall(pattern, build)),
+        "compiler": first_line("c++", "--version"),
+        **{name: _environment()[name] for name in ("platform", "python", "torch", "git", "dirty")},
+    }
+
+
+def first_line(*command: str) -> str | None:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.partition("\n")[0]
+    except (OSError, subprocess.CalledProcessError):
+        return None
