@@ -46,7 +46,7 @@ class Benchmark:
     sizes: list[str] = field(default_factory=lambda: ["d", "a", "c", "b"])  # of SIZES
     cells: list[str] = field(default_factory=lambda: list(TORCH))
     norms: list[str] = field(default_factory=lambda: list(NORMS))
-    every_norm_at: list[str] = field(default_factory=lambda: ["tiny", "d", "a"])  # sizes; elsewhere none and ln alone
+    every_norm_at: list[str] = field(default_factory=lambda: list(SIZES))  # sizes; elsewhere none and ln alone
     scaling: str | None = "b"  # size at which one and two threads are compared; null: not at all
     trainer: str | None = "a"  # size at which the training loop is compared with a bare one; null: not at all
     minutes: float = 10.0  # of all, shared out over the cases; each has three rounds at least

@@ -30,6 +30,7 @@ from experiments.run import _environment
 from experiments.run_folder import RunFolder
 from experiments.trainer import fit
 from models.recurrent import LSTM
+from models.recurrent.compiler import compiler
 from models.recurrent.spec import GATES
 
 GEMM = "gemm"  # one large product of matrices, a candidate of every case: the machine's speed, hence the case's floor
@@ -230,7 +231,7 @@ def machine_facts(device: str, cores: list[int]) -> dict:
         "cores": len(cores),
         "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
         "blas": ", ".join(found for pattern in BLAS for found in re.findall(pattern, build)),
-        "compiler": first_line("c++", "--version"),
+        "compiler": first_line(compiler() or "c++", "--version"),
         **{name: _environment()[name] for name in ("platform", "python", "torch", "git", "dirty")},
     }
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All tests, after the linter: about 5 minutes on two cores. Tests on downloaded data sets run when LAYERNORM_DATA names
+# All tests, after the linter: about 6 minutes on two cores. Tests on downloaded data sets run when LAYERNORM_DATA names
 # their folder. Further arguments go to pytest, as in: bash scripts/test.sh tests/test_norms.py -k ln
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"

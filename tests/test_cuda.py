@@ -443,15 +443,20 @@ def test_a_record_comes_back_once_and_is_lent_again():
     assert pool.made == 2
 
 
-def test_a_failed_recording_is_not_lent():
-    def record(key):
-        raise RuntimeError("capture failed")
+def test_after_a_failed_recording_steps_run_one_by_one(monkeypatch):
+    def record(plan, stream):
+        raise RuntimeError("operation not permitted when stream is capturing\nmore")
 
-    pool = cuda.Pool(record, bound=1)
-    pool.borrow("a")
-    with pytest.raises(RuntimeError, match="capture failed"):
-        pool.borrow("a")
-    assert pool.borrow("a") is None
+    pool = cuda.Pool(record, bound=3)
+    monkeypatch.setattr(cuda, "POOL", pool)
+    monkeypatch.setattr(cuda, "_stream", lambda device: 0)
+    spec = make_spec("rnn", "one_span")
+    inputs = make_inputs(spec, T=1)
+    check(spec, inputs)
+    with pytest.warns(RuntimeWarning, match="step by step.*: operation not permitted when stream is capturing$"):
+        check(spec, inputs)
+    check(spec, inputs)
+    assert pool.made == 1
 
 
 @pytest.mark.parametrize(("cell", "kind"), [("rnn", "frozen"), ("lstm", "batch"), ("gru", "one_span")])
@@ -546,6 +551,18 @@ def test_hooks_on_saved_tensors_never_see_a_record(pool, hooks):
                 outputs = cuda.sequence(spec, inputs)
         assert_same(gradients(outputs, inputs), expected)
     assert pool.made == 0
+
+
+def test_each_block_of_cases_sums_for_itself(pool):
+    """On a GPU the blocks run at once."""
+    spec = make_spec("rnn", "one_span", H=33)
+    inputs = make_inputs(spec, T=1, H=33)
+    cuda.sequence(spec, inputs)
+    outputs = cuda.sequence(spec, inputs)
+    gradients(outputs, inputs, retain_graph=True)
+    sums = outputs[0].grad_fn.loan.recorded.backward.sums
+    assert len(sums) == 2
+    assert (sums != 0).any(1).all()
 
 
 def test_a_record_lent_again_too_early_is_noticed(pool):

@@ -676,6 +676,36 @@ def test_an_empty_batch_falls_back(fused_calls):
     assert not fused_calls
 
 
+TRANSFORMS = {
+    "grad": lambda f, x: torch.func.grad(lambda z: f(z).square().sum())(x),
+    "vmap": lambda f, x: torch.func.vmap(f)(torch.stack([x, 2 * x])),
+    "jvp": lambda f, x: torch.func.jvp(f, (x,), (x.cos(),))[1],
+}
+
+
+@pytest.mark.parametrize("frozen", [False, True], ids=["training", "frozen"])
+@pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=TRANSFORMS)
+def test_transforms_of_functions_run_the_equations(transform, frozen, fused_calls):
+    layer = make("lstm", 8, "ln", backend="auto").requires_grad_(not frozen)
+    x = noise(3, 2, 5)
+    given, expected = (transform(lambda z, m=m: m(z)[0], x) for m in (layer, twin(layer, "reference")))
+    torch.testing.assert_close(given, expected, rtol=1e-11, atol=1e-11)
+    assert not fused_calls
+
+
+def test_tensors_without_memory_reach_no_kernel():
+    """As torch.export and planners of memory use them; in a process of its own, which a kernel would crash."""
+    source = """
+        import torch
+        from torch._subclasses.fake_tensor import FakeTensorMode
+        from models.recurrent import LSTM
+        with FakeTensorMode():
+            print(tuple(LSTM(5, 8, norm="ln")(torch.randn(3, 2, 5))[0].shape))
+        print(tuple(LSTM(5, 8, norm="ln").to("meta")(torch.randn(3, 2, 5, device="meta"))[0].shape))
+    """
+    assert finished(python(source)).split("\n")[:2] == ["(3, 2, 8)"] * 2
+
+
 def test_unknown_backend_is_refused():
     with pytest.raises(ModelError, match=r"backend=quick.*auto, fused, reference") as caught:
         CELLS["rnn"](3, 4, backend="quick")

@@ -17,6 +17,7 @@ Everything here is in the order of the steps taken; `sequence` turns a reversed 
 import contextlib
 import functools
 import itertools
+import warnings
 from collections import defaultdict, namedtuple
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
@@ -424,7 +425,13 @@ class Pool:
             self.seen.add(key)
             return None
         self.made += 1
-        return Loan(idle, self.record(*key))
+        try:
+            return Loan(idle, self.record(*key))
+        except RuntimeError as error:  # no memory for its buffers, or something that cannot be recorded
+            self.bound = 0
+            reason = str(error.__context__ or error).partition("\n")[0]  # the end of a broken recording raises again
+            warnings.warn(f"sequences run step by step, not as CUDA graphs: {reason}", RuntimeWarning, stacklevel=2)
+            return None
 
 
 @functools.cache
@@ -468,11 +475,6 @@ def _borrow(plan: Plan) -> Loan | None:
 
 
 # --- one sequence -----------------------------------------------------------------------------------------------------
-
-
-def available() -> bool:
-    """Whether the kernel can run here: on a GPU, or in Triton's interpreter. (Without Triton the import fails.)"""
-    return torch.cuda.is_available() or triton.knobs.runtime.interpret
 
 
 def sequence(spec: Spec, inputs: Inputs):
