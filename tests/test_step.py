@@ -1,6 +1,6 @@
 """The training step: both of its forms keep one contract, and the loop comes to the same with either.
 
-CapturedStep runs its operations one by one on a CPU; what stands in for the CUDA graph here runs them again at a replay.
+CapturedStep runs its operations one by one on a CPU; what stands in for the CUDA graph here runs them at a replay.
 """
 
 import copy
