@@ -12,6 +12,7 @@ from models.recurrent.spec import Inputs, Spec, Statistics
 
 # What a kernel knows. A normaliser of another type, a new one or a subclass, runs by its own forward.
 KNOWN = (NoNorm, WeightNorm, GroupNorm, LayerNorm, RMSNorm, BatchNorm)
+PLAIN_TENSORS = (Tensor, torch.nn.Parameter)
 
 
 def obstacle(x: Tensor, others: tuple[Tensor, ...], norm: SimpleNamespace) -> str | None:
@@ -20,8 +21,10 @@ def obstacle(x: Tensor, others: tuple[Tensor, ...], norm: SimpleNamespace) -> st
         return f"the kernels are for float32 and float64, and the input is {x.dtype}"
     if 0 in x.shape:
         return f"the input is empty: {tuple(x.shape)}"
-    if torch.compiler.is_compiling():
-        return "torch.compile is tracing"
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return "torch.compile or a transform of torch.func is tracing"
+    if torch._C._len_torch_dispatch_stack() or type(x) not in PLAIN_TENSORS:
+        return "the tensors are of a kind without memory of its own"
     if torch.nn.modules.module._has_any_global_hook():
         return "a hook is on all modules, and the kernels call none"
     for name, role in vars(norm).items():
@@ -40,7 +43,9 @@ def obstacle(x: Tensor, others: tuple[Tensor, ...], norm: SimpleNamespace) -> st
             others += tuple(part._parameters.values())
     dtype, device = x.dtype, x.device
     for tensor in others:
-        if tensor is not None and (tensor.dtype != dtype or tensor.device != device):
+        if tensor is not None and (
+            tensor.dtype != dtype or tensor.device != device or type(tensor) not in PLAIN_TENSORS
+        ):
             return f"the input is {dtype} on {device}, another tensor {tensor.dtype} on {tensor.device}"
     return _machine_obstacle(x.device.type)
 
