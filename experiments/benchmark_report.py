@@ -85,9 +85,8 @@ def write(data: dict, folder: Path) -> None:
     """benchmark.json, benchmark.md and benchmark.svg."""
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(data, indent=1)
-    text = re.sub(
-        r"\[[-+\deE.,\s]*\]", lambda flat: json.dumps(json.loads(flat[0])), text
-    )  # a list of times on one line
+    numbers = r"\[(?:null|[-+\deE.,\s])*\]"  # a list of times goes on one line
+    text = re.sub(numbers, lambda flat: json.dumps(json.loads(flat[0])), text)
     write_atomically(folder / "benchmark.json", lambda file: file.write(f"{text}\n".encode()))
     (folder / "benchmark.md").write_text(markdown(data))
     draw(data, folder / "benchmark.svg")
