@@ -134,6 +134,7 @@ class CapturedStep(EagerStep):
         try:
             self.graph = self._record()
         except RuntimeError as error:  # an operation that waits for the device, or one that CUDA graphs do not know
+            self.until_capture = math.inf
             reason = str(error.__context__ or error).partition("\n")[0]  # the end of a broken capture raises again
             print(f"the training step is not captured as a CUDA graph ({reason}); it runs uncaptured", file=sys.stderr)
 
