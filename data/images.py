@@ -5,6 +5,7 @@ another split costs no disk and needs no raw file.
 """
 
 import importlib.util
+import math
 import tempfile
 from pathlib import Path
 
@@ -23,6 +24,7 @@ def assemble(settings: ImageData, arrays: Arrays, manifest: dict) -> Images:
     import torch
 
     splits = SPLITS[type(settings)](settings, arrays)
+    splits = {name: (_pooled(settings, raw), labels) for name, (raw, labels) in splits.items()}
     train, _ = splits["train"]
     channels = range(train.shape[1])
     mean = [float(train[:, channel].mean(dtype=np.float64)) for channel in channels]
@@ -39,6 +41,23 @@ def assemble(settings: ImageData, arrays: Arrays, manifest: dict) -> Images:
         num_classes=10,
         manifest=manifest | {"counts": counts, "mean": mean, "sd": sd},
     )
+
+
+def _pooled(settings: ImageData, raw: np.ndarray) -> np.ndarray:
+    """(N, C, H, W) -> (N, C, H/pool, W/pool): the mean over each square of pool x pool pixels."""
+    count, channels, height, width = raw.shape
+    pool, common = settings.pool, math.gcd(height, width)
+    if pool < 1 or common % pool:
+        allowed = [size for size in range(1, common + 1) if common % size == 0]
+        nearest = min(allowed, key=lambda size: abs(size - pool))
+        raise DataError(
+            f"{settings.name}: data.pool={pool} does not divide images of {height} x {width} pixels; "
+            f"allowed: {', '.join(map(str, allowed))}; nearest: {nearest}"
+        )
+    if pool == 1:
+        return raw
+    squares = raw.reshape(count, channels, height // pool, pool, width // pool, pool)
+    return squares.mean((3, 5), dtype=np.float32)
 
 
 # -- Splits ------------------------------------------------------------------------------------------------------------

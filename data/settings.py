@@ -86,6 +86,7 @@ class ImageData(DataSettings):
     val: int  # validation examples, taken from the published training split
     split_seed: int = 0  # draws the split and the subset
     train_examples: int | None = None  # a seeded subset of the training split; None: all of it
+    pool: int = 1  # images are averaged over squares of this many pixels a side: 28 x 28 becomes 14 x 14 with 2
 
 
 @dataclass(kw_only=True)

@@ -242,6 +242,25 @@ def test_the_shift_reaches_every_side():
     assert ink[0].any() and ink[-1].any() and ink[:, 0].any() and ink[:, -1].any()
 
 
+def test_pooling_averages_squares_and_standardises_after():
+    pooled = data.load(digits(pool=2))
+    assert pooled.images["test"].shape == (300, 1, 4, 4)
+    assert_standardised(pooled)
+    mean, sd = pooled.manifest["mean"][0], pooled.manifest["sd"][0]
+    intensities = pixels(data.load(digits()), "test").float()
+    for row, column in ((0, 1), (3, 2)):
+        square = intensities[:, 0, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
+        got = pooled.images["test"][:, 0, row, column] * sd + mean
+        torch.testing.assert_close(got, square.mean((1, 2)), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(("pool", "nearest"), [(3, 2), (0, 1), (-2, 1), (100, 8)])
+def test_pooling_that_leaves_a_rest_is_refused(pool, nearest):
+    message = refusal(digits(pool=pool))
+    assert f"data.pool={pool}" in message and "8 x 8" in message
+    assert message.endswith(f"allowed: 1, 2, 4, 8; nearest: {nearest}")
+
+
 def assert_standardised(loaded):
     train = loaded.images["train"].double()
     torch.testing.assert_close(train.mean((0, 2, 3)), torch.zeros(train.shape[1]).double(), atol=1e-4, rtol=0)
@@ -388,6 +407,7 @@ def test_a_cached_set_needs_no_raw_file_and_no_second_preparation(tmp_path, monk
 def test_one_load_serves_all_batch_sizes_and_one_entry_all_image_splits(own_cache):
     assert data.load(digits()) is data.load(digits(batch_size=4, eval_batch_size=7))
     assert data.load(digits()) is not data.load(digits(split_seed=3))
+    assert data.load(digits()) is not data.load(digits(pool=2))
     assert len(entries(own_cache)) == 1
     assert data.load(PythonDocs(seq_len=10)).manifest["options"].keys().isdisjoint({"seq_len", "batch_size", "root"})
     data.load(PythonDocs(unit="word"))
