@@ -48,6 +48,8 @@ def _check_fields(cfg: DictConfig) -> None:
     _one_of("stage", cfg.stage, ("tune", "final"))
     _one_of("wandb.mode", cfg.wandb.mode, ("online", "offline", "disabled"))
     _one_of("optim.name", cfg.optim.name, ("adam", "sgd"))
+    for name in cfg.trainer.measure:
+        _one_of("trainer.measure", name, ("invariance", "train_test_gap"))
     _one_of("optim.schedule", cfg.optim.schedule, ("constant", "cosine", "step"))
     sizes = [f"model.{key}" for key, value in cfg.model.items() if type(value) is int]
     _positive(cfg, "data.batch_size", "data.eval_batch_size", "data.seq_len", "model.input_scale", *sizes)

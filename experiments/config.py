@@ -62,6 +62,7 @@ class Trainer:
     capture: bool = True  # on CUDA: the training step as one CUDA graph (experiments/step.py)
     # gradient norm of each parameter, mean and deviation of the summed inputs; at the logged steps
     statistics: bool = False
+    measure: list[str] = field(default_factory=list)  # of the trained model: invariance, train_test_gap
 
 
 @dataclass
@@ -73,21 +74,32 @@ class Wandb:
 
 @dataclass
 class Claim:
-    """One claim's rule, written down before its runs. experiments/claims.py says what each kind does."""
+    """One claim's rule, written down before its runs. experiments/claims.py says how each kind is decided.
+
+    A cell is a dictionary of columns of the rows, as {norm: bn, batch_size: 2}. A claim has a contrast for every entry
+    of `over` (columns that hold on both sides) and of `b`, and is a statement about all of them.
+    """
 
     id: str = MISSING
     statement: str = MISSING
     stated: str = MISSING  # where: paper and section
-    kind: str = MISSING  # difference, interaction or share
-    cell: dict[str, Any] = field(default_factory=dict)  # columns that hold for every row of the claim
-    a: str = MISSING  # the normaliser that the claim is about
-    b: str = MISSING  # the one that it is compared with
-    claimed: str = "lower"  # sign of the difference a - b that the claim asserts: lower or higher
+    kind: str = MISSING  # difference, interaction, share, share_contrast or exact
+    metric: str | None = None  # in place of the experiment's ...
+    unit: str | None = None  # ... and its unit
+    over: list[dict[str, Any]] = field(default_factory=lambda: [{}])
+    a: dict[str, Any] = field(default_factory=dict)  # the cell that the claim is about
+    b: list[dict[str, Any]] = field(default_factory=lambda: [{}])  # those that it is compared with
+    claimed: str = "lower"  # what the claim asserts of a - b: lower, higher, same or not_higher
     margin: float = 0.0  # smallest effect of interest, in the metric's unit
-    at: list[int] = field(default_factory=list)  # interaction: the two batch sizes; the second is subtracted
-    base: str = "none"  # share: what both gains are measured from
-    at_most: float = 0.0  # share: largest gain(a)/gain(b) that still counts as claimed ...
-    surely_below: float = 0.0  # ... if the upper end of its interval is below this
+    at: list[dict[str, Any]] = field(default_factory=list)  # interaction: two cells; the second is subtracted
+    base: dict[str, Any] = field(default_factory=dict)  # shares: what the gains are measured from
+    at_most: float = 0.0  # share: largest gain(a)/gain(b) that still counts as claimed; exact: bound of what holds
+    surely_below: float = 0.0  # share: what the upper end of its interval must stay below
+    rivals: list[str] = field(default_factory=list)  # share_contrast: the normalisers among which the best is sought
+    families: list[Any] = field(default_factory=list)  # share_contrast: two of {cell: {...}, metric: ...}
+    holds: list[str] = field(default_factory=list)  # exact: columns that stay within at_most in every run
+    breaks: list[str] = field(default_factory=list)  # exact: columns that reach at_least in every run
+    at_least: float = 0.0
 
 
 @dataclass
@@ -97,6 +109,12 @@ class Experiment:
     metric: str = "test/loss"  # the column that decides; lower is better
     unit: str = "nats"
     claims: list[Claim] = field(default_factory=list)
+    deviations: list[str] = field(default_factory=list)  # from the papers, in this profile; for the reader
+    sources: list[str] = field(default_factory=list)  # other experiments whose rows are judged here
+    # The grid of runs: hydra.sweeper.params, once for each entry of `grids`, whose choices are added.
+    grids: list[dict[str, Any]] = field(default_factory=lambda: [{}])
+    axes: dict[str, str] = field(default_factory=dict)  # further columns of a cell, and the setting each one shows
+    arm: str = ""  # the part of the experiment that a run belongs to, where budgets differ (an axis shows it)
     final_seeds: list[int] = field(default_factory=list)  # fresh ones: none of them took part in tuning
     tune_seeds: list[int] = field(default_factory=list)
     tune_lr: list[float] = field(default_factory=list)  # the same grid for every cell
@@ -155,19 +173,36 @@ def tuned_path(profile: str, experiment: str) -> Path:
     return ROOT / "configs" / "tuned" / profile / f"{experiment}.yaml"
 
 
-def tuned_lr(profile: str, experiment: str, model: str, norm: str, batch_size: int) -> float:
-    """The learning rate that the tuning stage chose for a cell. Raises ConfigError when there is none."""
-    path, cell = tuned_path(profile, experiment), f"{model}/{norm}/b{batch_size}"
+def cell(cfg: DictConfig) -> dict[str, Any]:
+    """The columns for which one learning rate is tuned: model, norm, batch size, and the experiment's own axes.
+
+    An axis is text, "" where the run has no such setting (groups of a batch normalisation).
+    """
+    shown = {column: OmegaConf.select(cfg, path) for column, path in cfg.experiment.axes.items()}
+    axes = {column: "" if value is None else str(value) for column, value in shown.items()}
+    return {"model": cfg.model.name, "norm": cfg.norm.name, "batch_size": cfg.data.batch_size, **axes}
+
+
+def cell_key(columns: dict[str, Any]) -> str:
+    """A cell's name in configs/tuned: cnn/gn/b128/groups=4."""
+    model, norm, batch_size, *axes = columns.items()
+    return "/".join([model[1], norm[1], f"b{batch_size[1]}", *(f"{name}={value}" for name, value in axes if value)])
+
+
+def tuned_lr(*, _root_: DictConfig) -> float:
+    """The learning rate that the tuning stage chose for the run's cell. Raises ConfigError when there is none."""
+    profile, experiment, wanted = _root_.profile.name, _root_.experiment.name, cell_key(cell(_root_))
+    path = tuned_path(profile, experiment)
     try:
         chosen = (yaml.safe_load(path.read_text()) if path.exists() else None) or {}
     except yaml.YAMLError:
         raise ConfigError(f"{path.relative_to(ROOT)} is not valid YAML; restore it with git checkout") from None
-    if cell not in chosen:
+    if wanted not in chosen:
         raise ConfigError(
-            f"no tuned learning rate for {cell} in {path.relative_to(ROOT)}; give optim.lr=... or run "
+            f"no tuned learning rate for {wanted} in {path.relative_to(ROOT)}; give optim.lr=... or run "
             f"python -m experiments.tune experiment={experiment} profile={profile}"
         )
-    return chosen[cell]
+    return chosen[wanted]
 
 
 def device_name(cfg: DictConfig) -> str:

@@ -1,14 +1,14 @@
 """The runs of an experiment, composed without starting any."""
 
 import copy
-import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
 
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
 
 from experiments.cli import CONFIGS
@@ -38,6 +38,42 @@ def compose_all(jobs: Iterable[list[str]], compose_one: Callable[[list[str]], Di
     return configs
 
 
+def jobs(params: Mapping, grids: Iterable[Mapping], arguments: list[str], parser: OverridesParser) -> list[list[str]]:
+    """The overrides of every run: the product of `params`, once for each of `grids`, whose choices are added.
+
+    An argument of the command line wins over `params`. Of the grids it selects: norm=ln leaves out those that have
+    other normalisers only. A value that is in none of them takes the place of theirs.
+    """
+    given = {override.get_key_element(): values(override) for override in parser.parse_overrides(arguments)}
+    parts = [part for grid in grids if (part := select(grid, given)) is not None]
+    parts = parts or [{key: value for key, value in grid.items() if key not in given} for grid in grids]
+    found = []
+    for part in parts:
+        free = {key: value for key, value in params.items() if key not in part}
+        rest = [argument for argument in arguments if argument.lstrip("+~").partition("=")[0] not in part]
+        texts = [f"{key}={value}" for key, value in (free | part).items()] + rest
+        found += BasicSweeper.split_arguments(parser.parse_overrides(texts), max_batch_size=None)[0]
+    return found
+
+
+def values(override: Override) -> list[str]:
+    """What an override gives its key, as text: several values in a sweep."""
+    if override.is_sweep_override():
+        return [str(value) for value in override.sweep_string_iterator()]
+    return [override.get_value_element_as_str()]
+
+
+def select(grid: Mapping, given: Mapping[str, list[str]]) -> dict[str, str] | None:
+    """The part of a grid that has the given values; None where it has none of them."""
+    part = {}
+    for key, choices in grid.items():
+        wanted = [choice for choice in str(choices).split(",") if choice in given.get(key, [choice])]
+        if not wanted:
+            return None
+        part[key] = ",".join(wanted)
+    return part
+
+
 def base(experiment: str, profile: str) -> DictConfig:
     """The experiment's configuration: its rule under `experiment`, its grid under `hydra.sweeper.params`."""
     with hydra_configs():
@@ -45,10 +81,10 @@ def base(experiment: str, profile: str) -> DictConfig:
 
 
 def expand(experiment: str, profile: str, overrides: Iterable[str] = ()) -> list[DictConfig]:
-    """Every run of the experiment's grid; an override wins over the grid's choice of the same key."""
-    params = base(experiment, profile).hydra.sweeper.params
-    chosen = [f"experiment={experiment}", f"profile={profile}", *(f"{k}={v}" for k, v in params.items()), *overrides]
+    """Every run of the experiment's grid; for the overrides see `jobs`."""
+    cfg = base(experiment, profile)
+    arguments = [f"experiment={experiment}", f"profile={profile}", *overrides]
     with hydra_configs():
-        parsed = OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(chosen)
-        jobs = itertools.chain.from_iterable(BasicSweeper.split_arguments(parsed, max_batch_size=None))
-        return compose_all(jobs, lambda job: compose("train", job))
+        parser = OverridesParser.create(GlobalHydra.instance().config_loader())
+        found = jobs(cfg.hydra.sweeper.params, cfg.experiment.grids, arguments, parser)
+        return compose_all(found, lambda job: compose("train", job))

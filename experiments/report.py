@@ -25,7 +25,7 @@ from experiments.config import ROOT, ConfigError, Experiment
 from experiments.grid import base, expand
 from experiments.progress import duration
 from experiments.run_folder import write_json
-from experiments.table import CELL, collect
+from experiments.table import cell_columns, collect
 
 
 @dataclass(frozen=True)
@@ -125,8 +125,9 @@ def verdict_table(parts: list[Part]) -> str:
 def cell_table(part: Part) -> pd.DataFrame:
     """For each cell: learning rate, the deciding metric's median and range, finished and diverged runs, seconds."""
     lines = []
-    for cell, rows in part.rows.groupby(CELL, sort=False):
-        keys = dict(zip(CELL, cell, strict=True))
+    columns = cell_columns(part.experiment.axes)
+    for cell, rows in part.rows.groupby(columns, sort=False):
+        keys = dict(zip(columns, cell, strict=True))
         metric = values(part.rows, part.experiment.metric, keys).dropna()
         spread = f"{metric.median():.3f} [{metric.min():.3f}, {metric.max():.3f}]" if len(metric) else "-"
         lines.append(

@@ -11,7 +11,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 import data
-from experiments.config import ROOT, device_name, norm_options, run_id, settings
+from experiments.config import ROOT, cell, device_name, norm_options, run_id, settings
 from experiments.recorder import Recorder
 from experiments.run_folder import AlreadyRunningError, RunFolder, write_atomically, write_json
 from experiments.tasks import make_task
@@ -100,10 +100,8 @@ def _identity(cfg: DictConfig, folder: RunFolder) -> dict:
         "experiment": cfg.experiment.name,
         "profile": cfg.profile.name,
         "stage": cfg.stage,
-        "model": cfg.model.name,
-        "norm": cfg.norm.name,
+        **cell(cfg),
         "data": cfg.data.name,
-        "batch_size": cfg.data.batch_size,
         "lr": cfg.optim.lr,
         "seed": cfg.seed,
     }

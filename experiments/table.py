@@ -8,9 +8,13 @@ from omegaconf import DictConfig
 from experiments.config import run_id
 from experiments.run_folder import RunFolder
 
-CELL = ["model", "norm", "batch_size"]  # what one learning rate is tuned for
-ROW = [*CELL, "run_id", "experiment", "seed", "status", "lr"]  # of a table without rows
-CURVE = ["run_id", "step", "examples", "seconds", "val/loss"]
+ROW = ["model", "norm", "batch_size", "run_id", "experiment", "seed", "status", "lr"]  # of a table without rows
+CURVE = ["run_id", "step", "examples", "seconds", "train/loss", "val/loss"]
+
+
+def cell_columns(axes: Iterable[str]) -> list[str]:
+    """The columns for which one learning rate is tuned."""
+    return ["model", "norm", "batch_size", *axes]
 
 
 def collect(configs: Iterable[DictConfig], runs_dir: str) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:

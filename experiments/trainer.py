@@ -44,7 +44,7 @@ def fit(model: nn.Module, task, optim: Adam | SGD, settings: Trainer, recorder) 
     optimizer = make_optimizer(model, optim)
     steps = budget(settings, task.steps_per_epoch, task.batch_size)
     evaluate_at = {round(steps * (k + 1) / settings.evaluations) for k in range(settings.evaluations)}
-    state = {"step": 0, "seconds": 0.0, "best": math.inf, "best_step": 0, "val": {}}
+    state = {"step": 0, "seconds": 0.0, "best": math.inf, "best_step": 0, "train": {}, "val": {}}
     state |= recorder.restore(model, optimizer)
     advance = make_step(model, task, optimizer, optim.clip, settings)
     losses, saved = [], time.monotonic()
@@ -68,8 +68,10 @@ def fit(model: nn.Module, task, optim: Adam | SGD, settings: Trainer, recorder) 
             recorder.progress(step, steps, losses[-1], state["val"])
         if not logged:
             continue
-        train = {f"train/{name}": value for name, value in task.metrics(sum(losses) / len(losses)).items()}
-        row |= {"step": step, "examples": step * task.batch_size, "seconds": state["seconds"], "train/lr": lr, **train}
+        mean = task.metrics(sum(losses) / len(losses))  # of the steps since the last row
+        state["train"] = {f"train/{name}": value for name, value in mean.items()}
+        row |= {"step": step, "examples": step * task.batch_size, "seconds": state["seconds"], "train/lr": lr}
+        row |= state["train"]
         if optim.clip is not None:
             row["train/grad_norm"] = norm
         losses.clear()
@@ -91,5 +93,6 @@ def fit(model: nn.Module, task, optim: Adam | SGD, settings: Trainer, recorder) 
         "seconds": state["seconds"],
         "best_val/loss": state["best"],
         "best_val/step": state["best_step"],
+        **state["train"],
         **state["val"],
     }

@@ -18,9 +18,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from experiments.cli import CONFIGS, command, refusals_in_one_line
-from experiments.config import ConfigError, tuned_path
+from experiments.config import ConfigError, cell_key, tuned_path
 from experiments.grid import expand
-from experiments.table import CELL, collect
+from experiments.table import cell_columns, collect
 
 
 @hydra.main(version_base="1.3", config_path=CONFIGS, config_name="train")
@@ -32,14 +32,15 @@ def tune(cfg: DictConfig) -> None:
             raise ConfigError("nothing to tune; name an experiment with tune_lr, as experiment=recurrent_gain")
         given = list(HydraConfig.get().overrides.task)
         launcher = f"hydra/launcher={HydraConfig.get().runtime.choices['hydra/launcher']}"
-        grid = ["stage=tune", f"optim.lr={','.join(map(str, lrs))}", f"seed={','.join(map(str, seeds))}"]
+        grid = ["stage=tune", "trainer.evaluations=1"]  # the last value chooses; no other is looked at
+        grid += [f"optim.lr={','.join(map(str, lrs))}", f"seed={','.join(map(str, seeds))}"]
         sweep = subprocess.run([sys.executable, "-m", "experiments.train", "-m", *given, *grid, launcher])
         if sweep.returncode:
             sys.exit(sweep.returncode)  # the sweep has said why
         rows, _, missing = collect(expand(name, profile, [*given, *grid]), cfg.runs_dir)
         if missing:
             raise ConfigError(f"{len(missing)} tuning runs are not finished; run the command again to finish them")
-        write(rows, name, profile, lrs, validation_twin(cfg.experiment.metric))
+        write(rows, cfg, lrs, validation_twin(cfg.experiment.metric))
 
 
 def validation_twin(metric: str) -> str:
@@ -47,28 +48,31 @@ def validation_twin(metric: str) -> str:
     return metric.replace("test/", "val/")
 
 
-def choose(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
+def choose(rows: pd.DataFrame, columns: list[str], metric: str) -> pd.DataFrame:
     """The chosen rate of each cell, and the mean metric of every rate (inf where a seed diverged)."""
     value = rows[metric].where(rows["status"] == "done", float("inf"))
-    means = rows.assign(value=value).groupby([*CELL, "lr"])["value"].mean().unstack("lr")
+    means = rows.assign(value=value).groupby([*columns, "lr"])["value"].mean().unstack("lr")
     return means.assign(chosen=means.idxmin(axis=1))
 
 
-def write(rows: pd.DataFrame, experiment: str, profile: str, lrs: list[float], metric: str) -> None:
+def write(rows: pd.DataFrame, cfg: DictConfig, lrs: list[float], metric: str) -> None:
     """The choice as YAML, the rows that made it as CSV beside it."""
+    experiment, profile = cfg.experiment.name, cfg.profile.name
     path = tuned_path(profile, experiment)
     path.parent.mkdir(parents=True, exist_ok=True)
-    means = choose(rows, metric)
+    columns = cell_columns(cfg.experiment.axes)
+    means = choose(rows, columns, metric)
     commits = ", ".join(sorted(set(rows["git"].str[:12] + rows["dirty"].map({True: "-dirty", False: ""}))))
     lines = [
         f"# Chosen by: python -m experiments.tune experiment={experiment} profile={profile}",
         f"# at commit {commits}; the rows that chose are in {path.stem}.csv. Not edited by hand.",
     ]
     edge = []
-    for (model, norm, batch), row in means.iterrows():
-        lines.append(f"{model}/{norm}/b{batch}: {row['chosen']:g}")
+    for values, row in means.iterrows():
+        key = cell_key(dict(zip(columns, values, strict=True)))
+        lines.append(f"{key}: {row['chosen']:g}")
         if row["chosen"] in (min(lrs), max(lrs)):
-            edge.append(f"{model}/{norm}/b{batch} at {row['chosen']:g}")
+            edge.append(f"{key} at {row['chosen']:g}")
     path.write_text("\n".join(lines) + "\n")
     rows.to_csv(path.with_suffix(".csv"), index=False)
     print(means.to_string())

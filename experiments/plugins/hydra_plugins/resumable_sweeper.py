@@ -11,9 +11,9 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, open_dict
 
+from experiments import grid
 from experiments.cli import refusals_in_one_line
 from experiments.config import ConfigError
-from experiments.grid import compose_all
 from experiments.progress import ProgressDisplay
 from experiments.sweep import conclude, print_plan, select_pending
 
@@ -25,7 +25,7 @@ ConfigStore.instance().store(
 
 
 class ResumableSweeper(BasicSweeper):
-    """Runs the unfinished jobs of a grid: `norm=none,ln seed=0,1`, or hydra.sweeper.params; the command line wins.
+    """Runs the unfinished jobs of a grid: `norm=none,ln seed=0,1`, or an experiment's; the command line wins.
 
     Every job is composed and checked before the first one starts, what is finished is left out, and the last lines
     count the outcomes. The launcher is any of Hydra's. Exits with 1 when a run failed or trains elsewhere.
@@ -33,12 +33,12 @@ class ResumableSweeper(BasicSweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        overrides = parser.parse_overrides([*self._parse_config(), *arguments])
-        (jobs,) = self.split_arguments(overrides, max_batch_size=None)
+        given = parser.parse_overrides(arguments)
         with refusals_in_one_line():
-            if any(override.is_sweep_override() for override in overrides if override.key_or_group == "experiment"):
+            if any(override.is_sweep_override() for override in given if override.key_or_group == "experiment"):
                 raise ConfigError("each experiment has a grid of its own; give one experiment=... to a sweep")
-            configs = compose_all(jobs, self._compose)
+            jobs = grid.jobs(self.params, self.config.experiment.grids, arguments, parser)
+            configs = grid.compose_all(jobs, self._compose)
             folders, pending = select_pending(configs)
         if self.config.plan:
             return print_plan(configs, folders)
