@@ -38,10 +38,17 @@ def check(cfg: DictConfig) -> None:
 
 def check_claim(claim: Claim) -> None:
     """Refuse a rule that could not be judged, before its runs. Raises ConfigError."""
-    _one_of(f"claim {claim.id}: kind", claim.kind, ("difference", "interaction", "share"))
-    _one_of(f"claim {claim.id}: claimed", claim.claimed, ("lower", "higher"))
+    name = f"claim {claim.id}"
+    _one_of(f"{name}: kind", claim.kind, ("difference", "interaction", "share", "share_contrast", "exact"))
+    _one_of(f"{name}: claimed", claim.claimed, ("lower", "higher", "same", "not_higher"))
     if claim.kind == "interaction" and len(claim.at) != 2:
-        raise ConfigError(f"claim {claim.id}: at={list(claim.at)} must be two batch sizes; give at: [small, large]")
+        raise ConfigError(f"{name}: at={list(claim.at)} must be two cells; give at: [{{...: small}}, {{...: large}}]")
+    if claim.kind == "share_contrast" and len(claim.families) != 2:
+        raise ConfigError(f"{name}: {len(claim.families)} families given; a contrast is between two, give both")
+    if claim.kind == "exact" and not (claim.holds or claim.breaks):
+        raise ConfigError(f"{name}: neither holds nor breaks names a column; give one, as holds: [gap/output]")
+    if claim.kind in ("difference", "interaction") and claim.margin <= 0:
+        raise ConfigError(f"{name}: margin={claim.margin:g} must be positive; give the smallest effect of interest")
 
 
 def _check_fields(cfg: DictConfig) -> None:
