@@ -9,10 +9,15 @@ from models.cnn import CIFARResNet20, PlainCNN
 from models.errors import ModelError
 from models.language_model import LanguageModel
 from models.mlp import FullyConnected
+from models.sequence_classifier import SequenceClassifier
 
 # name: builder(settings, an image's (C, H, W) or (), number of classes, norm, norm options)
 MODELS = {
     **dict.fromkeys(("rnn", "lstm", "gru"), lambda s, shape, classes, *norm: LanguageModel(s, classes, *norm)),
+    **dict.fromkeys(
+        ("image_rnn", "image_lstm", "image_gru"),
+        lambda s, shape, classes, *norm: SequenceClassifier(s, shape, classes, *norm),
+    ),
     "cnn": lambda s, shape, classes, *norm: PlainCNN(s, shape[0], classes, *norm),
     "resnet20": lambda s, shape, classes, *norm: CIFARResNet20(s, shape[0], classes, *norm),
     "mlp": lambda s, shape, classes, *norm: FullyConnected(s, shape[0] * shape[1] * shape[2], classes, *norm),

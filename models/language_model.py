@@ -2,18 +2,15 @@
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.errors import ModelError
 from models.recurrent import CELLS
 from models.settings import Recurrent
+from models.start import start, start_output
 
 ONE_HOT_LIMIT = 1000  # symbols; beyond, one-hot vectors fill the memory and an embedding is the custom
-# Mean square of an un-normalised layer's outputs at the start, measured over 64 steps of summed inputs of variance 1:
-# what the layer above gets. Normalised layers differ by less than a factor of 2, and forget the scale.
-OUTPUT_SQUARE = {"rnn": 0.47, "lstm": 0.06, "gru": 0.18}
 
 
 class LanguageModel(nn.Module):
@@ -34,7 +31,7 @@ class LanguageModel(nn.Module):
                 "model.tied=true needs model.input=embedding and model.embedding_size equal to model.hidden_size "
                 f"({settings.hidden_size})"
             )
-        self.settings, self.vocab_size, self.cell = settings, vocab_size, settings.name
+        self.settings, self.vocab_size = settings, vocab_size
         self.embedding = nn.Embedding(vocab_size, settings.embedding_size) if embedded else None
         self.recurrent = CELLS[settings.name](
             settings.embedding_size if embedded else vocab_size,
@@ -53,27 +50,12 @@ class LanguageModel(nn.Module):
             self.output.weight = self.embedding.weight
 
     def reset_parameters(self) -> None:
-        H, recurrent = self.settings.hidden_size, self.recurrent
-        for name in recurrent.weight_names:
-            weight = torch.empty_like(getattr(recurrent, name))
-            if "weight_hh" in name:
-                for gate in weight.split(H):
-                    nn.init.orthogonal_(gate)
-            else:
-                # Var(W_x x) = var(W) * sum of x^2 over the inputs: make it input_scale^2.
-                squares = self._input_squares() if name.endswith("_l0") else weight.shape[1] * OUTPUT_SQUARE[self.cell]
-                nn.init.normal_(weight, std=self.settings.input_scale / squares**0.5)
-            recurrent.assign(name, weight)
-        for name, parameter in recurrent.named_parameters(recurse=False):
-            if name.startswith("bias"):
-                nn.init.zeros_(parameter)
-                if name.startswith("bias_ih") and self.settings.name == "lstm":
-                    nn.init.constant_(parameter[H : 2 * H], self.settings.forget_bias)
+        settings = self.settings
+        start(self.recurrent, self._input_squares(), settings.input_scale, settings.forget_bias)
         if self.embedding is not None:
             # A tied matrix is also the output's, whose logits must not start with a standard deviation of sqrt(H).
-            nn.init.normal_(self.embedding.weight, std=H**-0.5 if self.settings.tied else 1.0)
-        nn.init.normal_(self.output.weight, std=H**-0.5)
-        nn.init.zeros_(self.output.bias)
+            nn.init.normal_(self.embedding.weight, std=settings.hidden_size**-0.5 if settings.tied else 1.0)
+        start_output(self.output)
 
     def _input_squares(self) -> float:
         """The sum of x^2 over the inputs of the first layer, at the start."""

@@ -25,6 +25,24 @@ class Recurrent:
 
 
 @dataclass
+class ImageRecurrent:
+    """A recurrent classifier of images, read row by row or pixel by pixel; the last state gives the class."""
+
+    name: str = "image_lstm"  # image_rnn (tanh), image_lstm or image_gru
+    kind: str = "images"
+    hidden_size: int = 100  # H, units of a layer
+    num_layers: int = 1
+    order: str = "rows"  # rows, pixels, or permuted: the pixels in one fixed random order
+    dropout: float = 0.0  # probability, between the layers and before the output
+    # standard deviation of Gaussian noise on the initial state h_0 in training; bn over pixels cannot do without it
+    state_noise: float = 0.1
+    placement: str = "paper"  # as for Recurrent
+    backend: str = "auto"  # as for Recurrent
+    input_scale: float = 1.0  # standard deviation of the summed inputs W_x x at the start
+    forget_bias: float = 1.0  # start of the LSTM's forget gate bias
+
+
+@dataclass
 class CNN:
     """A plain stack of 3x3 convolutions, norm before ReLU, global average pooling and a linear layer."""
 
@@ -53,4 +71,10 @@ class MLP:
     norm_output: bool = False  # normalise the logits too, as the paper's BN did and its LN did not
 
 
-SCHEMAS: dict[str, type] = {"recurrent": Recurrent, "cnn": CNN, "resnet20": ResNet20, "mlp": MLP}
+SCHEMAS: dict[str, type] = {
+    "recurrent": Recurrent,
+    "image_recurrent": ImageRecurrent,
+    "cnn": CNN,
+    "resnet20": ResNet20,
+    "mlp": MLP,
+}
