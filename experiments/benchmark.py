@@ -5,7 +5,8 @@ python -m experiments.benchmark sizes=[a] cells=[lstm] minutes=3   a part
 python -m experiments.benchmark rows=results/reference/benchmark   tables and figure again, from the raw times
 
 Writes benchmark.json (machine and all raw times), benchmark.md and benchmark.svg into `output`. The candidates are in
-experiments/benchmark_peers.py, how they are timed in benchmark_timing.py, what is told of it in benchmark_report.py.
+experiments/benchmark_peers.py, how they are timed in benchmark_timing.py (runs of a sweep in benchmark_sweep.py), what
+is told of it in benchmark_report.py.
 
 On a GPU it is written to do the same against cuDNN. That has not been run yet.
 """
@@ -27,7 +28,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from experiments import benchmark_report
 from experiments.benchmark_peers import BOTH, CANDIDATES, FORWARD, NORMS, TORCH, Size
-from experiments.benchmark_timing import Timing, fastest_gemm, machine_facts, pin, work
+from experiments.benchmark_timing import Timing, fastest_gemm, machine_facts, pin, sweep, work
 from experiments.cli import CONFIGS, command, refusals_in_one_line
 from experiments.config import ConfigError, device_name, nearest
 from experiments.progress import duration
@@ -49,6 +50,7 @@ class Benchmark:
     every_norm_at: list[str] = field(default_factory=lambda: list(SIZES))  # sizes; elsewhere none and ln alone
     scaling: str | None = "b"  # size at which one and two threads are compared; null: not at all
     trainer: str | None = "a"  # size at which the training loop is compared with a bare one; null: not at all
+    sweep: int | None = 10  # runs of the sweeps that tell what a run costs besides its training; null: not at all
     minutes: float = 10.0  # of all, shared out over the cases; each has three rounds at least
     max_rounds: int = 40  # of one case
     threads: int = 1
@@ -66,7 +68,7 @@ ConfigStore.instance().store(name="benchmark_schema", node=Benchmark)
 def benchmark(cfg: DictConfig) -> None:
     with refusals_in_one_line("benchmark"):
         if cfg.quick:
-            cfg.sizes, cfg.scaling, cfg.trainer, cfg.minutes = ["tiny"], "tiny", "tiny", 0.0
+            cfg.sizes, cfg.scaling, cfg.trainer, cfg.sweep, cfg.minutes = ["tiny"], "tiny", "tiny", 2, 0.0
         data = measured(cfg) if cfg.rows is None else benchmark_report.read(Path(cfg.rows))
         benchmark_report.write(data, Path(cfg.output))
         block = benchmark_report.readme_block(data)
@@ -88,6 +90,8 @@ def measured(cfg: DictConfig) -> dict:
     timing = Timing(device, cfg.max_rounds, fastest_gemm(device))
 
     plan = []  # (title, FLOP, what times the case when it is given the seconds)
+    if cfg.sweep:  # takes what it takes, and the others share what it leaves
+        plan.append(("sweep", 0.0, lambda _: sweep(cfg.sweep)))
     for name in cfg.sizes:
         for cell in cfg.cells:
             rows = [row for row in CANDIDATES if row.name not in absent and chosen(row, cfg, name, cell)]
@@ -151,6 +155,8 @@ def checked(cfg: DictConfig) -> tuple[str, list[int]]:
     for name in ("scaling", "trainer"):
         if cfg[name]:
             known(f"{name}={cfg[name]}", cfg[name], SIZES)
+    if cfg.sweep is not None and cfg.sweep < 1:
+        raise ConfigError(f"sweep={cfg.sweep} has no run; give 1 or more, or sweep=null for no such sweep")
     if cfg.minutes < 0 or cfg.max_rounds < 1:
         raise ConfigError(f"minutes={cfg.minutes} max_rounds={cfg.max_rounds} leave no time; give both above 0")
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count()))

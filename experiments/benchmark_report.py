@@ -107,6 +107,11 @@ def summary(case: dict) -> str:
     if case["kind"] == "threads":
         told = [f"{name} {ratio(case, f'{name}, 1', f'{name}, 2')}" for name in ("ours ln, fused", BASE)]
         return f"one thread / two threads: {', '.join(told)}"
+    if case["kind"] == "sweep":
+        told = [
+            f"{spread([ms / 1e3 for ms in case['milliseconds'][name]])} s with {name}" for name in case["milliseconds"]
+        ]
+        return f"a run after the first of a process costs {', '.join(told)}, one step and small evaluations included"
     shown = next((name for name in SHOWN["lstm"] if name in case["milliseconds"]), FLOOR)
     return f"{shown} / {BASE} {ratio(case, shown, BASE)}"
 
@@ -176,11 +181,12 @@ def markdown(data: dict) -> str:
     ]
     for cell in cells_of(data):
         sections += [f"## {TORCH[cell].__name__}", table(cell_table(data, cell))]
-    titles = {"threads": "Two threads", "trainer": "The training loop"}
+    titles = {"threads": "Two threads", "trainer": "The training loop", "sweep": "A run of a sweep"}
     for case in (case for case in data["cases"] if case["kind"] in titles):
-        per = case.get("steps", 1)
-        told = {"size": case["size"], "what": list(case["milliseconds"])}
-        told["ms a step"] = [f"{milliseconds(case, name) / per:.3g}" for name in case["milliseconds"]]
+        per, unit = case.get("steps", 1), "run" if case["kind"] == "sweep" else "step"
+        told = {"size": case["size"]} if "size" in case else {}
+        told["what"] = list(case["milliseconds"])
+        told[f"ms a {unit}"] = [f"{milliseconds(case, name) / per:.3g}" for name in case["milliseconds"]]
         sections += [f"## {titles[case['kind']]}", f"{in_words(case)}.", table(pd.DataFrame(told))]
     if data["absent"]:
         absent = dict.fromkeys(f"- {name}: {why}" for name, why in data["absent"].items())
@@ -202,7 +208,7 @@ def readme_block(data: dict) -> str:
                 lines.append(line)
     table = pd.DataFrame(lines).fillna("-").to_markdown(index=False, tablefmt="github", disable_numparse=True)
     rest = [
-        f"{case['kind'].capitalize()} (size {case['size']}): {summary(case)}."
+        f"{case['kind'].capitalize()} ({of(case)}): {summary(case)}."
         for case in data["cases"]
         if case["kind"] != "cell"
     ]
@@ -211,6 +217,10 @@ def readme_block(data: dict) -> str:
         f"median [quartiles] over interleaved rounds. {machine_line(data)}. {sizes_line(data)}"
     )
     return "\n\n".join([told, table, *rest])
+
+
+def of(case: dict) -> str:
+    return f"size {case['size']}" if "size" in case else f"{case['runs']} runs"
 
 
 def put_into_readme(block: str) -> None:

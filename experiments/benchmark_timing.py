@@ -6,6 +6,7 @@ anything is timed, all candidates of the same equation must agree, gradients inc
 """
 
 import gc
+import json
 import os
 import platform
 import random
@@ -13,6 +14,7 @@ import re
 import shutil
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
@@ -23,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from experiments.benchmark_peers import BASE, BOTH, Candidate, Problem, Size, ours, torch_nn
-from experiments.config import Adam, Trainer, Wandb
+from experiments.config import ROOT, Adam, Trainer, Wandb
 from experiments.optimisation import make_optimizer
 from experiments.recorder import Recorder
 from experiments.run import _environment
@@ -164,6 +166,18 @@ class Timing:
             result = {"kind": "trainer", "size": name, "steps": TRAINER_STEPS, **self.rounds(calls, (), seconds)}
         shutil.rmtree(run.path.parent)
         return result
+
+
+def sweep(runs: int) -> dict:
+    """Milliseconds a run, in sweeps of so many: see experiments.benchmark_sweep. A process for each way of wandb."""
+    times = {}
+    for wandb in ("disabled", "offline"):
+        command = [sys.executable, "-m", "experiments.benchmark_sweep", str(runs), str(LEAST_ROUNDS), wandb]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"the sweep ended with {done.returncode}: {done.stderr.strip().splitlines()[-1]}")
+        times[f"wandb {wandb}"] = [float(f"{1e3 * seconds:.5g}") for seconds in json.loads(done.stdout)]
+    return {"kind": "sweep", "runs": runs, "milliseconds": times}
 
 
 class OneBatch:

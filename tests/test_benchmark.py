@@ -136,6 +136,12 @@ def test_the_floor_is_the_work_at_the_speed_of_the_product_in_that_round():
     assert ratio(CASE, "ours", FLOOR).median == 7.5  # of 5, 7.5 and 8
 
 
+def test_a_run_of_a_sweep_is_told_in_seconds():
+    case = {"kind": "sweep", "runs": 10, "milliseconds": {"wandb offline": [100.0, 200.0, 400.0]}}
+    assert "costs 0.20 [0.15, 0.30] s with wandb offline" in benchmark_report.summary(case)
+    assert benchmark_report.of(case) == "10 runs"
+
+
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
@@ -170,6 +176,9 @@ def test_the_command_writes_times_tables_and_figure(smoke):
         assert all(len(values) == LEAST_ROUNDS for values in case["milliseconds"].values())
         assert all(value > 0 for values in case["milliseconds"].values() for value in values if value is not None)
     assert "trainer" in [case["kind"] for case in data["cases"]]
+    (sweep,) = [case for case in data["cases"] if case["kind"] == "sweep"]
+    assert sweep["runs"] == 2 and sweep["milliseconds"].keys() == {"wandb disabled", "wandb offline"}
+    assert all(len(values) == LEAST_ROUNDS and min(values) > 0 for values in sweep["milliseconds"].values())
     assert {"cpu", "flags", "cores", "threads", "torch", "blas", "compiler", "git", "dirty"} <= data["machine"].keys()
     assert stdout.strip().endswith(f"benchmark: {output / 'benchmark.md'}")
 
@@ -203,6 +212,7 @@ def test_raw_times_alone_give_the_same_files(smoke, cli, tmp_path):
         ({"cells": []}, "cells=[] leaves nothing to time; choose from lstm, gru, rnn"),
         ({"scaling": "big"}, "scaling=big is unknown"),
         ({"trainer": "big"}, "trainer=big is unknown"),
+        ({"sweep": 0}, "sweep=0 has no run; give 1 or more, or sweep=null"),
         ({"threads": 1000}, "threads=1000 is not among the"),
         ({"max_rounds": 0}, "max_rounds=0 leave no time"),
     ],
