@@ -81,8 +81,10 @@ def base(experiment: str, profile: str) -> DictConfig:
 
 
 def expand(experiment: str, profile: str, overrides: Iterable[str] = ()) -> list[DictConfig]:
-    """Every run of the experiment's grid; for the overrides see `jobs`."""
+    """Every run of the experiment's grid; for the overrides see `jobs`. None for one that judges the runs of others."""
     cfg = base(experiment, profile)
+    if cfg.experiment.sources:
+        return []
     arguments = [f"experiment={experiment}", f"profile={profile}", *overrides]
     with hydra_configs():
         parser = OverridesParser.create(GlobalHydra.instance().config_loader())

@@ -12,11 +12,17 @@ from omegaconf import DictConfig, OmegaConf
 
 import data
 from experiments.config import ROOT, cell, device_name, norm_options, run_id, settings
+from experiments.measurements import invariance, train_test_gap
 from experiments.recorder import Recorder
 from experiments.run_folder import AlreadyRunningError, RunFolder, write_atomically, write_json
 from experiments.tasks import make_task
 from experiments.trainer import DivergedError, fit
 from models.build import build
+
+MEASUREMENTS = {
+    "invariance": lambda model, task: invariance(model, task.images["val"][: task.batch_size]),
+    "train_test_gap": train_test_gap,
+}
 
 
 def run(cfg: DictConfig) -> dict:
@@ -63,6 +69,8 @@ def _train(cfg: DictConfig, folder: RunFolder) -> dict:
             summary |= fit(model, task, settings(cfg.optim), settings(cfg.trainer), recorder)
             if cfg.stage == "final":
                 summary |= {f"test/{name}": value for name, value in task.evaluate(model, "test").items()}
+            for name in cfg.trainer.measure:
+                summary |= MEASUREMENTS[name](model, task)
             status, message = "done", _headline(summary)
         except DivergedError as error:
             status, message = "diverged", str(error)

@@ -37,6 +37,9 @@ class ResumableSweeper(BasicSweeper):
         with refusals_in_one_line():
             if any(override.is_sweep_override() for override in given if override.key_or_group == "experiment"):
                 raise ConfigError("each experiment has a grid of its own; give one experiment=... to a sweep")
+            if sources := self.config.experiment.sources:
+                name = self.config.experiment.name
+                raise ConfigError(f"experiment={name} has no runs of its own; run those of {' and '.join(sources)}")
             jobs = grid.jobs(self.params, self.config.experiment.grids, arguments, parser)
             configs = grid.compose_all(jobs, self._compose)
             folders, pending = select_pending(configs)
