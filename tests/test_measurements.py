@@ -194,7 +194,7 @@ def test_smaller_batches_have_a_larger_gap():
     gaps = []
     for task.batch_size in (2, 16, 100):
         gaps.append(train_test_gap(model, task)["gap/output"])
-    assert gaps == sorted(gaps, reverse=True)
+    assert gaps[0] > 1.2 * gaps[1] > 1.2**2 * gaps[2]
 
 
 @pytest.mark.parametrize("make", [classification, language])
