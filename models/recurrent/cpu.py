@@ -89,7 +89,8 @@ class Plan:
     starts: dict[str, int]  # where each array of the block begins, in elements
     size: int  # of the block
     joined_gradient: bool  # both terms have the same gradient
-    static: bytes  # the Sequence without its pointers to tensors; pointers into the block are offsets in bytes
+    static: bytes  # the Sequence without its pointers
+    pointers: tuple[tuple[int, int], ...]  # into the block: where one stands in the Sequence, and its offset, in bytes
     ends: tuple  # keeps alive what `static` points to
 
 
@@ -136,7 +137,16 @@ def _plan(spec: Spec, T: int, N: int, H: int, itemsize: int, keep: bool) -> Plan
             norm.spans, norm.centred, norm.ends = len(edges), given.centred, ctypes.addressof(ends[-1])
             norm.step = N * len(edges) if keep else 0
     one = spec.joined or (spec.cell != "gru" and not spec.norm_in and not spec.norm_hh)
-    return Plan(starts, end, one, bytes(q), tuple(ends))
+    pointers = tuple((_place(name), start * itemsize) for name, start in starts.items())
+    return Plan(starts, end, one, bytes(q), pointers, tuple(ends))
+
+
+def _place(name: str) -> int:
+    """Byte of the Sequence at which the pointer to an array of the block stands: one of its own, or of a Norm."""
+    role, _, statistic = name.partition("_")
+    if not statistic:
+        return getattr(Sequence, name).offset
+    return getattr(Sequence, f"norm_{role}").offset + getattr(Norm, statistic).offset
 
 
 def _pointer(tensor: Tensor | None) -> int | None:
@@ -150,10 +160,9 @@ def _describe(plan: Plan, frozen: dict, tensors: tuple, block: Tensor, h: Tensor
     q.threads = torch.get_num_threads() if q.T * q.N * W_hh.numel() >= SPLIT_FROM else 1
     q.W, q.b_in, q.b_hh, q.b_cell, q.h = map(_pointer, (W_hh, b_in, b_hh, b_cell, h))
     q.norm_in.gain, q.norm_hh.gain, q.norm_cell.gain = map(_pointer, (g_in, g_hh, g_cell))
-    base, itemsize = block.data_ptr(), block.element_size()
-    for name, start in plan.starts.items():
-        role, _, statistic = name.partition("_")
-        setattr(getattr(q, f"norm_{role}") if statistic else q, statistic or name, base + start * itemsize)
+    base = block.data_ptr()
+    for field, offset in plan.pointers:
+        POINTER.from_buffer(q, field).value = base + offset
     for role, given in frozen.items():
         norm = getattr(q, f"norm_{role}")
         norm.mean, norm.rstd = map(_pointer, given)

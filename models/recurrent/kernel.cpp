@@ -121,6 +121,8 @@ inline T total(const V& v) {
     }
 }
 
+typedef int32_t Bits __attribute__((vector_size(BYTES)));  // of a vector of floats
+
 inline Vec<float> reciprocal(Vec<float> d) {
 #if defined(__AVX512F__)
     // A division takes 16 cycles here. An estimate of 14 bits and one step of Newton: r (2 - d r), a NaN passes.
@@ -131,12 +133,27 @@ inline Vec<float> reciprocal(Vec<float> d) {
 #endif
 }
 
+// A NaN in x passes: where one of two values is NaN, the instruction gives the second, and so does the comparison.
+inline Vec<float> at_most(float limit, Vec<float> x) {
+#if defined(__AVX512F__)
+    return (Vec<float>)_mm512_min_ps((__m512)all(limit), (__m512)x);
+#else
+    return x > limit ? all(limit) : x;
+#endif
+}
+inline Vec<float> at_least(float limit, Vec<float> x) {
+#if defined(__AVX512F__)
+    return (Vec<float>)_mm512_max_ps((__m512)all(limit), (__m512)x);
+#else
+    return x < limit ? all(limit) : x;
+#endif
+}
+
 // expm1(x) = 2^n (e^r - 1) + (2^n - 1) and exp(x) = 2^n (e^r - 1) + 2^n, x = n ln 2 + r, |r| <= ln(2)/2. A NaN passes.
 struct Exponential {
     Vec<float> scaled, power;
 };  // 2^n (e^r - 1), 2^n
 inline Exponential exponential(Vec<float> x) {
-    typedef int32_t Int __attribute__((vector_size(BYTES)));
     const float ROUND = 12582912.f;  // 1.5 * 2^23: adding it rounds to an integer, which stands in the low bits
     Vec<float> shifted = x * 1.44269504f + ROUND, n = shifted - ROUND;
     Vec<float> r = x - n * 0.693359375f + n * 2.12194440e-4f;
@@ -146,24 +163,22 @@ inline Exponential exponential(Vec<float> x) {
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = p * (r * r) + r;
-    Vec<float> power = (Vec<float>)(((Int)shifted << 23) + 0x3f800000);
+    Vec<float> power = (Vec<float>)(((Bits)shifted << 23) + 0x3f800000);
     return {power * p, power};
 }
 
 inline Vec<float> sigmoid(Vec<float> x) {
-    Vec<float> y = -x;
-    y = y > 88.f ? all(88.f) : y;  // beyond, e^y overflows; comparisons with a NaN are false, so it stays
-    y = y < -87.f ? all(-87.f) : y;
+    const Vec<float> y = at_least(-87.f, at_most(88.f, -x));  // beyond, e^y overflows
     Exponential e = exponential(y);
     return reciprocal(1.f + e.power + e.scaled);
 }
 // tanh(|x|) = E / (E + 2), E = expm1(2|x|): relative accuracy near 0 too
 inline Vec<float> tanh(Vec<float> x) {
-    Vec<float> y = x < 0.f ? -2.f * x : 2.f * x;
-    y = y > 18.f ? all(18.f) : y;  // where tanh rounds to 1
-    Exponential e = exponential(y);
-    Vec<float> E = e.scaled + (e.power - 1.f), magnitude = E * reciprocal(E + 2.f);
-    return x < 0.f ? -magnitude : magnitude;
+    const Bits sign = (Bits)x & INT32_MIN;
+    const Vec<float> size = (Vec<float>)((Bits)x & INT32_MAX);
+    Exponential e = exponential(at_most(18.f, 2.f * size));  // where tanh rounds to 1
+    Vec<float> E = e.scaled + (e.power - 1.f);
+    return (Vec<float>)((Bits)(E * reciprocal(E + 2.f)) | sign);
 }
 // float64 is for checking gradients
 inline Vec<double> sigmoid(Vec<double> x) {
@@ -199,7 +214,11 @@ void pack(const T* B, int64_t row, int64_t column, int K, int N, T* packed) {
 // C (rows x PANEL) = or += A (rows x depth) B (depth x PANEL), accumulated in registers
 template <class T, int ROWS>
 void tile(const T* A, int64_t lda, const T* B, int depth, T* C, int64_t ldc, bool add, const T* ahead) {
-    Vec<T> sum[ROWS][TILE_VECTORS] = {};
+    Vec<T> sum[ROWS][TILE_VECTORS];
+#pragma GCC unroll 16  // or the sums, indexed by a variable, go through memory
+    for (int i = 0; i < ROWS; i++)
+#pragma GCC unroll 4
+        for (int v = 0; v < TILE_VECTORS; v++) sum[i][v] = Vec<T>{};
     for (int k = 0; k < depth; k++, B += PANEL<T>) {
         __builtin_prefetch(ahead + int64_t(k) * (64 / sizeof(T)));
         Vec<T> b[TILE_VECTORS];
@@ -209,7 +228,9 @@ void tile(const T* A, int64_t lda, const T* B, int depth, T* C, int64_t ldc, boo
 #pragma GCC unroll 4
             for (int v = 0; v < TILE_VECTORS; v++) sum[i][v] += A[i * lda + k] * b[v];
     }
+#pragma GCC unroll 16
     for (int i = 0; i < ROWS; i++)
+#pragma GCC unroll 4
         for (int v = 0; v < TILE_VECTORS; v++) {
             T* c = C + i * ldc + v * LANES<T>;
             store(c, add ? load(c, Whole{}) + sum[i][v] : sum[i][v], Whole{});
@@ -380,6 +401,7 @@ void pair_forward(const Norm (&norm)[2], Statistics<T> at_a, Statistics<T> at_r,
         const T rstd_r = 1 / std::sqrt(total<T>(squares_r.lanes()) / m + T(norm[1].eps));
         each<T>(m, [&](int j, auto n) {
             j += lo;
+            __builtin_prefetch(a + j + m), __builtin_prefetch(r + j + m);  // the next case; a page ends where a row does
             const Vec<T> xhat_a = (load(a + j, n) - mean_a) * rstd_a, xhat_r = (load(r + j, n) - mean_r) * rstd_r;
             store(z + j, load(base + j, n) + load(gain_a + j, n) * xhat_a + load(gain_r + j, n) * xhat_r, n);
         });

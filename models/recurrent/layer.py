@@ -221,7 +221,7 @@ class Recurrent(nn.Module):
         suffix = self.suffixes[index]
         weights = getattr(self, "weight_ih" + suffix), getattr(self, "weight_hh" + suffix)
         biases = tuple(getattr(self, name + suffix) for name in ("bias_ih", "bias_hh")) if self.bias else None
-        norm = SimpleNamespace(**{role: getattr(self, f"norm_{role}{suffix}") for role in ROLES})
+        norm = SimpleNamespace(**{role: self._modules[f"norm_{role}{suffix}"] for role in ROLES})
         tensors = (*state, *weights, *(biases or ()))
         obstacle = None if self.backend == "reference" else fused.obstacle(x, tensors, norm)
         if self.backend == "fused" and obstacle:
