@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
-# The quick profile of every claim: three experiments on data that come with Python and scikit-learn, then the report.
-# At most 10 minutes on two cores after the install. Started again it runs only what is missing.
+# Every experiment of a profile, then the report. bash scripts/reproduce.sh takes the quick one, on data that come with
+# Python and scikit-learn: at most 10 minutes on two cores after the install. bash scripts/reproduce.sh standard needs
+# data sets of yours (data/README.md) and about an hour and a half. Started again it runs only what is missing.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
-experiments=(recurrent_gain conv_gain batch_size)
+profile="${1:-quick}"
+experiments=(recurrent_gain recurrent_batch_size conv_gain batch_size permutation_invariant_mnist invariance train_test
+    groups gain_init placement)
 for i in "${!experiments[@]}"; do
     echo "experiment $((i + 1)) of ${#experiments[@]}: ${experiments[i]}"
-    python -m experiments.train -m experiment="${experiments[i]}" profile=quick hydra/launcher=joblib
+    python -m experiments.train -m experiment="${experiments[i]}" profile="$profile" hydra/launcher=joblib
 done
-python -m experiments.report profile=quick
+python -m experiments.report profile="$profile"
