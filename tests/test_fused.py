@@ -171,6 +171,16 @@ def test_float32_is_as_accurate_as_the_plain_loop(cell, norm):
         assert worst["fused"][name] <= 2 * plain + 2e-7, f"{name}: {worst['fused'][name]:.1e}, the loop {plain:.1e}"
 
 
+@pytest.mark.parametrize("T, N", [(35, 20), (64, 16), (3, 2)])
+def test_the_sum_of_the_recurrent_weights_gradient_rounds_at_most_twice_as_much_as_a_loop(T, N):
+    """A single sum over 700 products would round 2.5 times as much as steps summed one after the other."""
+    a, b = noise(T * N, 96).float(), noise(T * N, 40, seed=1).float()
+    exact, loop = a.double().T @ b.double(), torch.zeros(96, 40)
+    for rows in torch.arange(T * N).split(N):
+        loop += a[rows].T @ b[rows]
+    assert (cpu._sum_over_steps(a, b) - exact).norm() <= 2 * (loop - exact).norm() + 1e-12
+
+
 @pytest.mark.parametrize("H", [1, 15, 16, 17, 31, 33, 300])
 @pytest.mark.parametrize("cell", CELLS)
 def test_sizes_around_vectors_and_tiles(cell, H):

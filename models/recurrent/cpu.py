@@ -22,6 +22,9 @@ CELL = {"rnn": 0, "lstm": 1, "gru": 2}
 ROLES = ("in", "hh", "cell")
 # T*N*G*H*H, multiplications of the recurrence, below which a second thread costs more than it saves
 SPLIT_FROM = 2e6
+# Steps times cases up to which dW_hh is summed in blocks, and rows of a block: libraries take up to about a thousand
+# products in one long sum, and make blocks of their own only beyond.
+SHORT, BLOCK = 1280, 160
 
 
 def _fields(kind, names: str) -> list:
@@ -227,7 +230,7 @@ def _backward(spec, frozen, tensors, block, h, dy, dh_n, dc_n, needed):
     h_prev = (h[1:] if spec.reverse else h[:T]).view(T * N, H)
     dx = _product(dA, W_ih).view_as(x) if needed[0] else None
     dW_ih = _product(dA.t(), x.view(T * N, -1)) if needed[1] else None
-    dW_hh = _product(dR.t(), h_prev) if needed[2] else None
+    dW_hh = _sum_over_steps(dR, h_prev) if needed[2] else None
     gradients = (dx, dW_ih, dW_hh, dh, dc, *sums)
     return tuple(gradient if need else None for gradient, need in zip(gradients, needed, strict=True))
 
@@ -235,3 +238,13 @@ def _backward(spec, frozen, tensors, block, h, dy, dh_n, dc_n, needed):
 def _product(a: Tensor, b: Tensor) -> Tensor:
     rows, columns = a.shape[0], b.shape[1]
     return torch.mm(a, b, out=take(rows * columns, a.dtype).view(rows, columns))
+
+
+def _sum_over_steps(a: Tensor, b: Tensor) -> Tensor:
+    """a'b in blocks of rows, steps times cases: one sum over all of them rounds twice as much as a loop over steps."""
+    rows = len(a)
+    block = -(-rows // max(1, rows // BLOCK)) if rows <= SHORT else rows
+    out = _product(a[:block].t(), b[:block])
+    for first in range(block, rows, block):
+        out.addmm_(a[first : first + block].t(), b[first : first + block])
+    return out
