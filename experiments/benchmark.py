@@ -12,6 +12,7 @@ On a GPU it is written to do the same against cuDNN. That has not been run yet.
 """
 
 import functools
+import itertools
 import math
 import os
 import sys
@@ -49,6 +50,7 @@ class Benchmark:
     norms: list[str] = field(default_factory=lambda: list(NORMS))
     every_norm_at: list[str] = field(default_factory=lambda: list(SIZES))  # sizes; elsewhere none and ln alone
     scaling: str | None = "b"  # size at which one and two threads are compared; null: not at all
+    parts: list[str] = field(default_factory=lambda: ["c", "b"])  # sizes at which it is told where the time goes
     trainer: str | None = "a"  # size at which the training loop is compared with a bare one; null: not at all
     sweep: int | None = 10  # runs of the sweeps that tell what a run costs besides its training; null: not at all
     minutes: float = 10.0  # of all, shared out over the cases; each has three rounds at least
@@ -68,7 +70,8 @@ ConfigStore.instance().store(name="benchmark_schema", node=Benchmark)
 def benchmark(cfg: DictConfig) -> None:
     with refusals_in_one_line("benchmark"):
         if cfg.quick:
-            cfg.sizes, cfg.scaling, cfg.trainer, cfg.sweep, cfg.minutes = ["tiny"], "tiny", "tiny", 2, 0.0
+            cfg.sizes, cfg.parts, cfg.scaling, cfg.trainer = ["tiny"], ["tiny"], "tiny", "tiny"
+            cfg.sweep, cfg.minutes = 2, 0.0
         data = measured(cfg) if cfg.rows is None else benchmark_report.read(Path(cfg.rows))
         benchmark_report.write(data, Path(cfg.output))
         block = benchmark_report.readme_block(data)
@@ -98,6 +101,11 @@ def measured(cfg: DictConfig) -> dict:
             for mode in (FORWARD, BOTH):
                 call = functools.partial(timing.cell, name, SIZES[name], cell, mode, rows)
                 plan.append((f"{name} {cell} {mode}", work(SIZES[name], cell, mode), call))
+    for name, cell in (
+        itertools.product(cfg.parts, cfg.cells) if device == "cpu" and "ours ln, fused" not in absent else ()
+    ):
+        call = functools.partial(timing.parts, name, SIZES[name], cell)
+        plan.append((f"{name} {cell} parts", work(SIZES[name], cell, BOTH), call))
     if cfg.trainer:
         call = functools.partial(timing.trainer, cfg.trainer, SIZES[cfg.trainer])
         plan.append((f"{cfg.trainer} trainer", work(SIZES[cfg.trainer], "lstm", BOTH), call))
@@ -105,7 +113,7 @@ def measured(cfg: DictConfig) -> dict:
         call = functools.partial(timing.scaling, cfg.scaling, SIZES[cfg.scaling], cores, cfg.threads)
         plan.append((f"{cfg.scaling} threads", work(SIZES[cfg.scaling], "lstm", BOTH), call))
 
-    sizes = dict.fromkeys([*cfg.sizes, *filter(None, (cfg.scaling, cfg.trainer))])
+    sizes = dict.fromkeys([*cfg.sizes, *cfg.parts, *filter(None, (cfg.scaling, cfg.trainer))])
     return {
         "command": " ".join(["python -m experiments.benchmark", *sys.argv[1:]]),
         "machine": facts,
@@ -147,10 +155,16 @@ def chosen(row, cfg: DictConfig, size: str, cell: str) -> bool:
 
 def checked(cfg: DictConfig) -> tuple[str, list[int]]:
     """The device and the cores of this process. Raises ConfigError for what does not exist."""
-    for name, allowed in (("sizes", SIZES), ("every_norm_at", SIZES), ("cells", TORCH), ("norms", NORMS)):
+    for name, allowed in (
+        ("sizes", SIZES),
+        ("every_norm_at", SIZES),
+        ("parts", SIZES),
+        ("cells", TORCH),
+        ("norms", NORMS),
+    ):
         for given in cfg[name]:
             known(f"{name}=[{given}]", given, allowed)
-        if not cfg[name] and name != "every_norm_at":
+        if not cfg[name] and name not in ("every_norm_at", "parts"):
             raise ConfigError(f"{name}=[] leaves nothing to time; choose from {', '.join(allowed)}")
     for name in ("scaling", "trainer"):
         if cfg[name]:

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.lines import Line2D
 
 from experiments.benchmark_peers import BASE, BOTH, CANDIDATES, FORWARD, TORCH, Candidate
-from experiments.benchmark_timing import GEMM
+from experiments.benchmark_timing import AT_ONCE, BY_STEP, GEMM, OURS
 from experiments.config import ROOT, ConfigError
 from experiments.figures import OTHER, STYLE, plt, save
 from experiments.run_folder import write_atomically
@@ -107,6 +107,12 @@ def summary(case: dict) -> str:
     if case["kind"] == "threads":
         told = [f"{name} {ratio(case, f'{name}, 1', f'{name}, 2')}" for name in ("ours ln, fused", BASE)]
         return f"one thread / two threads: {', '.join(told)}"
+    if case["kind"] == "parts":
+        p = parts(case)
+        return (
+            f"products of matrices take {p['products']:.2f} of {BASE}'s time as they are, {p['floor']:.2f} at the "
+            f"speed of a large one; all else takes {p['rest']:.2f} of our {p['ours']:.2f}"
+        )
     if case["kind"] == "sweep":
         told = [
             f"{spread([ms / 1e3 for ms in case['milliseconds'][name]])} s with {name}" for name in case["milliseconds"]
@@ -114,6 +120,31 @@ def summary(case: dict) -> str:
         return f"a run after the first of a process costs {', '.join(told)}, one step and small evaluations included"
     shown = next((name for name in SHOWN["lstm"] if name in case["milliseconds"]), FLOOR)
     return f"{shown} / {BASE} {ratio(case, shown, BASE)}"
+
+
+def parts(case: dict) -> dict[str, float]:
+    """Medians, relative to torch.nn of the same round: our layer, its products, both kinds, the floor, all else."""
+    ours, at_once, by_step = (ratio(case, name, BASE).median for name in (OURS, AT_ONCE, BY_STEP))
+    products = at_once + by_step
+    floor = ratio(case, FLOOR, BASE).median
+    return {
+        "ours": ours,
+        "at_once": at_once,
+        "by_step": by_step,
+        "products": products,
+        "rest": ours - products,
+        "floor": floor,
+    }
+
+
+def parts_table(cases: list[dict]) -> pd.DataFrame:
+    lines = []
+    for case in cases:
+        p = parts(case)
+        line = {"size": case["size"], "cell": TORCH[case["cell"]].__name__, OURS: p["ours"]}
+        line |= {AT_ONCE: p["at_once"], BY_STEP: p["by_step"], "all else": p["rest"], FLOOR: p["floor"]}
+        lines.append({name: f"{value:.2f}" if type(value) is float else value for name, value in line.items()})
+    return pd.DataFrame(lines)
 
 
 def cell_table(data: dict, cell: str) -> pd.DataFrame:
@@ -181,6 +212,15 @@ def markdown(data: dict) -> str:
     ]
     for cell in cells_of(data):
         sections += [f"## {TORCH[cell].__name__}", table(cell_table(data, cell))]
+    if cases := [case for case in data["cases"] if case["kind"] == "parts"]:
+        told = (
+            f"Forward and backward of our LN layers, and of the matrix products alone that they make, all relative to "
+            f"{BASE} in the same round. {AT_ONCE.capitalize()}: x W_ih' and the gradients of x and of both matrices. "
+            f"{BY_STEP.capitalize()}: h W_hh' and its gradient, which wait for the step before. All else: "
+            "normalisation, gates, memory, Python. The floor: all products at the speed of a large one."
+        )
+        sentences = [f"- {TORCH[case['cell']].__name__}, size {case['size']}: {summary(case)}." for case in cases]
+        sections += ["## Where the time goes", told, table(parts_table(cases)), "\n".join(sentences)]
     titles = {"threads": "Two threads", "trainer": "The training loop", "sweep": "A run of a sweep"}
     for case in (case for case in data["cases"] if case["kind"] in titles):
         per, unit = case.get("steps", 1), "run" if case["kind"] == "sweep" else "step"
@@ -210,7 +250,7 @@ def readme_block(data: dict) -> str:
     rest = [
         f"{case['kind'].capitalize()} ({of(case)}): {summary(case)}."
         for case in data["cases"]
-        if case["kind"] != "cell"
+        if case["kind"] not in ("cell", "parts")
     ]
     told = (
         f"Time of forward and backward relative to {BASE}'s layer without normalisation (1.00; below is faster), "

@@ -5,6 +5,7 @@ random order, and later divided by torch.nn's time of the same round. Garbage co
 anything is timed, all candidates of the same equation must agree, gradients included.
 """
 
+import ctypes
 import gc
 import json
 import os
@@ -32,9 +33,10 @@ from experiments.run import _environment
 from experiments.run_folder import RunFolder
 from experiments.trainer import fit
 from models.recurrent import LSTM
-from models.recurrent.compiler import compiler
+from models.recurrent.compiler import compiler, library
 from models.recurrent.spec import GATES
 
+OURS, AT_ONCE, BY_STEP = "ours ln, fused", "products of all steps at once", "products step by step"
 GEMM = "gemm"  # one large product of matrices, a candidate of every case: the machine's speed, hence the case's floor
 RARE = 3  # a rare candidate runs in every third round, the first included
 LEAST_ROUNDS = 3
@@ -124,10 +126,21 @@ class Timing:
             **self.rounds({**passes, GEMM: self.gemm}, rare, seconds),
         }
 
+    def parts(self, name: str, size: Size, cell: str, seconds: float) -> dict:
+        """Our fused LN layer, forward and backward, beside the products of matrices that it makes, and nothing else."""
+        problem = Problem(cell, size, BOTH, self.device)
+        calls = {BASE: torch_nn(problem), OURS: ours(problem, "ln", "fused"), **products(size, cell), GEMM: self.gemm}
+        return {
+            "kind": "parts",
+            **{"size": name, "cell": cell},
+            **{"flop": work(size, cell, BOTH), "gemm_flop": self.gemm.flop},
+            **self.rounds(calls, (), seconds),
+        }
+
     def scaling(self, name: str, size: Size, cores: list[int], threads: int, seconds: float) -> dict:
         """One thread against two: our fused LN-LSTM and torch.nn's LSTM, forward and backward."""
         problem = Problem("lstm", size, BOTH, self.device)
-        passes = {"ours ln, fused": ours(problem, "ln", "fused"), BASE: torch_nn(problem)}
+        passes = {OURS: ours(problem, "ln", "fused"), BASE: torch_nn(problem)}
 
         def on(count: int, work: Callable) -> Callable:
             def call():
@@ -178,6 +191,31 @@ def sweep(runs: int) -> dict:
             raise RuntimeError(f"the sweep ended with {done.returncode}: {done.stderr.strip().splitlines()[-1]}")
         times[f"wandb {wandb}"] = [float(f"{1e3 * seconds:.5g}") for seconds in json.loads(done.stdout)]
     return {"kind": "sweep", "runs": runs, "milliseconds": times}
+
+
+def products(size: Size, cell: str) -> dict[str, Callable]:
+    """The products of a layer's two passes, by the same code: those of all steps at once, and one a step, one after
+    the other, h_{t-1} W_hh' forward and dR_t W_hh backward."""
+    (T, B, I, H), m = (size.T, size.B, size.I, size.H), GATES[cell] * size.H  # noqa: E741
+    x, h, R, W_ih = (torch.rand(shape) - 0.5 for shape in ((T * B, I), (T * B, H), (T * B, m), (m, I)))
+    A, dx, dW_ih, dW_hh = torch.empty(T * B, m), torch.empty(T * B, I), torch.empty(m, I), torch.empty(m, H)
+    dh, kernels = torch.empty(B, H), library()
+    packed = {columns: torch.rand(rows * kernels.packed_columns(columns, 4)) for rows, columns in ((H, m), (m, H))}
+
+    def at_once():
+        torch.mm(x, W_ih.t(), out=A)
+        torch.mm(R, W_ih, out=dx)
+        torch.mm(R.t(), x, out=dW_ih)
+        torch.mm(R.t(), h, out=dW_hh)
+
+    def by_step():
+        for source, rows, columns, target in ((h, H, m, R), (R, m, H, None)):
+            for t in range(0, T * B, B):
+                to = dh if target is None else target[t:]
+                given = (source[t:].data_ptr(), packed[columns].data_ptr(), B, rows, columns, to.data_ptr())
+                kernels.product_float32(*(ctypes.c_void_p(n) if k in (0, 1, 5) else n for k, n in enumerate(given)))
+
+    return {AT_ONCE: at_once, BY_STEP: by_step}
 
 
 class OneBatch:

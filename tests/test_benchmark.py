@@ -1,5 +1,6 @@
 """The benchmark: what it times is right, what it tells follows from the raw times, and the README tells the same."""
 
+import ctypes
 import json
 import re
 import subprocess
@@ -14,8 +15,20 @@ from experiments import benchmark_report
 from experiments.benchmark import Benchmark, checked
 from experiments.benchmark_peers import BASE, BOTH, CANDIDATES, FORWARD, LOOPS, NORMS, TORCH, Candidate, Problem, Size
 from experiments.benchmark_report import FLOOR, GEMM, milliseconds, ratio, times
-from experiments.benchmark_timing import LEAST_ROUNDS, RARE, DisagreementError, Gemm, Timing, must_agree, work
+from experiments.benchmark_timing import (
+    AT_ONCE,
+    BY_STEP,
+    LEAST_ROUNDS,
+    OURS,
+    RARE,
+    DisagreementError,
+    Gemm,
+    Timing,
+    must_agree,
+    work,
+)
 from experiments.config import ConfigError
+from models.recurrent.compiler import library
 from tests.conftest import ROOT
 
 REFERENCE = ROOT / "results" / "reference" / "benchmark"
@@ -136,6 +149,27 @@ def test_the_floor_is_the_work_at_the_speed_of_the_product_in_that_round():
     assert ratio(CASE, "ours", FLOOR).median == 7.5  # of 5, 7.5 and 8
 
 
+def test_all_else_is_what_the_products_leave():
+    times_of = {BASE: [10.0, 20.0], OURS: [8.0, 16.0], AT_ONCE: [4.0, 8.0], BY_STEP: [1.0, 2.0], GEMM: [1.0, 2.0]}
+    case = {**CASE, "kind": "parts", "milliseconds": times_of}
+    told = {"ours": 0.8, "at_once": 0.4, "by_step": 0.1, "products": 0.5, "rest": 0.3, "floor": 0.2}
+    assert benchmark_report.parts(case) == pytest.approx(told)
+    assert "products of matrices take 0.50" in benchmark_report.summary(case)
+    (line,) = benchmark_report.parts_table([case]).to_dict("records")
+    assert line["all else"] == "0.30" and line[AT_ONCE] == "0.40"
+
+
+def test_the_product_that_is_timed_by_itself_is_one():
+    kernels, (M, K, N) = library(), (5, 7, 70)
+    panel, columns = kernels.packed_columns(1, 4), kernels.packed_columns(N, 4)
+    A, B, C = torch.randn(M, K), torch.randn(K, N), torch.empty(M, N)
+    padded = torch.nn.functional.pad(B, (0, columns - N))
+    packed = padded.view(K, columns // panel, panel).transpose(0, 1).contiguous()
+    a, b, c = (ctypes.c_void_p(tensor.data_ptr()) for tensor in (A, packed, C))
+    kernels.product_float32(a, b, M, K, N, c)
+    torch.testing.assert_close(C, A @ B)
+
+
 def test_a_run_of_a_sweep_is_told_in_seconds():
     case = {"kind": "sweep", "runs": 10, "milliseconds": {"wandb offline": [100.0, 200.0, 400.0]}}
     assert "costs 0.20 [0.15, 0.30] s with wandb offline" in benchmark_report.summary(case)
@@ -176,6 +210,9 @@ def test_the_command_writes_times_tables_and_figure(smoke):
         assert all(len(values) == LEAST_ROUNDS for values in case["milliseconds"].values())
         assert all(value > 0 for values in case["milliseconds"].values() for value in values if value is not None)
     assert "trainer" in [case["kind"] for case in data["cases"]]
+    parts = [case for case in data["cases"] if case["kind"] == "parts"]
+    assert [case["cell"] for case in parts] == list(TORCH)
+    assert all(case["milliseconds"].keys() == {BASE, OURS, AT_ONCE, BY_STEP, GEMM} for case in parts)
     (sweep,) = [case for case in data["cases"] if case["kind"] == "sweep"]
     assert sweep["runs"] == 2 and sweep["milliseconds"].keys() == {"wandb disabled", "wandb offline"}
     assert all(len(values) == LEAST_ROUNDS and min(values) > 0 for values in sweep["milliseconds"].values())
@@ -183,8 +220,9 @@ def test_the_command_writes_times_tables_and_figure(smoke):
     assert stdout.strip().endswith(f"benchmark: {output / 'benchmark.md'}")
 
     raw = (output / "benchmark.json").read_text()
-    assert raw.count("\n") < 60 * len(cells), "a list of times stands on one line"
+    assert raw.count("\n") < 60 * len(data["cases"]), "a list of times stands on one line"
     table = (output / "benchmark.md").read_text()
+    assert "## Where the time goes" in table
     for row in HERE:
         assert f"| {benchmark_report.label(row.name, 'lstm')} " in table
     svg = (output / "benchmark.svg").read_text()
@@ -210,6 +248,7 @@ def test_raw_times_alone_give_the_same_files(smoke, cli, tmp_path):
         ({"cells": ["lsmt"]}, "cells=[lsmt] is unknown; allowed: lstm, gru, rnn; nearest: lstm"),
         ({"norms": ["lm"]}, "norms=[lm] is unknown; allowed: none, ln, gn, rms, bn, wn; nearest: ln"),
         ({"cells": []}, "cells=[] leaves nothing to time; choose from lstm, gru, rnn"),
+        ({"parts": ["e"]}, "parts=[e] is unknown"),
         ({"scaling": "big"}, "scaling=big is unknown"),
         ({"trainer": "big"}, "trainer=big is unknown"),
         ({"sweep": 0}, "sweep=0 has no run; give 1 or more, or sweep=null"),

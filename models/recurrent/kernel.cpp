@@ -798,6 +798,10 @@ int forward_float32(const Sequence* q) { return forward<float>(*q); }
 int forward_float64(const Sequence* q) { return forward<double>(*q); }
 int backward_float32(const Sequence* q) { return backward<float>(*q); }
 int backward_float64(const Sequence* q) { return backward<double>(*q); }
+// A step's product by itself, for experiments.benchmark: C (M x N) = A (M x K) B, B packed
+void product_float32(const float* A, const float* B, int M, int K, int N, float* C) {
+    multiply<float>(A, K, B, M, K, N, C, N, false);
+}
 int packed_columns(int N, int bytes) {  // N rounded up to whole panels
     const int panel = bytes == 4 ? PANEL<float> : PANEL<double>;
     return (N + panel - 1) / panel * panel;
