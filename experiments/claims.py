@@ -315,7 +315,7 @@ def _share_contrast(claim: Claim, rows: Rows, over: Mapping) -> Outcome:
     whole = min(gains, key=len)
     if lacking := rows.lacking(whole, counts["diverged"]):
         return Outcome(**fixed, **lacking)
-    difference = share_difference(*gains, of)
+    difference = share_difference(*(gain.to_dict("list") for gain in gains), of)
     means = "; ".join(
         f"{place}: " + ", ".join(f"{norm.upper()} {gain[norm].mean():+.3f}" for norm in claim.rivals)
         for place, gain in zip(places, gains, strict=True)

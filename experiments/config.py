@@ -118,6 +118,7 @@ class Experiment:
     final_seeds: list[int] = field(default_factory=list)  # fresh ones: none of them took part in tuning
     tune_seeds: list[int] = field(default_factory=list)
     tune_lr: list[float] = field(default_factory=list)  # the same grid for every cell
+    tune_metric: str = ""  # what chooses a rate; "": the metric's twin on the validation split
 
 
 @dataclass
@@ -183,6 +184,13 @@ def cell(cfg: DictConfig) -> dict[str, Any]:
     return {"model": cfg.model.name, "norm": cfg.norm.name, "batch_size": cfg.data.batch_size, **axes}
 
 
+def slug(columns: dict[str, Any], experiment: str, data: str, lr: float, seed: int) -> str:
+    """The readable part of a run's name: `<experiment>-<model>-<norm>[-<axis>...]-<data>-b<batch>-lr<lr>-s<seed>`."""
+    model, norm, batch_size, *axes = columns.items()
+    parts = [experiment, model[1], norm[1], *(f"{name}{value}" for name, value in axes if value), data]
+    return "-".join([*parts, f"b{batch_size[1]}", f"lr{lr:g}", f"s{seed}"])
+
+
 def cell_key(columns: dict[str, Any]) -> str:
     """A cell's name in configs/tuned: cnn/gn/b128/groups=4."""
     model, norm, batch_size, *axes = columns.items()
@@ -231,7 +239,7 @@ def norm_options(cfg: DictConfig) -> dict:
 
 
 def run_id(cfg: DictConfig) -> str:
-    """`<experiment>-<model>-<norm>-<data>-b<batch>-lr<lr>-s<seed>-<hash8>`: folder, wandb id and key of the row.
+    """`<slug>-<hash8>`: folder, wandb id and key of the row.
 
     The hash is over everything that can change the numbers: not the clock, not where files lie, not how a run is
     watched. It includes the content of data that are not pinned by a checksum (a text of one's own; the Python
@@ -250,8 +258,7 @@ def run_id(cfg: DictConfig) -> str:
         "fingerprint": data.fingerprint(settings(cfg.data)),
     }
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
-    slug = f"{cfg.experiment.name}-{cfg.model.name}-{cfg.norm.name}-{cfg.data.name}"
-    return f"{slug}-b{cfg.data.batch_size}-lr{cfg.optim.lr:g}-s{cfg.seed}-{digest}"
+    return f"{slug(cell(cfg), cfg.experiment.name, cfg.data.name, cfg.optim.lr, cfg.seed)}-{digest}"
 
 
 def nearest(word: str, allowed) -> str:

@@ -42,16 +42,14 @@ def jobs(params: Mapping, grids: Iterable[Mapping], arguments: list[str], parser
     """The overrides of every run: the product of `params`, once for each of `grids`, whose choices are added.
 
     An argument of the command line wins over `params`. Of the grids it selects: norm=ln leaves out those that have
-    other normalisers only. A value that is in none of them takes the place of theirs.
+    other normalisers only. A value that none of them has takes the place of theirs.
     """
     given = {override.get_key_element(): values(override) for override in parser.parse_overrides(arguments)}
-    parts = [part for grid in grids if (part := select(grid, given)) is not None]
-    parts = parts or [{key: value for key, value in grid.items() if key not in given} for grid in grids]
     found = []
-    for part in parts:
+    for part in select(list(grids), given):
         free = {key: value for key, value in params.items() if key not in part}
         rest = [argument for argument in arguments if argument.lstrip("+~").partition("=")[0] not in part]
-        texts = [f"{key}={value}" for key, value in (free | part).items()] + rest
+        texts = [f"{key}={value}" for key, value in {**free, **part}.items()] + rest
         found += BasicSweeper.split_arguments(parser.parse_overrides(texts), max_batch_size=None)[0]
     return found
 
@@ -63,15 +61,15 @@ def values(override: Override) -> list[str]:
     return [override.get_value_element_as_str()]
 
 
-def select(grid: Mapping, given: Mapping[str, list[str]]) -> dict[str, str] | None:
-    """The part of a grid that has the given values; None where it has none of them."""
-    part = {}
-    for key, choices in grid.items():
-        wanted = [choice for choice in str(choices).split(",") if choice in given.get(key, [choice])]
-        if not wanted:
-            return None
-        part[key] = ",".join(wanted)
-    return part
+def select(grids: list[Mapping], given: Mapping[str, list[str]]) -> list[dict]:
+    """The parts of the grids that have the given values; a key of which no grid has them is taken out of all."""
+    for key, wanted in given.items():
+        if not any(key in grid for grid in grids):
+            continue
+        shared = [[choice for choice in str(grid.get(key, "")).split(",") if choice in wanted] for grid in grids]
+        kept = [{**grid, key: ",".join(both)} for grid, both in zip(grids, shared, strict=True) if both]
+        grids = kept or [{name: value for name, value in grid.items() if name != key} for grid in grids]
+    return grids
 
 
 def base(experiment: str, profile: str) -> DictConfig:

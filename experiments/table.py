@@ -1,6 +1,7 @@
 """Run folders as tables: one row a run, and the learning curves."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -21,8 +22,9 @@ def cell_columns(axes: Iterable[str]) -> list[str]:
 def collect(configs: Iterable[DictConfig], runs_dir: str) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     """(rows, curves, missing) of exactly these runs, in their order.
 
-    rows: a summary a run. curves: losses by step, examples and seconds, where the validation loss was taken. missing: run ids without a result, so
-    that a dropped run shows. Runs of the same experiment with other settings are not picked up.
+    rows: a summary a run. curves: losses by step, examples and seconds, wherever the validation loss was taken.
+    missing: run ids without a result, so that a dropped run shows. Runs of the same experiment with other settings are
+    not picked up.
     """
     rows, curves, missing = [], [], []
     for cfg in configs:
@@ -36,6 +38,13 @@ def collect(configs: Iterable[DictConfig], runs_dir: str) -> tuple[pd.DataFrame,
     return pd.DataFrame(rows, columns=None if rows else ROW), pd.DataFrame(curves, columns=CURVE), missing
 
 
+def read_rows(path: Path, axes: Iterable[str] = ()) -> pd.DataFrame:
+    """Rows from a CSV file as `collect` gave them: an axis is text, "" where a run has none."""
+    rows = pd.read_csv(path, dtype=dict.fromkeys(axes, str))
+    present = [axis for axis in axes if axis in rows]
+    return rows.fillna(dict.fromkeys(present, ""))
+
+
 def reach(rows: pd.DataFrame, curves: pd.DataFrame, axes: Iterable[str] = ()) -> pd.DataFrame:
     """Rows with the steps, examples and seconds in which each run reached what no normalisation reached at its best.
 
@@ -47,12 +56,11 @@ def reach(rows: pd.DataFrame, curves: pd.DataFrame, axes: Iterable[str] = ()) ->
     """
     place = ["seed", *(column for column in cell_columns(axes) if column != "norm")]
     found = {run_id: curve.sort_values("step") for run_id, curve in curves.groupby("run_id")}
-    plain = {
-        tuple(row[place]): row for _, row in rows[(rows["norm"] == "none") & (rows["status"] == "done")].iterrows()
-    }
+    plain = rows[(rows["norm"] == "none") & (rows["status"] == "done")]
+    rivals = {tuple(row[place]): row for _, row in plain.iterrows()}
     lines = []
     for _, row in rows.iterrows():
-        rival, curve = plain.get(tuple(row[place])), found.get(row["run_id"])
+        rival, curve = rivals.get(tuple(row[place])), found.get(row["run_id"])
         if rival is None or curve is None or row["status"] != "done":
             lines.append({})
             continue

@@ -40,12 +40,24 @@ def tune(cfg: DictConfig) -> None:
         rows, _, missing = collect(expand(name, profile, [*given, *grid]), cfg.runs_dir)
         if missing:
             raise ConfigError(f"{len(missing)} tuning runs are not finished; run the command again to finish them")
-        write(rows, cfg, lrs, validation_twin(cfg.experiment.metric))
+        write(rows, cfg, lrs, tuning_metric(cfg.experiment))
 
 
-def validation_twin(metric: str) -> str:
-    """The deciding metric on the validation split: what a rate is chosen by."""
-    return metric.replace("test/", "val/")
+def tuning_metric(experiment) -> str:
+    """What a rate is chosen by: the experiment's own word, else the deciding metric on the validation split.
+
+    Raises ConfigError for a metric of the test split.
+    """
+    metric = experiment.tune_metric or experiment.metric.replace("test/", "val/")
+    if metric.startswith("test/"):
+        raise ConfigError(f"experiment.tune_metric={metric} is of the test split; tuning sees val/... alone")
+    return metric
+
+
+def chosen_rates(rows: pd.DataFrame, columns: list[str], metric: str) -> dict[str, float]:
+    """The chosen rate by the cell's name, as configs/tuned holds it."""
+    chosen = choose(rows, columns, metric)["chosen"]
+    return {cell_key(dict(zip(columns, values, strict=True))): rate for values, rate in chosen.items()}
 
 
 def choose(rows: pd.DataFrame, columns: list[str], metric: str) -> pd.DataFrame:

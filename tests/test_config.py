@@ -1,6 +1,7 @@
 """Every file of configs/ composes, the identity of a run, and refusals in one line."""
 
 import itertools
+import json
 import subprocess
 import sys
 
@@ -12,7 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from experiments.cli import CONFIGS
-from experiments.config import ROOT, run_id
+from experiments.config import ROOT, cell, cell_key, run_id, settings
 from experiments.grid import base, expand
 from models.norms import NORMS
 
@@ -50,27 +51,53 @@ def test_all_choices_compose_as_one_multirun():
 
 
 @pytest.mark.parametrize("experiment", CHOICES["experiment"])
-def test_every_experiment_expands_to_its_grid_with_tuned_rates(experiment):
-    configs = expand(experiment, "quick")
-    rule = base(experiment, "quick").experiment
-    ids = {run_id(cfg) for cfg in configs}
-    assert len(ids) == len(configs)
+@pytest.mark.parametrize("profile", ["quick", "standard", "full"])
+def test_every_experiment_expands_to_its_grid_and_its_claims_name_cells_that_are_run(experiment, profile):
+    rule = settings(base(experiment, profile).experiment)
+    sources = rule.sources or [experiment]
+    configs = [cfg for name in sources for cfg in expand(name, profile, ["optim.lr=0.1"])]
+    assert len({run_id_without_data(cfg) for cfg in configs}) == len(configs)
     assert {cfg.seed for cfg in configs} == set(rule.final_seeds)
     assert len(rule.final_seeds) >= 5
     assert not set(rule.final_seeds) & set(rule.tune_seeds), "the seeds that decide must not have taken part in tuning"
     assert all(cfg.stage == "final" for cfg in configs)
-    assert {cfg.optim.lr for cfg in configs} <= set(rule.tune_lr)
+    run = [{"experiment": cfg.experiment.name, **cell(cfg)} for cfg in configs]
+    for claim in rule.claims:
+        for wanted in cells_of(claim):
+            found = [c for c in run if all(str(c.get(column)) == str(value) for column, value in wanted.items())]
+            assert len(found) == len(rule.final_seeds), f"{claim.id} needs one cell {wanted}"
 
 
-def test_claims_name_cells_that_are_run():
-    for experiment in CHOICES["experiment"]:
-        configs = expand(experiment, "quick")
-        cells = {(cfg.model.name, cfg.norm.name, cfg.data.batch_size) for cfg in configs}
-        for claim in base(experiment, "quick").experiment.claims:
-            batches = list(claim.at) or [claim.cell.get("batch_size", configs[0].data.batch_size)]
-            norms = [claim.a, claim.b] + ([claim.base] if claim.kind == "share" else [])
-            for norm, batch in itertools.product(norms, batches):
-                assert (claim.cell.model, norm, batch) in cells, f"{claim.id} needs {norm} at batch {batch}"
+def run_id_without_data(cfg) -> str:
+    """The configuration that a run id hashes, where the data set itself need not be at hand."""
+    return json.dumps(OmegaConf.to_container(cfg, resolve=True), sort_keys=True)
+
+
+def cells_of(claim) -> list[dict]:
+    """Every cell that a claim reads."""
+    cells = []
+    for over in claim.over:
+        if claim.kind == "share_contrast":
+            for family, more in zip(claim.families, (over, {}), strict=True):
+                cells += [{**family["cell"], **more, "norm": norm} for norm in (claim.base["norm"], *claim.rivals)]
+        elif claim.kind == "exact":
+            cells.append({**over, **claim.a})
+        else:
+            sides = [claim.a, *claim.b, *([claim.base] if claim.base else [])]
+            cells += [{**over, **side, **place} for side in sides for place in (claim.at or [{}])]
+    return cells
+
+
+def test_an_argument_selects_from_an_experiments_grids():
+    def cells(*arguments: str) -> set[str]:
+        return {cell_key(cell(cfg)) for cfg in expand("groups", "quick", ["optim.lr=0.1", *arguments])}
+
+    assert cells() == {
+        f"cnn/{norm}" for norm in ("ln/b128", "in/b128", *(f"gn/b128/groups={g}" for g in (2, 4, 8, 16)))
+    }
+    assert cells("norm=ln") == {"cnn/ln/b128"}
+    assert cells("norm.groups=4") == {"cnn/gn/b128/groups=4"}
+    assert cells("norm=ln", "data.batch_size=64,32") == {"cnn/ln/b64", "cnn/ln/b32"}
 
 
 CHANGES_NUMBERS = ["norm=bn", "seed=1", "optim.lr=0.1", "data.seq_len=32", "model.hidden_size=64", "trainer.steps=7"]
@@ -128,6 +155,7 @@ REFUSED = {
     "a layer of no units": (["model=mlp", "data=digits", "model.hidden_sizes=[-5]"], "at least one unit"),
     "a momentum above 1": (["norm=bn", "norm.momentum=7"], "norm.momentum"),
     "unknown stage": (["stage=finale"], "nearest: final"),
+    "a sweep without runs": (["-m", "experiment=family_contrast"], "run those of recurrent_gain and conv_gain"),
     "a sweep over experiments": (["-m", "experiment=conv_gain,batch_size"], "grid of its own"),
     "a sweep with one bad job": (["-m", "model=cnn,lstm", "norm=ln,in", "data=python_docs"], "choose data="),
 }

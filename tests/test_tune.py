@@ -5,13 +5,14 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from experiments.config import ROOT
+from experiments.config import ROOT, ConfigError, Experiment
 from experiments.grid import base, expand
 from experiments.run import run
-from experiments.table import collect
-from experiments.tune import choose, validation_twin
+from experiments.table import cell_columns, collect, read_rows
+from experiments.tune import choose, chosen_rates, tuning_metric
 
-EXPERIMENTS = ["recurrent_gain", "conv_gain", "batch_size"]
+TUNED = sorted((ROOT / "configs" / "tuned").glob("*/*.yaml"))
+CELL = ["model", "norm", "batch_size"]
 
 
 def rows(**losses: list[float]) -> pd.DataFrame:
@@ -27,29 +28,48 @@ def rows(**losses: list[float]) -> pd.DataFrame:
 
 def test_the_lowest_mean_over_the_seeds_is_chosen():
     table = rows(lr_0_1=[10.0, 30.0], lr_0_3=[15.0, 16.0], lr_1_0=[40.0, 50.0])
-    assert choose(table, "val/error")["chosen"].tolist() == [0.3]
+    assert choose(table, CELL, "val/error")["chosen"].tolist() == [0.3]
 
 
 def test_a_rate_at_which_a_seed_diverged_is_out():
     table = rows(lr_0_1=[20.0, 30.0], lr_0_3=[1.0, float("inf")])
-    assert choose(table, "val/error")["chosen"].tolist() == [0.1]
+    assert choose(table, CELL, "val/error")["chosen"].tolist() == [0.1]
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_the_committed_rates_are_what_the_committed_rows_choose(experiment):
-    rule = base(experiment, "quick").experiment
-    path = ROOT / "configs" / "tuned" / "quick" / experiment
-    committed, table = yaml.safe_load(path.with_suffix(".yaml").read_text()), pd.read_csv(path.with_suffix(".csv"))
-    chosen = choose(table, validation_twin(rule.metric))["chosen"]
-    assert committed == {f"{model}/{norm}/b{batch}": rate for (model, norm, batch), rate in chosen.items()}
-    assert all(min(rule.tune_lr) < rate < max(rule.tune_lr) for rate in chosen), "an optimum at the end of the grid"
+@pytest.mark.parametrize("path", TUNED, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_the_committed_rates_are_what_the_committed_rows_choose(path):
+    rule = base(path.stem, path.parent.name).experiment
+    committed, table = yaml.safe_load(path.read_text()), read_rows(path.with_suffix(".csv"), rule.axes)
+    assert committed == chosen_rates(table, cell_columns(rule.axes), tuning_metric(rule))
     assert set(table["lr"]) == set(rule.tune_lr) and set(table["seed"]) == set(rule.tune_seeds)
     assert (table["stage"] == "tune").all() and not [column for column in table if column.startswith("test/")]
     assert not table["dirty"].any()
 
 
+@pytest.mark.parametrize("profile", ["quick", "standard"])
+def test_every_experiment_that_tunes_has_its_rates(profile):
+    names = base("invariance", profile).profile.experiments
+    tuning = [name for name in names if base(name, profile).experiment.tune_lr]
+    assert len(tuning) >= 8
+    assert {path.stem for path in TUNED if path.parent.name == profile} == set(tuning)
+
+
+def test_a_rate_is_not_chosen_by_the_test_split():
+    with pytest.raises(ConfigError, match="tuning sees val/"):
+        tuning_metric(Experiment(tune_metric="test/error"))
+    assert tuning_metric(Experiment(metric="test/bpc")) == "val/bpc"
+
+
 def test_rows_are_of_exactly_the_runs_that_were_asked_for(tmp_path):
-    small = ["trainer.epochs=1", "trainer.evaluations=1", "wandb.mode=disabled", f"runs_dir={tmp_path}", "norm=ln,bn"]
+    small = [
+        "trainer.epochs=1",
+        "trainer.evaluations=1",
+        "wandb.mode=disabled",
+        f"runs_dir={tmp_path}",
+        "norm=ln,bn",
+        "model=cnn",
+    ]
+    small.append("optim.lr=0.05")
     configs = expand("conv_gain", "quick", [*small, "seed=10", "stage=tune"])
     other = expand("conv_gain", "quick", [*small, "seed=10", "stage=tune", "model.width=8"])
     assert run(configs[0])["status"] == run(other[1])["status"] == "done"
