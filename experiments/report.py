@@ -1,164 +1,123 @@
 """Rows to verdicts, tables, figures and one page.
 
-python -m experiments.report profile=quick                            from the run folders
+python -m experiments.report profile=quick                            from the run folders, or the committed rows
 python -m experiments.report rows=results/reference/quick             from rows alone, without the runs
 
-Writes runs.csv (a row a run), curves.csv, claims.md, claims.json, figures/*.svg, provenance.json and report.html into
-`output`. The page needs no network.
+Writes into `output`: runs.csv (a row a run), curves.csv, differences.csv (a row a contrast), cells.csv, claims.md,
+claims.json, figures/*.svg, provenance.json and report.html, one page that needs no network. Where the rows are of one's
+own runs, the page sets them beside the committed ones of the same profile.
 """
 
-import re
+import shutil
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import hydra
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader
-from markupsafe import Markup
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
 
-from experiments import figures
-from experiments.claims import CONTRADICTED, NOT_RESOLVED, REPRODUCED, Verdict, judge, values
+from experiments import charts, tables
 from experiments.cli import CONFIGS, command, refusals_in_one_line
-from experiments.config import ROOT, ConfigError, Experiment
-from experiments.grid import base, expand
+from experiments.config import ROOT, ConfigError
+from experiments.evidence import REFERENCE, Part, Tables, configs_of, from_folders, from_tables, parts_of
+from experiments.page import page
 from experiments.progress import duration
 from experiments.run_folder import write_json
-from experiments.table import cell_columns, collect
-
-
-@dataclass(frozen=True)
-class Part:
-    """One experiment's share of the report. curves: validation loss; missing: run ids without a result."""
-
-    experiment: Experiment
-    rows: pd.DataFrame
-    curves: pd.DataFrame
-    missing: list[str]
-    verdicts: list[Verdict]
 
 
 @hydra.main(version_base="1.3", config_path=CONFIGS, config_name="report")
 def report(cfg: DictConfig) -> None:
     with refusals_in_one_line("report"):
-        output = Path(cfg.output)
-        parts = [load_part(name, cfg) for name in cfg.profile.experiments]
-        run = [part for part in parts if len(part.rows)]
-        if not run:
-            place = cfg.rows or cfg.runs_dir
-            raise ConfigError(
-                f"no finished run of profile={cfg.profile.name} in {place}; run bash scripts/reproduce.sh"
-            )
-    output.mkdir(parents=True, exist_ok=True)
-    pd.concat([part.rows for part in run]).to_csv(output / "runs.csv", index=False)
-    pd.concat([part.curves for part in run]).to_csv(output / "curves.csv", index=False)
-    verdicts = [verdict.as_dict() for part in parts for verdict in part.verdicts]
-    write_json(output / "claims.json", {"claims": verdicts})
-    provenance = origin(run, cfg.profile.name)
+        profile, output = cfg.profile, Path(cfg.output)
+        configs = configs_of(profile)
+        found = find(cfg, configs)
+        parts = parts_of(found, configs, profile)
+        reference = reference_beside(found, output, configs, profile)
+        output.mkdir(parents=True, exist_ok=True)
+    write(parts, found, output, profile.name)
+    provenance = origin(found, profile.name)
     write_json(output / "provenance.json", provenance)
     (output / "claims.md").write_text(markdown(parts, provenance))
-
-    folder = output / "figures"
-    drawn = {part.experiment.name: figures.draw(part.experiment, part.rows, part.curves, folder) for part in run}
-    overview = figures.summary([(part.experiment, part.rows) for part in run], folder)
-    (output / "report.html").write_text(page(parts, drawn, overview, provenance))
+    figures = draw(parts, output / "figures")
+    text = page(parts, figures, found, reference, output, profile.name, provenance_line(provenance))
+    (output / "report.html").write_text(text)
     if cfg.readme:
-        put_into_readme(f"{counts(parts)}\n\n{verdict_table(parts)}")
-
-    print(time_table(run), verdict_table(parts), counts(parts), sep="\n\n", end="\n\n")
+        put_into_readme(profile.name, f"{tables.counts(parts)}\n\n{tables.markdown(tables.headline(parts))}")
+    say(parts)
     print(f"report: {(output / 'report.html').resolve()}")
-    if missing := [run_id for part in parts for run_id in part.missing]:
-        sys.exit(f"{len(missing)} runs lack a result, first {missing[0]}; run bash scripts/reproduce.sh again")
+    if found.missing:
+        sys.exit(
+            f"{len(found.missing)} runs lack a result, first {found.missing[0]}; run the experiment's script again"
+        )
 
 
-def load_part(name: str, cfg: DictConfig) -> Part:
-    """An experiment's rows, from the run folders or from a folder of rows, and the verdicts on them."""
-    experiment = OmegaConf.to_object(base(name, cfg.profile.name).experiment)
-    if cfg.rows is None:
-        rows, curves, missing = collect(expand(name, cfg.profile.name), cfg.runs_dir)
-    else:
-        try:
-            rows, curves = (pd.read_csv(Path(cfg.rows) / file) for file in ("runs.csv", "curves.csv"))
-        except FileNotFoundError as error:
-            file = Path(error.filename).name
-            raise ConfigError(f"rows={cfg.rows} has no {file}; name a folder that a report wrote") from None
-        rows = rows[rows["experiment"] == name]
-        rows = rows.dropna(axis="columns", how="all") if len(rows) else rows  # columns of other experiments
-        curves, missing = curves[curves["run_id"].isin(rows["run_id"])], []
-    return Part(experiment, rows, curves, missing, judge(experiment, rows))
+def find(cfg: DictConfig, configs: dict[str, DictConfig]) -> Tables:
+    """The rows that `rows` names, else of the run folders, else the committed ones."""
+    if cfg.rows is not None:
+        return from_tables(configs, Path(cfg.rows))
+    found = from_folders(configs, cfg.profile.name, cfg.runs_dir)
+    if found is not None:
+        return found
+    committed = REFERENCE / cfg.profile.name
+    if not (committed / "runs.csv").exists():
+        raise ConfigError(
+            f"no finished run of profile={cfg.profile.name} in {cfg.runs_dir}, and no committed rows in "
+            f"{committed.relative_to(ROOT)}; run bash scripts/reproduce.sh"
+        )
+    print(f"no finished run of profile={cfg.profile.name} in {cfg.runs_dir}: from {committed.relative_to(ROOT)}")
+    return from_tables(configs, committed)
 
 
-def origin(parts: list[Part], profile: str) -> dict:
+def reference_beside(found: Tables, output: Path, configs: dict, profile: DictConfig) -> list[Part] | None:
+    """The verdicts on the committed rows, to be set beside one's own; None where these are the committed ones."""
+    committed = REFERENCE / profile.name
+    if not (committed / "runs.csv").exists() or committed in (found.place.resolve(), output.resolve()):
+        return None
+    return parts_of(from_tables(configs, committed), configs, profile)
+
+
+def write(parts: list[Part], found: Tables, output: Path, profile: str) -> None:
+    """All tables."""
+    found.write(output)
+    tables.differences(parts).to_csv(output / "differences.csv", index=False)
+    cells = [frame for part in parts if len(frame := tables.cells(part))]
+    pd.concat(cells).to_csv(output / "cells.csv", index=False)
+    verdicts = [tables.plain(verdict.as_dict()) for part in parts for verdict in part.verdicts]
+    write_json(output / "claims.json", {"profile": profile, "claims": verdicts})
+
+
+def draw(parts: list[Part], folder: Path) -> dict[str, list[charts.Figure]]:
+    """The figures of every experiment, written as SVG; drawings of an earlier report are removed."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    figures = {part.experiment.name: charts.figures(part) for part in parts}
+    drawn = {"summary": charts.summary(parts)}
+    for part in parts:
+        for figure in figures[part.experiment.name]:
+            drawn |= figure.drawings()
+        for verdict in part.verdicts:
+            if verdict.kind != "exact":
+                drawn[f"{verdict.experiment}_claim_{verdict.claim}"] = charts.forest_drawing(verdict, part.experiment)
+    for name, svg in drawn.items():
+        (folder / f"{name}.svg").write_text(svg)
+    return figures
+
+
+def origin(found: Tables, profile: str) -> dict:
     """Where the numbers come from: the commits and versions that the rows themselves carry."""
-    rows = pd.concat([part.rows for part in parts])
+    rows = found.rows
     commits = rows["git"] + rows["dirty"].map({True: " (with uncommitted changes)", False: ""})
     return {
         "command": f"bash scripts/reproduce.sh (profile={profile})",
         "commits": sorted(set(commits)),
-        "python": sorted(set(rows["python"].astype(str))),
-        "torch": sorted(set(rows["torch"].astype(str))),
+        "python": sorted(set(rows["python"])),
+        "torch": sorted(set(rows["torch"])),
         "runs": len(rows),
         "diverged": int((rows["status"] == "diverged").sum()),
         "core_seconds": round(float(rows["wall_seconds"].sum()), 1),
     }
-
-
-def counts(parts: list[Part]) -> str:
-    """How many claims came out how, in a sentence."""
-    verdicts = [verdict.verdict for part in parts for verdict in part.verdicts]
-    told = ", ".join(f"{verdicts.count(kind)} {kind}" for kind in (REPRODUCED, CONTRADICTED, NOT_RESOLVED))
-    return f"Of {len(verdicts)} claims: {told}."
-
-
-def verdict_table(parts: list[Part]) -> str:
-    """The claims and their verdicts, Markdown."""
-    lines = [
-        [verdict.experiment, verdict.statement, f"**{verdict.verdict}**", verdict.why, verdict.pairs]
-        for part in parts
-        for verdict in part.verdicts
-    ]
-    frame = pd.DataFrame(lines, columns=["experiment", "claim", "verdict", "because (paired over seeds, 95 %)", "n"])
-    return frame.to_markdown(index=False, tablefmt="github")
-
-
-def cell_table(part: Part) -> pd.DataFrame:
-    """For each cell: learning rate, the deciding metric's median and range, finished and diverged runs, seconds."""
-    lines = []
-    columns = cell_columns(part.experiment.axes)
-    for cell, rows in part.rows.groupby(columns, sort=False):
-        keys = dict(zip(columns, cell, strict=True))
-        metric = values(part.rows, part.experiment.metric, keys).dropna()
-        spread = f"{metric.median():.3f} [{metric.min():.3f}, {metric.max():.3f}]" if len(metric) else "-"
-        lines.append(
-            {
-                **keys,
-                "learning rate": f"{rows['lr'].iloc[0]:g}",
-                f"{part.experiment.metric}, median [range]": spread,
-                "n": len(metric),
-                "diverged": int((rows["status"] == "diverged").sum()),
-                "seconds of training": f"{rows['seconds'].median():.1f}" if "seconds" in rows else "-",
-            }
-        )
-    return pd.DataFrame(lines)
-
-
-def time_table(parts: list[Part]) -> str:
-    """Experiment, runs, seconds of one core, the slowest run, verdicts; Markdown."""
-    lines = []
-    for part in parts:
-        outcomes = pd.Series([verdict.verdict for verdict in part.verdicts]).value_counts()
-        slowest = part.rows.loc[part.rows["wall_seconds"].idxmax()]
-        lines.append(
-            {
-                "experiment": part.experiment.name,
-                "runs": len(part.rows),
-                "core seconds": round(part.rows["wall_seconds"].sum()),
-                "slowest run": f"{slowest['run_id']}, {slowest['wall_seconds']:.0f} s",
-                "verdicts": ", ".join(f"{count} {verdict}" for verdict, count in outcomes.items()),
-            }
-        )
-    return pd.DataFrame(lines).to_markdown(index=False, tablefmt="github")
 
 
 def provenance_line(provenance: dict) -> str:
@@ -171,39 +130,49 @@ def provenance_line(provenance: dict) -> str:
 
 
 def markdown(parts: list[Part], provenance: dict) -> str:
-    sections = ["# Verdicts", provenance_line(provenance), counts(parts), verdict_table(parts)]
-    for part in (part for part in parts if len(part.rows)):
+    """claims.md: the verdicts, then the paired differences and the cells of every experiment."""
+    sections = ["# Verdicts", provenance_line(provenance), tables.counts(parts)]
+    sections.append(tables.markdown(tables.headline(parts)))
+    sections.append("Every number, with the ids of the runs behind it: differences.csv, cells.csv, runs.csv.")
+    for part in parts:
         sections += [f"## {part.experiment.name}", part.experiment.question]
-        sections.append(cell_table(part).to_markdown(index=False, tablefmt="github", disable_numparse=True))
+        for verdict in part.verdicts:
+            about = f"**{verdict.statement}** {verdict.verdict} ({verdict.metric}, {verdict.unit})"
+            sections += [about, tables.markdown(tables.difference_table(verdict))]
+        if len(part.rows):
+            sections.append(tables.markdown(tables.cell_table(part)))
+        elif not part.experiment.sources:
+            sections.append("No run of this experiment yet.")
     return "\n\n".join(sections) + "\n"
 
 
-def inline_svg(path: Path) -> Markup:
-    """The drawing without its XML prologue; ids made unique, since all drawings share one page."""
-    svg = path.read_text()
-    svg = svg[svg.index("<svg") :]
-    return Markup(re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{path.stem}-", svg))
+def say(parts: list[Part]) -> None:
+    """The times and the verdicts, for a terminal."""
+    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    for frame in (tables.times(parts), tables.headline(parts)):
+        shown = Table(show_lines=len(frame) > 0, padding=(0, 1))
+        for column in frame.columns:
+            shown.add_column(
+                column, overflow="fold", ratio={"claim": 3}.get(column, 5 if "because" in column else None)
+            )
+        for line in frame.itertuples(index=False):
+            shown.add_row(*(str(value).replace("**", "").replace("[", r"\[") for value in line))
+        console.print(shown)
+    print(tables.counts(parts))
 
 
-def page(parts: list[Part], drawn: dict[str, list[Path]], overview: Path, provenance: dict) -> str:
-    """One self-contained page."""
-    templates = Environment(loader=FileSystemLoader(ROOT / "experiments"), autoescape=True, trim_blocks=True)
-    return templates.get_template("report.html.j2").render(
-        parts=parts,
-        tables={part.experiment.name: cell_table(part) for part in parts if len(part.rows)},
-        drawings={name: [inline_svg(path) for path in paths] for name, paths in drawn.items()},
-        overview=inline_svg(overview),
-        provenance=provenance_line(provenance),
-        counts=counts(parts),
-    )
-
-
-def put_into_readme(table: str) -> None:
-    """Replace what stands between the README's markers."""
+def put_into_readme(profile: str, text: str) -> None:
+    """Replace what stands between the README's markers for a profile."""
     readme = ROOT / "README.md"
-    start, end = "<!-- verdicts: written by experiments.report -->", "<!-- end of verdicts -->"
-    before, _, rest = readme.read_text().partition(start)
-    readme.write_text(f"{before}{start}\n\n{table}\n\n{end}{rest.partition(end)[2]}")
+    start, end = markers(profile)
+    before, found, rest = readme.read_text().partition(start)
+    if not found:
+        raise ConfigError(f"README.md has no line {start!r}; put it and {end!r} where the table belongs")
+    readme.write_text(f"{before}{start}\n\n{text}\n\n{end}{rest.partition(end)[2]}")
+
+
+def markers(profile: str) -> tuple[str, str]:
+    return f"<!-- verdicts of {profile}: written by experiments.report -->", "<!-- end of verdicts -->"
 
 
 def main() -> None:

@@ -1,0 +1,661 @@
+"""The report's charts: one description in Altair for the drawing (SVG) and for the page (hover, zoom).
+
+A figure is a list of panels of the same kind, one for each model, batch size and arm that an experiment has. Text and
+the un-normalised network are drawn in `currentColor`, which is black in a file and follows the page's light or dark.
+"""
+
+import re
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import altair as alt
+import numpy as np
+import pandas as pd
+import vl_convert
+from altair.utils import schemapi
+
+from experiments.claims import Verdict, describe, values
+from experiments.config import Experiment
+from experiments.evidence import Part
+from experiments.statistics import Interval, paired_t
+from experiments.style import OTHER, STYLE, norms_of
+from experiments.table import cell_columns
+from experiments.tables import cell_of, each_cell, metric_of, plain, told
+from experiments.tune import choose, tuning_metric
+
+VEGA_LITE = "6.4"  # vl-convert holds several; the page and the drawings use one
+WIDTH, HEIGHT = 230, 170  # pixels of a panel in a drawing; on the page a panel is as wide as its box
+SHAPES = {  # matplotlib's names of markers to Vega's
+    "o": "circle",
+    "s": "square",
+    "D": "diamond",
+    "^": "triangle-up",
+    "v": "triangle-down",
+    "P": "cross",
+    "X": "M-1,-.6L-.6,-1L0,-.4L.6,-1L1,-.6L.4,0L1,.6L.6,1L0,.4L-.6,1L-1,.6L-.4,0Z",
+    "*": "M0,-1.1L.3,-.35L1.1,-.3L.5,.2L.7,1L0,.55L-.7,1L-.5,.2L-1.1,-.3L-.3,-.35Z",
+}
+INK = {"labelColor": "currentColor", "titleColor": "currentColor"}
+CONFIG = {
+    "background": None,
+    "font": "Liberation Sans, Arial, Helvetica, sans-serif",
+    "axis": {**INK, "titleFontWeight": "normal", "gridColor": "#888", "gridOpacity": 0.25}
+    | {"domainColor": "#888", "tickColor": "#888", "labelFontSize": 11, "titleFontSize": 11},
+    "legend": {**INK, "orient": "bottom", "columns": 7, "symbolSize": 70, "labelFontSize": 11, "title": None},
+    "title": {"color": "currentColor", "subtitleColor": "currentColor", "anchor": "start", "fontSize": 12},
+    "text": {"color": "currentColor", "fontSize": 10.5},
+    "rule": {"color": "currentColor"},
+    "view": {"stroke": None},
+    "concat": {"spacing": 28},
+}
+AXES = {"step": "step", "examples": "examples seen", "seconds": "seconds of training"}
+alt.data_transformers.disable_max_rows()
+schemapi.disable_debug_mode()  # Altair checks every part of a chart as it is made, which takes longer than all else
+
+
+@dataclass(frozen=True)
+class Figure:
+    """name: of its file; panels: by what can be chosen on the page ("" where there is no choice)."""
+
+    name: str
+    title: str
+    caption: str
+    panels: dict[str, list[alt.Chart]]
+    columns: int = 3
+
+    def drawings(self) -> dict[str, str]:
+        """SVG by file name, one for each choice."""
+        return {
+            "_".join(filter(None, [self.name, choice])): drawing(panels, self.columns, [self.title, self.caption])
+            for choice, panels in self.panels.items()
+        }
+
+    def specs(self) -> dict[str, list[dict]]:
+        """Vega-Lite for the page, as wide as its box."""
+        fit = alt.AutoSizeParams(type="fit-x", contains="padding")
+        return {
+            choice: [spec(panel.properties(width="container", autosize=fit)) for panel in panels]
+            for choice, panels in self.panels.items()
+        }
+
+
+def spec(chart) -> dict:
+    content = chart.to_dict(validate=False)  # the tests compile every chart; the schema's own check takes minutes
+    content.pop("$schema", None)  # an address; the page is told which language it is
+    return {**content, "config": CONFIG}
+
+
+def svg(chart, background: str | None = "white") -> str:
+    """The drawing. The same chart gives the same bytes: text is measured with fonts that vl-convert brings."""
+    content = {**spec(chart), "config": {**CONFIG, "background": background}}
+    return vl_convert.vegalite_to_svg(content, vl_version=VEGA_LITE)
+
+
+def drawing(panels: list[alt.Chart], columns: int, title: list[str], background: str | None = "white") -> str:
+    """Panels side by side under a title and a line that says what is drawn."""
+    whole = alt.concat(*panels, columns=columns).properties(
+        title=alt.Title(title[0], subtitle=textwrap.wrap(title[1], 110))
+    )
+    return svg(whole.resolve_scale(x="independent", y="independent"), background)
+
+
+def inline(drawn: str, name: str) -> str:
+    """An SVG for inside a page: its ids made unique there, and scaled with its box."""
+    drawn = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{name}-", drawn)
+    return re.sub(r'width="[\d.]+" height="[\d.]+" ', "", drawn, count=1)
+
+
+# --- what all charts share --------------------------------------------------------------------------------------------
+
+
+def look(norm: str) -> tuple[str, str]:
+    """(colour, shape) of a normaliser."""
+    colour, marker = STYLE.get(norm, OTHER)
+    return ("currentColor" if colour == "#000000" else colour), SHAPES[marker]
+
+
+def colour(norms: list[str], legend: bool = True) -> alt.Color:
+    scale = alt.Scale(domain=[norm.upper() for norm in norms], range=[look(norm)[0] for norm in norms])
+    return alt.Color("norm:N", scale=scale, legend=alt.Legend() if legend else None)
+
+
+def shape(norms: list[str], legend: bool = True) -> alt.Shape:
+    scale = alt.Scale(domain=[norm.upper() for norm in norms], range=[look(norm)[1] for norm in norms])
+    return alt.Shape("norm:N", scale=scale, legend=alt.Legend() if legend else None)
+
+
+def data(records: list[dict]) -> pd.DataFrame:
+    """Records as a chart's data. A table, since Altair copies a list of records whenever two layers meet."""
+    return pd.DataFrame(plain(records))
+
+
+def hover(**fields: str) -> list[alt.Tooltip]:
+    """Tooltips: title=field."""
+    return [alt.Tooltip(field, title=title.replace("_", " ")) for title, field in fields.items()]
+
+
+def zoomable(chart: alt.LayerChart, name: str) -> alt.LayerChart:
+    """Drag moves, the wheel with Ctrl or Shift zooms, a double click goes back; a finger scrolls the page as ever."""
+    drag = "[pointerdown[event.pointerType === 'mouse'], window:pointerup] > window:pointermove!"
+    wheel = "wheel![event.ctrlKey || event.shiftKey]"
+    return chart.add_params(alt.selection_interval(name=name, bind="scales", translate=drag, zoom=wheel))
+
+
+def varies(rows: pd.DataFrame, column: str) -> bool:
+    """Whether a column of the cells has several values; for one model, since models may have settings of their own."""
+    if column == "model":
+        return rows["model"].nunique() > 1
+    return column in rows and (rows.groupby("model")[column].nunique() > 1).any()
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which columns of an experiment's cells make panels, and which tell the lines of one normaliser apart."""
+
+    panels: list[str]
+    lines: list[str]
+    norms: list[str]
+
+    @staticmethod
+    def of(rows: pd.DataFrame, experiment: Experiment, without: str | None = None) -> "Layout":
+        """An axis that some runs do not have (groups, of a batch normalisation) cannot make panels."""
+        varying = [c for c in cell_columns(experiment.axes) if varies(rows, c)]
+        lines = [c for c in varying if c in experiment.axes and (rows[c] == "").any()]
+        panels = [c for c in varying if c not in (*lines, "norm")]
+        norms = norms_of(rows["norm"])
+        return Layout([c for c in panels if c != without], [c for c in lines if c != without], norms)
+
+    def split(self, rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+        """(title, rows) of every panel, in the rows' order."""
+        if not self.panels:
+            yield ", ".join(dict.fromkeys(rows["model"].astype(str))), rows
+            return
+        fixed = [] if "model" in self.panels else list(dict.fromkeys(rows["model"].astype(str)))
+        for key, part in rows.groupby(self.panels, sort=False):
+            yield ", ".join([*fixed, describe(dict(zip(self.panels, key, strict=True)))]), part
+
+    def series(self, rows: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+        """(norm, name, rows) of every line in a panel: LN; GN, groups 4."""
+        for norm in norms_of(rows["norm"]):
+            own = rows[rows["norm"] == norm]
+            for key, part in own.groupby(self.lines, sort=False) if self.lines else [((), own)]:
+                named = {c: value for c, value in zip(self.lines, key, strict=True) if value}
+                yield norm, describe({"norm": norm, **named}), part
+
+
+def seeds(rows: pd.DataFrame) -> str:
+    n = rows["seed"].nunique()
+    return f"{n} seed{'s' if n > 1 else ''}"
+
+
+def words(metric: str) -> str:
+    return metric.replace("/", " ").replace("_", " ")
+
+
+def losses(rows: pd.DataFrame) -> int:
+    return int((rows["status"] == "diverged").sum())
+
+
+# --- forest plots -----------------------------------------------------------------------------------------------------
+
+
+def domain(verdict: Verdict, bounds: list[float]) -> tuple[float, float]:
+    """The range of x of a forest plot: Student's intervals, 0 and the bounds; what lies beyond is cut off."""
+    found = [
+        end for o in verdict.outcomes if o.interval for end in (o.interval.low, o.interval.high, o.interval.estimate)
+    ]
+    inside = [0.0, *bounds, *(x for x in found if np.isfinite(x))]
+    pad = 0.12 * (max(inside) - min(inside) or 1.0)
+    return min(inside) - pad, max(inside) + pad
+
+
+def bounds_of(verdict: Verdict, experiment: Experiment) -> list[float]:
+    """What intervals are held against: the margin on both sides, or the bounds of a share."""
+    claim = next(claim for claim in experiment.claims if claim.id == verdict.claim)
+    if verdict.kind == "share":
+        return [claim.at_most, claim.surely_below, 1.0]
+    return [-verdict.margin, verdict.margin]
+
+
+def forest(verdict: Verdict, experiment: Experiment, width: int = 440) -> alt.LayerChart:
+    """A row a contrast: Student's interval, the bootstrap below it, against the margin."""
+    claim = next(claim for claim in experiment.claims if claim.id == verdict.claim)
+    bounds = bounds_of(verdict, experiment)
+    low, high = domain(verdict, bounds)
+    records, own = [], [cell.get("norm", "") for cell in cell_of(claim)]
+    for row, (outcome, norm) in enumerate(zip(verdict.outcomes, own, strict=True)):
+        record = {
+            "row": row,
+            "norm": norm.upper(),
+            "name": f"{outcome.where}: {outcome.label}" if outcome.where else outcome.label,
+            "numbers": f"{told(outcome.interval)}   n = {outcome.pairs}"
+            if outcome.interval
+            else f"no interval   n = {outcome.pairs}",
+            "verdict": outcome.verdict,
+        }
+        record |= _cut("", outcome.interval, low, high) | _cut("boot_", outcome.second, low, high)
+        records.append(record)
+    rows = alt.Chart(data(records))
+    y = alt.Y("row:O", axis=None, scale=alt.Scale(paddingOuter=0.1))
+    x = alt.X("low:Q", title=f"{verdict.unit}", scale=alt.Scale(domain=[low, high], nice=False, zero=False))
+    norms = norms_of(own)
+    band = alt.Chart(data([{"from": bounds[0], "to": bounds[1]}]))
+    layers = [band.mark_rect(color="#888", opacity=0.18).encode(x=alt.X("from:Q"), x2="to:Q")]
+    if verdict.kind == "share":  # the whole region that is claimed
+        region = alt.Chart(data([{"from": low, "to": bounds[0]}, {"from": low, "to": bounds[1]}]))
+        layers = [region.mark_rect(color="#888", opacity=0.14).encode(x=alt.X("from:Q"), x2="to:Q")]
+    layers += [
+        alt.Chart(data([{"x": 0}])).mark_rule(strokeWidth=1).encode(x="x:Q"),
+        rows.mark_rule(strokeWidth=2.5, yOffset=12).encode(x=x, x2="high:Q", y=y, color=colour(norms, False)),
+        rows.mark_rule(strokeWidth=1, strokeDash=[3, 2], yOffset=19).encode(x="boot_low:Q", x2="boot_high:Q", y=y),
+        rows.mark_point(size=80, filled=True, opacity=1, yOffset=12).encode(
+            x="at:Q", y=y, color=colour(norms, False), shape=shape(norms, False)
+        ),
+        rows.mark_text(text="◂", yOffset=12).encode(x="off_low:Q", y=y),
+        rows.mark_text(text="▸", yOffset=12).encode(x="off_high:Q", y=y),
+        rows.mark_text(align="left", dy=-16).encode(x=alt.value(0), y=y, text="name:N"),
+        rows.mark_text(align="left", dy=-3).encode(x=alt.value(0), y=y, text="numbers:N"),
+        rows.mark_text(align="right", dy=-3, fontWeight="bold").encode(x=alt.value(width), y=y, text="verdict:N"),
+    ]
+    return alt.layer(*layers).properties(width=width, height=58 * len(records))
+
+
+def _cut(prefix: str, interval: Interval | None, low: float, high: float) -> dict:
+    """An interval's ends inside [low, high], and where it was cut off."""
+    if interval is None:
+        return dict.fromkeys([f"{prefix}low", f"{prefix}high", *([] if prefix else ["at", "off_low", "off_high"])])
+    ends_ = {
+        f"{prefix}low": float(np.clip(interval.low, low, high)),
+        f"{prefix}high": float(np.clip(interval.high, low, high)),
+    }
+    if prefix:
+        return ends_
+    off = {"off_low": low if interval.low < low else None, "off_high": high if interval.high > high else None}
+    return {**ends_, "at": interval.estimate, **off}
+
+
+def forest_drawing(verdict: Verdict, experiment: Experiment, background: str | None = "white") -> str:
+    """The forest plot as a file; without a background it is for the page, which says the rest in words."""
+    chart = forest(verdict, experiment)
+    if background:
+        title = alt.Title(textwrap.wrap(verdict.statement, 80), subtitle=textwrap.wrap(forest_caption(verdict), 85))
+        chart = chart.properties(title=title)
+    return svg(chart, background)
+
+
+def forest_caption(verdict: Verdict) -> str:
+    if verdict.kind == "share":
+        return "Line: Fieller's 95 % interval. Darker: at most what is claimed; lighter: where its upper end must stay."
+    kind = (
+        "95 % interval by MOVER" if verdict.kind == "share_contrast" else "Student's 95 % interval; dashed: bootstrap"
+    )
+    return f"Line: {kind}. Band: smaller than {verdict.margin:g}, the smallest effect of interest."
+
+
+# --- gains ------------------------------------------------------------------------------------------------------------
+
+
+def gains(part: Part) -> Figure | None:
+    """Paired difference to no normalisation, a row a normaliser; left of 0 is better."""
+    experiment, rows = part.experiment, part.rows
+    layout = Layout.of(rows, experiment)
+    panels = [gain_panel(own, experiment, layout, title) for title, own in layout.split(rows) if comparable(own)]
+    if not panels or varies(rows, "batch_size"):
+        return None
+    caption = f"Mean of paired differences and Student's 95 % interval, {seeds(rows)}; left of 0 is better than none."
+    return Figure(f"{experiment.name}_gain", "Gain over no normalisation", caption, {"": panels})
+
+
+def comparable(rows: pd.DataFrame) -> bool:
+    """Whether there is an un-normalised network to compare with, and something to compare."""
+    return {"none"} < set(rows["norm"])
+
+
+def gain_panel(
+    rows: pd.DataFrame, experiment: Experiment, layout: Layout, title: str, legend: bool = False
+) -> alt.LayerChart:
+    metric, unit = metric_of(rows, experiment)
+    base = values(rows[rows["norm"] == "none"].drop_duplicates("seed"), metric, {})
+    records = []
+    for norm, name, own in layout.series(rows):
+        if norm == "none":
+            continue
+        d = (values(own, metric, {}) - base).dropna()
+        t = paired_t(d) if len(d) > 1 else None
+        lost = losses(own) + losses(rows[rows["norm"] == "none"])
+        records.append(
+            {
+                "name": name,
+                "norm": norm.upper(),
+                "mean": t and t.estimate,
+                "low": t and t.low,
+                "high": t and t.high,
+                "told": told(t) if t else "no interval",
+                "n": len(d),
+                "diverged": lost,
+                "lost": f"{lost} diverged" if lost else "",
+            }
+        )
+    chart = alt.Chart(data(records))
+    y = alt.Y("name:N", sort=None, title=None)
+    x = alt.X("low:Q", title=f"{words(metric)}, difference to none ({unit})", scale=alt.Scale(zero=True))
+    tips = hover(normaliser="name:N", difference="told:N", pairs="n:Q", diverged="diverged:Q")
+    layers = alt.layer(
+        alt.Chart(data([{"x": 0}])).mark_rule(strokeWidth=1).encode(x="x:Q"),
+        chart.mark_rule(strokeWidth=2).encode(x=x, x2="high:Q", y=y, color=colour(layout.norms, legend), tooltip=tips),
+        chart.mark_point(size=70, filled=True, opacity=1).encode(
+            x="mean:Q", y=y, color=colour(layout.norms, legend), shape=shape(layout.norms, legend), tooltip=tips
+        ),
+        chart.mark_text(align="right", dy=-9, fontSize=9).encode(x=alt.value("width"), y=y, text="lost:N"),
+    )
+    return layers.properties(width=WIDTH, height=26 * len(records), title=title)
+
+
+# --- learning curves --------------------------------------------------------------------------------------------------
+
+
+def learning(part: Part) -> Figure | None:
+    """Validation loss by step, examples and seconds."""
+    experiment, rows = part.experiment, part.rows
+    if part.curves.empty or part.curves["val/loss"].isna().all():
+        return None
+    layout = Layout.of(rows, experiment)
+    panels = {
+        axis: [curve_panel(own, part.curves, layout, title, axis) for title, own in layout.split(rows)] for axis in AXES
+    }
+    caption = f"Median over {seeds(rows)}; band: lowest to highest. A diverged run counts up to where it diverged."
+    return Figure(f"{experiment.name}_learning", "Learning curves", caption, panels)
+
+
+def curve_panel(rows: pd.DataFrame, curves: pd.DataFrame, layout: Layout, title: str, axis: str) -> alt.LayerChart:
+    records = []
+    for norm, name, own in layout.series(rows):
+        for step, at in curves[curves["run_id"].isin(own["run_id"])].groupby("step"):
+            loss = at["val/loss"]
+            records.append(
+                {
+                    "name": name,
+                    "norm": norm.upper(),
+                    "step": int(step),
+                    "examples": at["examples"].median(),
+                    "seconds": at["seconds"].median(),
+                    "median": loss.median(),
+                    "low": loss.min(),
+                    "high": loss.max(),
+                    "n": len(loss),
+                }
+            )
+    x = alt.X(f"{axis}:Q", title=AXES[axis], axis=alt.Axis(tickCount=5))
+    y = alt.Y("median:Q", title="validation loss (nats)", scale=alt.Scale(zero=False))
+    tips = hover(normaliser="name:N", validation_loss="median:Q", lowest="low:Q", highest="high:Q", runs="n:Q")
+    tips += hover(step="step:Q", examples="examples:Q", seconds="seconds:Q")
+    return lines(records, layout, x, y, tips, title)
+
+
+def lines(records: list[dict], layout: Layout, x: alt.X, y: alt.Y, tips: list, title: str) -> alt.LayerChart:
+    """Median as a line with markers, the range from the lowest to the highest as a band."""
+    norms = layout.norms
+    chart = alt.Chart(data(records))
+    dash = {"strokeDash": alt.StrokeDash("name:N", legend=alt.Legend(columns=2))} if layout.lines else {}
+    return zoomable(
+        alt.layer(
+            chart.mark_area(opacity=0.13, clip=True).encode(
+                x=x, y=alt.Y("low:Q"), y2="high:Q", color=colour(norms), detail="name:N"
+            ),
+            chart.mark_line(strokeWidth=1.6, clip=True).encode(x=x, y=y, color=colour(norms), detail="name:N", **dash),
+            chart.mark_point(size=45, filled=True, opacity=1, clip=True).encode(
+                x=x, y=y, color=colour(norms), shape=shape(norms), tooltip=tips
+            ),
+        ).properties(width=WIDTH, height=HEIGHT, title=title),
+        "zoom",
+    )
+
+
+# --- the deciding metric by batch size and by an experiment's own axes ------------------------------------------------
+
+
+def by_axis(part: Part) -> Iterator[Figure]:
+    """The deciding metric by batch size and by every further axis that varies."""
+    experiment, rows = part.experiment, part.rows
+    for column in ("batch_size", *experiment.axes):
+        has = rows[rows[column] != ""]
+        if column == "arm" or not varies(has, column):
+            continue
+        layout = Layout.of(rows, experiment, without=column)
+        panels = [axis_panel(own, experiment, layout, column, title) for title, own in layout.split(rows)]
+        what = words(column.replace("_size", " size"))
+        caption = f"Median over {seeds(rows)}; bar: lowest to highest."
+        yield Figure(f"{experiment.name}_{column}", f"By {what}", caption, {"": panels})
+
+
+def axis_panel(
+    rows: pd.DataFrame, experiment: Experiment, layout: Layout, column: str, title: str, zoom: bool = True
+) -> alt.LayerChart:
+    """x is numbers on a logarithmic axis for the batch size, else names; a normaliser without the axis is a level."""
+    metric, unit = metric_of(rows, experiment)
+    records, levels = [], []
+    names = list(layout.series(rows))
+    for place, (norm, name, own) in enumerate(names):
+        for value, at in own.groupby(column):
+            found = values(at, metric, {}).dropna()
+            some = len(found) > 0
+            lost = losses(at)
+            record = {
+                "name": name,
+                "norm": norm.upper(),
+                "at": value,
+                # Side by side, so that the bars can be told apart.
+                "x": value * 1.05 ** (place - (len(names) - 1) / 2) if column == "batch_size" else value,
+                "median": found.median() if some else None,
+                "low": found.min() if some else None,
+                "high": found.max() if some else None,
+                "n": len(found),
+                "diverged": lost,
+                "lost": f"{lost} diverged" if lost else "",
+            }
+            (levels if value == "" else records).append(record)
+    what = words(column.replace("_size", " size"))
+    y = alt.Y("median:Q", title=f"{words(metric)} ({unit})", scale=alt.Scale(zero=False))
+    if column == "batch_size":
+        sizes = sorted(set(rows[column]))
+        x = alt.X(
+            "x:Q",
+            title=what,
+            scale=alt.Scale(type="log", base=2, nice=False, padding=12),
+            axis=alt.Axis(values=sizes, format="d"),
+        )
+    else:
+        order = sorted({record["at"] for record in records}, key=_as_number)
+        x = alt.X("x:O", title=what, sort=order, axis=alt.Axis(labelAngle=0))
+    norms = layout.norms
+    tips = hover(normaliser="name:N", **{what.replace(" ", "_"): "at:N"}, median="median:Q", lowest="low:Q")
+    tips += hover(highest="high:Q", runs="n:Q", diverged="diverged:Q")
+    chart, level = alt.Chart(data(records)), alt.Chart(data(levels))
+    layers = [
+        chart.mark_rule(strokeWidth=1.5, opacity=0.6).encode(x=x, y=alt.Y("low:Q"), y2="high:Q", color=colour(norms)),
+        chart.mark_line(strokeWidth=1.6).encode(x=x, y=y, color=colour(norms), detail="name:N"),
+        chart.mark_point(size=55, filled=True, opacity=1).encode(
+            x=x, y=y, color=colour(norms), shape=shape(norms), tooltip=tips
+        ),
+        chart.mark_text(dy=-10, fontSize=9).encode(x=x, y=alt.Y("high:Q"), text="lost:N"),
+    ]
+    if levels:
+        layers.append(
+            level.mark_rule(strokeDash=[5, 3], strokeWidth=1.6).encode(y="median:Q", color=colour(norms), tooltip=tips)
+        )
+    whole = alt.layer(*layers).properties(width=WIDTH, height=HEIGHT, title=title)
+    return zoomable(whole, "zoom") if zoom and column == "batch_size" else whole
+
+
+def _as_number(text: str) -> tuple:
+    try:
+        return (0, float(text), "")
+    except ValueError:
+        return (1, 0.0, str(text))
+
+
+# --- learning rates ---------------------------------------------------------------------------------------------------
+
+
+def rates(part: Part) -> Figure | None:
+    """The deciding metric on the validation split by learning rate, from the tuning runs; the chosen rate ringed."""
+    experiment, tuned = part.experiment, part.tuned
+    metric, columns = tuning_metric(experiment), cell_columns(experiment.axes)
+    if not {metric, *columns} <= set(tuned):
+        return None
+    chosen = choose(tuned, columns, metric)["chosen"]
+    layout = Layout.of(tuned, experiment)
+    panels = [rate_panel(own, experiment, layout, chosen, metric, title) for title, own in layout.split(tuned)]
+    caption = f"Validation split, {seeds(tuned)} for tuning alone: median, bar from lowest to highest; ring: chosen."
+    return Figure(f"{experiment.name}_learning_rate", "Sensitivity to the learning rate", caption, {"": panels})
+
+
+def rate_panel(
+    rows, experiment: Experiment, layout: Layout, chosen: pd.Series, metric: str, title: str
+) -> alt.LayerChart:
+    records, columns = [], cell_columns(experiment.axes)
+    for norm, name, own in layout.series(rows):
+        best = chosen[tuple(own.iloc[0][columns])]
+        for lr, at in own.groupby("lr"):
+            found = at.loc[at["status"] == "done", metric].dropna()
+            lost, some = losses(at), len(found) > 0
+            records.append(
+                {
+                    "name": name,
+                    "norm": norm.upper(),
+                    "lr": lr,
+                    "median": found.median() if some else None,
+                    "low": found.min() if some else None,
+                    "high": found.max() if some else None,
+                    "n": len(found),
+                    "diverged": lost,
+                    "lost": f"{lost} diverged" if lost else "",
+                    "chosen": "chosen" if lr == best else "",
+                }
+            )
+    norms = layout.norms
+    x = alt.X(
+        "lr:Q",
+        title="learning rate",
+        scale=alt.Scale(type="log", nice=False, padding=12),
+        axis=alt.Axis(values=sorted(set(rows["lr"])), format="~g"),
+    )
+    y = alt.Y("median:Q", title=words(metric), scale=alt.Scale(zero=False))
+    tips = hover(normaliser="name:N", learning_rate="lr:Q", median="median:Q", lowest="low:Q", highest="high:Q")
+    tips += hover(runs="n:Q", diverged="diverged:Q", choice="chosen:N")
+    chart = alt.Chart(data(records))
+    whole = alt.layer(
+        chart.mark_rule(strokeWidth=1.2, opacity=0.5).encode(x=x, y=alt.Y("low:Q"), y2="high:Q", color=colour(norms)),
+        chart.mark_line(strokeWidth=1.4).encode(x=x, y=y, color=colour(norms), detail="name:N"),
+        chart.mark_point(size=45, filled=True, opacity=1).encode(
+            x=x, y=y, color=colour(norms), shape=shape(norms), tooltip=tips
+        ),
+        chart.transform_filter("datum.chosen === 'chosen'")
+        .mark_point(size=190, filled=False, strokeWidth=1.5, opacity=1, shape="circle")
+        .encode(x=x, y=y, color=colour(norms)),
+        chart.mark_text(dy=-10, fontSize=9).encode(x=x, y=alt.Y("high:Q"), text="lost:N"),
+    )
+    return zoomable(whole.properties(width=WIDTH, height=HEIGHT, title=title), "zoom")
+
+
+# --- exact statements -------------------------------------------------------------------------------------------------
+
+
+def heat_map(part: Part) -> Figure | None:
+    """What exact claims are about: the value of each cell and column, and whether it lies within its bound."""
+    experiment, rows = part.experiment, part.rows
+    exact = [claim for claim in experiment.claims if claim.kind == "exact"]
+    columns = list(
+        dict.fromkeys(column for claim in exact for column in (*claim.holds, *claim.breaks) if column in rows)
+    )
+    if not columns:
+        return None
+    varying = [c for c in cell_columns(experiment.axes) if varies(rows, c)] or ["norm"]
+    records = []
+    for cell, own in each_cell(rows, experiment):
+        for column in columns:
+            claim = next((claim for claim in exact if _about(claim, cell, column)), None)
+            breaks = claim is not None and column in claim.breaks
+            found = values(own, column, {}).dropna()
+            if not len(found):
+                continue
+            value = found.min() if breaks else found.max()
+            bound = (claim.at_least if breaks else claim.at_most) if claim else None
+            told_ = "" if claim is None else f"at least {bound:g}" if breaks else f"at most {bound:g}"
+            met = claim is None or (value >= bound if breaks else value <= bound)
+            group = (
+                "no claim" if claim is None else "not as claimed" if not met else "differs" if breaks else "the same"
+            )
+            records.append(
+                {
+                    "cell": describe({c: cell[c] for c in varying if cell[c] != ""}),
+                    "column": column.partition("/")[2].replace("_", " ") or column,
+                    "value": value,
+                    "text": f"{value:.0e}" if value else "0",
+                    "claimed": told_ or "nothing",
+                    "n": len(found),
+                    "group": group,
+                }
+            )
+    groups = {"the same": "#0072B2", "differs": "#E69F00", "not as claimed": "#D55E00", "no claim": "#888888"}
+    tips = hover(cell="cell:N", change="column:N", value="value:Q", claimed="claimed:N", runs="n:Q")
+    x = alt.X(
+        "column:N", sort=None, title=None, axis=alt.Axis(labelAngle=-35, orient="top", labelLimit=200, grid=False)
+    )
+    y = alt.Y("cell:N", sort=None, title=None, axis=alt.Axis(grid=False))
+    chart = alt.Chart(data(records))
+    fill = alt.Color("group:N", scale=alt.Scale(domain=list(groups), range=list(groups.values())), legend=alt.Legend())
+    whole = alt.layer(
+        chart.mark_rect(opacity=0.35, stroke="#888", strokeWidth=0.5).encode(x=x, y=y, color=fill, tooltip=tips),
+        chart.mark_text(fontSize=10.5).encode(x=x, y=y, text="text:N", tooltip=tips),
+    ).properties(width=64 * len(columns), height=26 * len({record["cell"] for record in records}))
+    caption = f"Largest of {seeds(rows)} where no change is claimed, smallest where a change is."
+    return Figure(f"{experiment.name}_exact", "What changes", caption, {"": [whole]}, columns=1)
+
+
+def _about(claim, cell: dict, column: str) -> bool:
+    """Whether an exact claim says something of a column in a cell."""
+    return column in (*claim.holds, *claim.breaks) and any(
+        all(str(cell.get(c)) == str(value) for c, value in {**over, **claim.a}.items()) for over in claim.over
+    )
+
+
+# --- of an experiment, of a profile -----------------------------------------------------------------------------------
+
+
+def figures(part: Part) -> list[Figure]:
+    """The figures of one experiment; none where it has no runs of its own."""
+    if part.rows.empty:
+        return []
+    found = [heat_map(part)]
+    found += [gains(part), *by_axis(part), learning(part), rates(part)]
+    return [figure for figure in found if figure]
+
+
+def summary(parts: list[Part], background: str | None = "white") -> str:
+    """All experiments side by side: gains over no normalisation, and the deciding metric by batch size."""
+    shown = [part for part in parts if summarised(part)]
+    norms = norms_of(norm for part in shown for norm in part.rows["norm"])
+    n = seeds(pd.concat([part.rows for part in shown])) if shown else "no run"
+    gained, by_batch = [], []
+    for part in shown:
+        experiment, rows = part.experiment, part.rows
+        batches = varies(rows, "batch_size")
+        layout = replace(Layout.of(rows, experiment, without="batch_size" if batches else None), norms=norms)
+        for title, own in layout.split(rows):
+            title = f"{experiment.name}: {title}"
+            if batches:
+                by_batch.append(axis_panel(own, experiment, layout, "batch_size", title, zoom=False))
+            elif comparable(own):
+                gained.append(gain_panel(own, experiment, layout, title, legend=True))
+    caption = (
+        f"{n}. Gains: mean of paired differences and Student's 95 % interval; left of 0 is better than none. "
+        "By batch size: median, bars from the lowest to the highest."
+    )
+    return drawing(gained + by_batch, 3, ["Which normaliser does what for which network", caption], background)
+
+
+def summarised(part: Part) -> bool:
+    """Whether an experiment compares normalisers with none, by a metric of the networks (not by an exact statement)."""
+    return len(part.rows) > 0 and comparable(part.rows) and not part.experiment.axes.keys() - {"arm"}

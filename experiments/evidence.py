@@ -1,0 +1,117 @@
+"""What a report is about: a profile's runs, from the run folders or from tables of rows, and the verdicts on them."""
+
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+
+import pandas as pd
+from omegaconf import DictConfig, OmegaConf
+
+from experiments import table
+from experiments.claims import Verdict, judge
+from experiments.config import ROOT, ConfigError, Experiment, tuned_path
+from experiments.grid import base, expand
+
+REFERENCE = ROOT / "results" / "reference"
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Rows and curves of a profile's runs. place: where they come from; missing: run ids without a result."""
+
+    rows: pd.DataFrame
+    curves: pd.DataFrame
+    place: Path
+    missing: list[str]
+
+    def write(self, folder: Path) -> None:
+        self.rows.to_csv(folder / "runs.csv", index=False)
+        self.curves.to_csv(folder / "curves.csv", index=False)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One experiment's share of the report: its runs, and the verdicts, which may rest on other experiments' too."""
+
+    experiment: Experiment
+    config: DictConfig  # its recipe in this profile
+    rows: pd.DataFrame
+    curves: pd.DataFrame
+    tuned: pd.DataFrame  # the runs that chose the learning rates; empty where none is tuned
+    missing: list[str]
+    verdicts: list[Verdict]
+
+
+def configs_of(profile: DictConfig) -> dict[str, DictConfig]:
+    """Every experiment of the profile and those whose rows they read, composed."""
+    configs = {name: base(name, profile.name) for name in profile.experiments}
+    for cfg in list(configs.values()):
+        configs |= {name: base(name, profile.name) for name in cfg.experiment.sources if name not in configs}
+    return configs
+
+
+def from_folders(configs: dict[str, DictConfig], profile: str, runs_dir: str) -> Tables | None:
+    """The finished runs of exactly these grids; None when no folder is there, or none of them is finished."""
+    if not any(Path(runs_dir).glob("*/summary.json")):
+        return None
+    rows, curves, missing = [], [], []
+    for name, cfg in configs.items():
+        if cfg.experiment.tune_lr and not tuned_path(profile, name).exists():
+            continue  # its runs have no learning rate yet
+        found = table.collect(expand(name, profile), runs_dir)
+        rows.append(found[0])
+        curves.append(found[1])
+        missing += found[2]
+    if not sum(map(len, rows)):
+        return None
+    rows = pd.concat([part for part in rows if len(part)])
+    curves = pd.concat([part for part in curves if len(part)] or [pd.DataFrame(columns=table.CURVE)])
+    # Through CSV, so that a rebuild from the committed tables starts from the very same values and types.
+    rows, curves = (StringIO(frame.to_csv(index=False)) for frame in (rows, curves))
+    return Tables(*read(rows, curves, configs), Path(runs_dir), missing)
+
+
+def from_tables(configs: dict[str, DictConfig], folder: Path) -> Tables:
+    """The tables that a report wrote. Raises ConfigError when they are not there."""
+    for file in ("runs.csv", "curves.csv"):
+        if not (folder / file).exists():
+            raise ConfigError(f"rows={folder} has no {file}; name a folder that a report wrote")
+    return Tables(*read(folder / "runs.csv", folder / "curves.csv", configs), folder, [])
+
+
+def read(rows, curves, configs: dict[str, DictConfig]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """runs.csv and curves.csv. An axis is text, "" where a run has none; floats come back to the last bit."""
+    axes = sorted({axis for cfg in configs.values() for axis in cfg.experiment.axes})
+    text = dict.fromkeys((*axes, "git", "torch", "python"), str)
+    rows = pd.read_csv(rows, converters=text, low_memory=False)
+    absent = dict.fromkeys([axis for axis in axes if axis not in rows], "")
+    return rows.assign(**absent), pd.read_csv(curves)
+
+
+def parts_of(tables: Tables, configs: dict[str, DictConfig], profile: DictConfig) -> list[Part]:
+    """The profile's experiments with their verdicts."""
+    reached = {name: _with_reach(tables, name, cfg) for name, cfg in configs.items()}
+    return [_part(name, configs, reached, tables, profile.name) for name in profile.experiments]
+
+
+def _with_reach(tables: Tables, name: str, cfg: DictConfig) -> pd.DataFrame:
+    """An experiment's rows, with the steps, examples and seconds that each run took to the un-normalised run's best."""
+    rows = tables.rows[tables.rows["experiment"] == name]
+    if len(rows) and hasattr(table, "reach"):
+        rows = table.reach(rows, _curves(tables, rows), cfg.experiment.axes)
+    return rows
+
+
+def _curves(tables: Tables, rows: pd.DataFrame) -> pd.DataFrame:
+    return tables.curves[tables.curves["run_id"].isin(rows["run_id"])]
+
+
+def _part(name: str, configs: dict, reached: dict[str, pd.DataFrame], tables: Tables, profile: str) -> Part:
+    cfg = configs[name]
+    experiment = OmegaConf.to_object(cfg.experiment)
+    rows = reached[name]
+    judged = pd.concat([rows, *(reached[source] for source in experiment.sources)]).reset_index(drop=True)
+    chose = tuned_path(profile, name).with_suffix(".csv")
+    tuned = table.read_rows(chose, experiment.axes) if chose.exists() else pd.DataFrame()
+    missing = [run_id for run_id in tables.missing if run_id.startswith(f"{name}-")]
+    return Part(experiment, cfg, rows, _curves(tables, rows), tuned, missing, judge(experiment, judged))

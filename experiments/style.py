@@ -1,0 +1,20 @@
+"""One look for a normaliser in every figure: colour-blind safe colours (Okabe & Ito), and a marker of its own."""
+
+from collections.abc import Iterable
+
+STYLE = {  # norm: (colour, marker as matplotlib names it)
+    "none": ("#000000", "o"),
+    "bn": ("#E69F00", "s"),
+    "ln": ("#0072B2", "D"),
+    "wn": ("#009E73", "^"),
+    "gn": ("#D55E00", "v"),
+    "in": ("#CC79A7", "P"),
+    "rms": ("#56B4E9", "X"),
+}
+OTHER = ("#777777", "*")  # a normaliser that is not in the table yet
+
+
+def norms_of(norms: Iterable[str]) -> list[str]:
+    """The normalisers among the values, in the order of STYLE; those that are not in it come last."""
+    present = list(dict.fromkeys(norms))
+    return sorted(present, key=lambda norm: list(STYLE).index(norm) if norm in STYLE else len(STYLE))

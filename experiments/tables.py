@@ -1,0 +1,280 @@
+"""The tables of a report: verdicts, paired differences, cells. Numbers here are for CSV and Markdown alike."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from experiments.claims import CONTRADICTED, NOT_RESOLVED, REPRODUCED, Outcome, Verdict, values
+from experiments.config import Claim, Experiment
+from experiments.evidence import Part
+from experiments.statistics import Interval, iqm
+from experiments.table import cell_columns
+
+DIGITS = 6  # significant; the last ones of a float64 differ between processors, and the tables must not
+
+
+def plain(value):
+    """For JSON, also inside lists and dictionaries: floats at DIGITS digits; NaN and infinity as null."""
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    if isinstance(value, float | np.floating):
+        return rounded(value) if np.isfinite(value) else None
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def rounded(value):
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float | np.floating) else value
+
+
+def cell_of(claim: Claim) -> list[dict]:
+    """The cell that each contrast of a claim is about, in the order of its outcomes."""
+    others = claim.b if claim.kind in ("difference", "interaction", "share") else [{}]
+    return [{**over, **claim.a} for over in claim.over for _ in others]
+
+
+def contrasts(part: Part) -> Iterator[tuple[Verdict, Outcome]]:
+    for verdict in part.verdicts:
+        for outcome in verdict.outcomes:
+            yield verdict, outcome
+
+
+# --- numbers as text --------------------------------------------------------------------------------------------------
+
+
+def signed(number: float | None) -> str:
+    if number is None or pd.isna(number):
+        return ""
+    return f"{number:+.3f}" if np.isfinite(number) else ("+∞" if number > 0 else "-∞")
+
+
+def told(interval: Interval | None) -> str:
+    """mean [low, high]"""
+    return f"{signed(interval.estimate)} {ends(interval)}" if interval else ""
+
+
+def ends(interval: Interval | None) -> str:
+    return f"[{signed(interval.low)}, {signed(interval.high)}]" if interval else ""
+
+
+def p_value(p: float | None) -> str:
+    if p is None:
+        return ""
+    return f"{p:.2g}" if p >= 0.001 else "<0.001"
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    return frame.to_markdown(index=False, tablefmt="github", disable_numparse=True)
+
+
+# --- verdicts ---------------------------------------------------------------------------------------------------------
+
+
+def counts(parts: list[Part]) -> str:
+    """How many claims came out how, in a sentence."""
+    verdicts = [verdict.verdict for part in parts for verdict in part.verdicts]
+    kinds = ", ".join(f"{verdicts.count(kind)} {kind}" for kind in (REPRODUCED, CONTRADICTED, NOT_RESOLVED))
+    return f"Of {len(verdicts)} claims: {kinds}."
+
+
+def pairs(verdict: Verdict) -> str:
+    """Pairs of runs behind a verdict: 5, or 4-5 where its contrasts differ."""
+    n = sorted({outcome.pairs for outcome in verdict.outcomes})
+    return str(n[0]) if len(n) == 1 else f"{n[0]}-{n[-1]}"
+
+
+def headline(parts: list[Part]) -> pd.DataFrame:
+    """A line a claim."""
+    lines = [
+        {
+            "experiment": verdict.experiment,
+            "claim": verdict.statement,
+            "verdict": f"**{verdict.verdict}**",
+            "because (paired over seeds, 95 %)": verdict.why,
+            "n": pairs(verdict),
+        }
+        for part in parts
+        for verdict in part.verdicts
+    ]
+    return pd.DataFrame(lines)
+
+
+# --- paired differences -----------------------------------------------------------------------------------------------
+
+
+def differences(parts: list[Part]) -> pd.DataFrame:
+    """A line a contrast, for differences.csv: every number, and the runs behind it."""
+    lines = []
+    for part in parts:
+        for verdict, outcome in contrasts(part):
+            t, boot = outcome.interval, outcome.second
+            lines.append(
+                {
+                    **{name: getattr(verdict, name) for name in ("experiment", "claim", "kind", "claimed", "metric")},
+                    **{name: getattr(verdict, name) for name in ("unit", "margin")},
+                    "contrast": outcome.label,
+                    "where": outcome.where,
+                    "n": outcome.pairs,
+                    "mean": t and t.estimate,
+                    "low": t and t.low,
+                    "high": t and t.high,
+                    "bootstrap_low": boot and boot.low,
+                    "bootstrap_high": boot and boot.high,
+                    **{name: getattr(outcome, name) for name in ("median", "iqm", "p", "p_holm", "p_margin")},
+                    "diverged": outcome.diverged,
+                    "verdict": outcome.verdict,
+                    "why": outcome.why,
+                    "run_ids": " ".join(outcome.run_ids),
+                }
+            )
+    return pd.DataFrame([{key: rounded(value) for key, value in line.items()} for line in lines])
+
+
+def difference_line(outcome: Outcome) -> dict[str, str]:
+    """A contrast in the report's columns."""
+    return {
+        "contrast": outcome.label,
+        "where": outcome.where,
+        "n": str(outcome.pairs),
+        "mean [95 %]": told(outcome.interval),
+        "bootstrap": ends(outcome.second),
+        "median": signed(outcome.median),
+        "IQM": signed(outcome.iqm),
+        "p": p_value(outcome.p),
+        "p Holm": p_value(outcome.p_holm),
+        "p margin": p_value(outcome.p_margin),
+        "diverged": str(outcome.diverged),
+        "verdict": outcome.verdict,
+    }
+
+
+def difference_table(verdict: Verdict) -> pd.DataFrame:
+    """A claim's contrasts; columns that its kind leaves empty are left out."""
+    frame = pd.DataFrame([difference_line(outcome) for outcome in verdict.outcomes])
+    return frame.loc[:, (frame != "").any()]
+
+
+# --- cells ------------------------------------------------------------------------------------------------------------
+
+
+def cells(part: Part) -> pd.DataFrame:
+    """A line a cell, for cells.csv: learning rate, and the deciding metric over its seeds."""
+    experiment, lines = part.experiment, []
+    for cell, rows in each_cell(part.rows, experiment):
+        metric, _ = metric_of(rows, experiment)
+        found = values(rows, metric, {}).dropna()
+        some = len(found) > 0
+        lines.append(
+            {
+                "experiment": experiment.name,
+                **cell,
+                "lr": rows["lr"].iloc[0],
+                "metric": metric,
+                "n": len(found),
+                "median": found.median() if some else None,
+                "min": found.min() if some else None,
+                "max": found.max() if some else None,
+                "iqm": iqm(found) if some else None,
+                "diverged": int((rows["status"] == "diverged").sum()),
+                "seconds": rows["seconds"].median() if "seconds" in rows else None,
+            }
+        )
+    return pd.DataFrame([{key: rounded(value) for key, value in line.items()} for line in lines])
+
+
+def metric_of(rows: pd.DataFrame, experiment: Experiment) -> tuple[str, str]:
+    """(column, unit) of what decides here: the experiment's metric, or a claim's where these runs have only that."""
+    candidates = [(experiment.metric, experiment.unit)]
+    candidates += [(claim.metric, claim.unit or experiment.unit) for claim in experiment.claims if claim.metric]
+    there = [(metric, unit) for metric, unit in candidates if metric in rows and rows[metric].notna().any()]
+    return (there or candidates)[0]
+
+
+def each_cell(rows: pd.DataFrame, experiment: Experiment) -> Iterator[tuple[dict, pd.DataFrame]]:
+    """The cells of some rows, in the rows' order: (columns, their runs)."""
+    columns = [column for column in cell_columns(experiment.axes) if column in rows]
+    if len(rows):
+        for cell, part in rows.groupby(columns, sort=False):
+            yield dict(zip(columns, cell, strict=True)), part
+
+
+def cell_table(part: Part) -> pd.DataFrame:
+    """The cells in the report's columns."""
+    experiment, lines = part.experiment, []
+    for row in cells(part).to_dict("records"):
+        spread = f"{row['median']:.3f} [{row['min']:.3f}, {row['max']:.3f}]" if row["n"] else "-"
+        lines.append(
+            {
+                **{column: str(row[column]) for column in cell_columns(experiment.axes) if column in row},
+                "learning rate": f"{row['lr']:g}",
+                "metric": row["metric"],
+                "median [range]": spread,
+                "IQM": f"{row['iqm']:.3f}" if row["n"] else "-",
+                "n": str(row["n"]),
+                "diverged": str(row["diverged"]),
+                "seconds": "-" if pd.isna(row["seconds"]) else f"{row['seconds']:.1f}",
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def times(parts: list[Part]) -> pd.DataFrame:
+    """Experiment, runs, seconds of one core, the slowest run, verdicts."""
+    lines = []
+    for part in parts:
+        outcomes = pd.Series([verdict.verdict for verdict in part.verdicts]).value_counts()
+        run = len(part.rows) > 0
+        slowest = part.rows.loc[part.rows["wall_seconds"].idxmax()] if run else None
+        lines.append(
+            {
+                "experiment": part.experiment.name,
+                "runs": str(len(part.rows)),
+                "core seconds": f"{part.rows['wall_seconds'].sum():.0f}" if run else "-",
+                "slowest run": f"{slowest['run_id']}, {slowest['wall_seconds']:.0f} s" if run else "-",
+                "verdicts": ", ".join(f"{count} {verdict}" for verdict, count in outcomes.items()),
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+# --- own runs beside the reference's ----------------------------------------------------------------------------------
+
+
+def comparison(parts: list[Part], reference: list[Part]) -> pd.DataFrame:
+    """A line a contrast: interval and verdict of these runs and of the committed ones, and whether they agree."""
+    theirs = {
+        (part.experiment.name, verdict.claim, outcome.label, outcome.where): outcome
+        for part in reference
+        for verdict, outcome in contrasts(part)
+    }
+    lines = []
+    for part in parts:
+        for verdict, own in contrasts(part):
+            other = theirs[part.experiment.name, verdict.claim, own.label, own.where]
+            lines.append(
+                {
+                    "experiment": part.experiment.name,
+                    "claim": verdict.claim,
+                    "contrast": f"{own.label} ({own.where})" if own.where else own.label,
+                    "here": told(own.interval) or "-",
+                    "verdict here": own.verdict,
+                    "reference": told(other.interval) or "-",
+                    "verdict of the reference": other.verdict,
+                    "agree": agreement(own, other),
+                }
+            )
+    return pd.DataFrame(lines)
+
+
+def agreement(own: Outcome, other: Outcome) -> str:
+    """Two results agree when their verdicts are the same and their intervals overlap."""
+    same = own.verdict == other.verdict
+    if own.interval is None or other.interval is None:
+        neither = own.interval is None and other.interval is None
+        return "yes" if same and neither else "same verdict" if same else "no"
+    overlap = own.interval.low <= other.interval.high and other.interval.low <= own.interval.high
+    if same and overlap:
+        return "yes"
+    return "intervals overlap" if overlap else "same verdict, intervals apart" if same else "no"
