@@ -42,7 +42,15 @@ CONFIG = {
     "font": "Liberation Sans, Arial, Helvetica, sans-serif",
     "axis": {**INK, "titleFontWeight": "normal", "gridColor": "#888", "gridOpacity": 0.25}
     | {"domainColor": "#888", "tickColor": "#888", "labelFontSize": 11, "titleFontSize": 11},
-    "legend": {**INK, "orient": "bottom", "columns": 7, "symbolSize": 70, "labelFontSize": 11, "title": None},
+    "legend": {
+        **INK,
+        "orient": "bottom",
+        "columns": 7,
+        "symbolSize": 70,
+        "symbolOpacity": 1,
+        "labelFontSize": 11,
+        "title": None,
+    },
     "title": {"color": "currentColor", "subtitleColor": "currentColor", "anchor": "start", "fontSize": 12},
     "text": {"color": "currentColor", "fontSize": 10.5},
     "rule": {"color": "currentColor"},
@@ -238,7 +246,8 @@ def forest(verdict: Verdict, experiment: Experiment, width: int = 440) -> alt.La
         records.append(record)
     rows = alt.Chart(data(records))
     y = alt.Y("row:O", axis=None, scale=alt.Scale(paddingOuter=0.1))
-    x = alt.X("low:Q", title=f"{verdict.unit}", scale=alt.Scale(domain=[low, high], nice=False, zero=False))
+    axis = alt.Axis(tickCount=6, grid=False)
+    x = alt.X("low:Q", title=verdict.unit, axis=axis, scale=alt.Scale(domain=[low, high], nice=False, zero=False))
     norms = norms_of(own)
     band = alt.Chart(data([{"from": bounds[0], "to": bounds[1]}]))
     layers = [band.mark_rect(color="#888", opacity=0.18).encode(x=alt.X("from:Q"), x2="to:Q")]
@@ -339,7 +348,12 @@ def gain_panel(
         )
     chart = alt.Chart(data(records))
     y = alt.Y("name:N", sort=None, title=None)
-    x = alt.X("low:Q", title=f"{words(metric)}, difference to none ({unit})", scale=alt.Scale(zero=True))
+    x = alt.X(
+        "low:Q",
+        title=f"{words(metric)}, difference to none ({unit})",
+        axis=alt.Axis(tickCount=5),
+        scale=alt.Scale(zero=True),
+    )
     tips = hover(normaliser="name:N", difference="told:N", pairs="n:Q", diverged="diverged:Q")
     layers = alt.layer(
         alt.Chart(data([{"x": 0}])).mark_rule(strokeWidth=1).encode(x="x:Q"),
@@ -644,16 +658,22 @@ def summary(parts: list[Part], background: str | None = "white") -> str:
         batches = varies(rows, "batch_size")
         layout = replace(Layout.of(rows, experiment, without="batch_size" if batches else None), norms=norms)
         for title, own in layout.split(rows):
-            title = f"{experiment.name}: {title}"
+            heading = alt.Title(title, subtitle=experiment.name)
             if batches:
-                by_batch.append(axis_panel(own, experiment, layout, "batch_size", title, zoom=False))
+                by_batch.append(axis_panel(own, experiment, layout, "batch_size", heading, zoom=False))
             elif comparable(own):
-                gained.append(gain_panel(own, experiment, layout, title, legend=True))
+                gained.append(gain_panel(own, experiment, layout, heading, legend=True))
     caption = (
         f"{n}. Gains: mean of paired differences and Student's 95 % interval; left of 0 is better than none. "
         "By batch size: median, bars from the lowest to the highest."
     )
-    return drawing(gained + by_batch, 3, ["Which normaliser does what for which network", caption], background)
+    rows = [
+        alt.concat(*panels, columns=3).resolve_scale(x="independent", y="independent")
+        for panels in (gained, by_batch)
+        if panels
+    ]
+    title = alt.Title("Which normaliser does what for which network", subtitle=textwrap.wrap(caption, 110))
+    return svg(alt.vconcat(*rows).properties(title=title), background)
 
 
 def summarised(part: Part) -> bool:

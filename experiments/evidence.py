@@ -11,6 +11,7 @@ from experiments import table
 from experiments.claims import Verdict, judge
 from experiments.config import ROOT, ConfigError, Experiment, tuned_path
 from experiments.grid import base, expand
+from experiments.integrity import problems
 
 REFERENCE = ROOT / "results" / "reference"
 
@@ -39,6 +40,7 @@ class Part:
     curves: pd.DataFrame
     tuned: pd.DataFrame  # the runs that chose the learning rates; empty where none is tuned
     missing: list[str]
+    problems: list[str]  # why these rows should not be trusted (experiments.integrity)
     verdicts: list[Verdict]
 
 
@@ -111,7 +113,11 @@ def _part(name: str, configs: dict, reached: dict[str, pd.DataFrame], tables: Ta
     experiment = OmegaConf.to_object(cfg.experiment)
     rows = reached[name]
     judged = pd.concat([rows, *(reached[source] for source in experiment.sources)]).reset_index(drop=True)
-    chose = tuned_path(profile, name).with_suffix(".csv")
+    choice = tuned_path(profile, name)
+    chose = choice.with_suffix(".csv")
     tuned = table.read_rows(chose, experiment.axes) if chose.exists() else pd.DataFrame()
     missing = [run_id for run_id in tables.missing if run_id.startswith(f"{name}-")]
-    return Part(experiment, cfg, rows, _curves(tables, rows), tuned, missing, judge(experiment, judged))
+    absent = [column for column in experiment.axes if len(tuned) and column not in tuned]
+    older = [f"{chose.name} has no column {', '.join(absent)}: it was made under other rules, tune again"]
+    found = older if absent and len(rows) else problems(experiment, rows, choice)
+    return Part(experiment, cfg, rows, _curves(tables, rows), tuned, missing, found, judge(experiment, judged))

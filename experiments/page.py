@@ -167,10 +167,13 @@ def shown(verdict: Verdict, part: Part, everything: pd.DataFrame, profile: str) 
 
 def name_of(outcome: Outcome, verdict: Verdict) -> str:
     """What tells a contrast from the claim's others: its place, its label, or both."""
+    if len(verdict.outcomes) == 1:
+        return outcome.where or outcome.label
     places = [other.where for other in verdict.outcomes]
     if len(set(places)) == len(places) > 1:
         return outcome.where
-    return f"{outcome.where}: {outcome.label}" if outcome.where and outcome.where != outcome.label else outcome.label
+    short = outcome.label.partition(" at ")[0] if verdict.kind == "interaction" else outcome.label
+    return f"{outcome.where}: {short}" if outcome.where not in ("", outcome.label) else outcome.label
 
 
 def because(verdict: Verdict) -> str:
@@ -182,7 +185,7 @@ def because(verdict: Verdict) -> str:
         return f"{'Both' if len(deciding) == 2 else f'All {len(deciding)}'} contrasts are as claimed."
     told = f"{name_of(deciding[0], verdict)}: {deciding[0].why}"
     others = len(deciding) - 1
-    return f"{told}; {others} more of {len(verdict.outcomes)} likewise." if others else f"{told}."
+    return f"{told}; {others} more of {len(verdict.outcomes)} {verdict.verdict}." if others else f"{told}."
 
 
 def strips(verdict: Verdict, part: Part) -> list[Strip]:

@@ -136,6 +136,7 @@ def markdown(parts: list[Part], provenance: dict) -> str:
     sections.append("Every number, with the ids of the runs behind it: differences.csv, cells.csv, runs.csv.")
     for part in parts:
         sections += [f"## {part.experiment.name}", part.experiment.question]
+        sections += [f"These rows do not hold together: {problem}." for problem in part.problems]
         for verdict in part.verdicts:
             about = f"**{verdict.statement}** {verdict.verdict} ({verdict.metric}, {verdict.unit})"
             sections += [about, tables.markdown(tables.difference_table(verdict))]
@@ -158,6 +159,9 @@ def say(parts: list[Part]) -> None:
         for line in frame.itertuples(index=False):
             shown.add_row(*(str(value).replace("**", "").replace("[", r"\[") for value in line))
         console.print(shown)
+    for part in parts:
+        for problem in part.problems:
+            print(f"{part.experiment.name}: {problem}")
     print(tables.counts(parts))
 
 
@@ -172,7 +176,7 @@ def put_into_readme(profile: str, text: str) -> None:
 
 
 def markers(profile: str) -> tuple[str, str]:
-    return f"<!-- verdicts of {profile}: written by experiments.report -->", "<!-- end of verdicts -->"
+    return f"<!-- verdicts of {profile}: written by experiments.report -->", f"<!-- end of verdicts of {profile} -->"
 
 
 def main() -> None:

@@ -255,13 +255,10 @@ def comparison(parts: list[Part], reference: list[Part]) -> pd.DataFrame:
             other = theirs[part.experiment.name, verdict.claim, own.label, own.where]
             lines.append(
                 {
-                    "experiment": part.experiment.name,
-                    "claim": verdict.claim,
-                    "contrast": f"{own.label} ({own.where})" if own.where else own.label,
-                    "here": told(own.interval) or "-",
-                    "verdict here": own.verdict,
-                    "reference": told(other.interval) or "-",
-                    "verdict of the reference": other.verdict,
+                    "claim": f"{part.experiment.name}: {verdict.claim}",
+                    "contrast": f"{own.label} ({own.where})" if own.where not in ("", own.label) else own.label,
+                    "here": f"{told(own.interval)} {own.verdict}".strip(),
+                    "reference": f"{told(other.interval)} {other.verdict}".strip(),
                     "agree": agreement(own, other),
                 }
             )

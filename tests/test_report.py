@@ -68,6 +68,7 @@ def test_reference_rows_are_whole_and_of_one_clean_commit(rebuilt):
     reference, _, _ = rebuilt
     rows = pd.read_csv(reference / "runs.csv")
     assert not rows["dirty"].any() and not rows["run_id"].duplicated().any()
+    assert "do not hold together" not in (reference / "claims.md").read_text()
     claims = json.loads((reference / "claims.json").read_text())["claims"]
     lacking = [
         o["why"] for claim in claims for o in claim["outcomes"] if "lack a result" in o["why"] and not o["diverged"]
@@ -283,7 +284,7 @@ def test_every_chart_of_the_page_has_its_place_and_compiles(made):
 
 @pytest.mark.slow
 def test_the_page_draws_every_chart_in_a_browser_without_a_word(made, tmp_path):
-    """A copy of the page that chooses every choice there is, draws, and says what it found."""
+    """A copy of the page that hovers, zooms, chooses every choice there is, and says what it found."""
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         pytest.skip(f"no Chromium on this machine (looked for {', '.join(BROWSERS)}); apt-get install chromium")
@@ -296,12 +297,22 @@ def test_the_page_draws_every_chart_in_a_browser_without_a_word(made, tmp_path):
       const count = () => document.querySelectorAll(".chart svg.marks").length;
       const marks = () => document.querySelectorAll(".marks .mark-symbol path, .marks .mark-rect path").length;
       const found = [count(), marks(), document.documentElement.scrollWidth];
+      const box = document.querySelector("#figure-recurrent_gain_learning .chart"), view = views.get(box).view;
+      const point = box.querySelector(".mark-symbol.role-mark path"), at = point.getBoundingClientRect();
+      const where = { bubbles: true, clientX: at.x + at.width / 2, clientY: at.y + at.height / 2 };
+      point.dispatchEvent(new PointerEvent("pointermove", where));
+      await until(() => document.querySelector("#vg-tooltip-element.visible"));
+      const tooltip = document.querySelector("#vg-tooltip-element").textContent;
+      const domain = () => view.scale("x").domain().join();
+      const whole = domain();
+      point.dispatchEvent(new WheelEvent("wheel", { ...where, deltaY: -300, ctrlKey: true, cancelable: true }));
+      await until(() => domain() !== whole);
       for (const input of document.querySelectorAll(".choice input")) {
         input.checked = true;
         await draw(input.closest("figure"), input.value);
         found.push(count());
       }
-      document.title = "visited " + JSON.stringify(found);
+      document.title = "visited " + JSON.stringify([tooltip, ...found]);
     })();
     </script>"""
     copy = tmp_path / "visited.html"
@@ -318,8 +329,9 @@ def test_the_page_draws_every_chart_in_a_browser_without_a_word(made, tmp_path):
     assert not said, said
     title = re.search(r"<title>visited (\[.*?\])</title>", result.stdout)
     assert title, f"the page did not finish: {result.stdout[:300]} {result.stderr[-500:]}"
-    drawn, marks, width, *chosen = json.loads(title[1])
+    tooltip, drawn, marks, width, *chosen = json.loads(title[1])
     page = Page(text)
     assert drawn == page.charts and set(chosen) == {page.charts}, "a chart is missing"
+    assert "validation loss" in tooltip and "runs" in tooltip
     assert marks > 10 * page.charts, "charts without marks"
     assert width <= 500, "the page is wider than its window"
