@@ -1,65 +1,26 @@
-"""The report's charts: one description in Altair for the drawing (SVG) and for the page (hover, zoom).
+"""The report's charts: one description of each for the drawing (SVG) and for the page (hover, zoom).
 
-A figure is a list of panels of the same kind, one for each model, batch size and arm that an experiment has. Text and
-the un-normalised network are drawn in `currentColor`, which is black in a file and follows the page's light or dark.
+A figure is a list of panels of the same kind, one for each model, batch size and arm that an experiment has.
 """
 
-import re
-import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import altair as alt
 import numpy as np
 import pandas as pd
-import vl_convert
-from altair.utils import schemapi
 
 from experiments.claims import Verdict, describe, values
 from experiments.config import Experiment
 from experiments.evidence import Part
 from experiments.statistics import Interval, paired_t
-from experiments.style import OTHER, STYLE, norms_of
+from experiments.style import norms_of
 from experiments.table import cell_columns
-from experiments.tables import cell_of, each_cell, metric_of, plain, told
+from experiments.tables import cell_of, each_cell, metric_of, told
 from experiments.tune import choose, tuning_metric
+from experiments.vega import HEIGHT, WIDTH, colour, for_page, layered, mark, shape, side_by_side, svg, titled
 
-VEGA_LITE = "6.4"  # vl-convert holds several; the page and the drawings use one
-WIDTH, HEIGHT = 230, 170  # pixels of a panel in a drawing; on the page a panel is as wide as its box
-SHAPES = {  # matplotlib's names of markers to Vega's
-    "o": "circle",
-    "s": "square",
-    "D": "diamond",
-    "^": "triangle-up",
-    "v": "triangle-down",
-    "P": "cross",
-    "X": "M-1,-.6L-.6,-1L0,-.4L.6,-1L1,-.6L.4,0L1,.6L.6,1L0,.4L-.6,1L-1,.6L-.4,0Z",
-    "*": "M0,-1.1L.3,-.35L1.1,-.3L.5,.2L.7,1L0,.55L-.7,1L-.5,.2L-1.1,-.3L-.3,-.35Z",
-}
-INK = {"labelColor": "currentColor", "titleColor": "currentColor"}
-CONFIG = {
-    "background": None,
-    "font": "Liberation Sans, Arial, Helvetica, sans-serif",
-    "axis": {**INK, "titleFontWeight": "normal", "gridColor": "#888", "gridOpacity": 0.25}
-    | {"domainColor": "#888", "tickColor": "#888", "labelFontSize": 11, "titleFontSize": 11},
-    "legend": {
-        **INK,
-        "orient": "bottom",
-        "columns": 7,
-        "symbolSize": 70,
-        "symbolOpacity": 1,
-        "labelFontSize": 11,
-        "title": None,
-    },
-    "title": {"color": "currentColor", "subtitleColor": "currentColor", "anchor": "start", "fontSize": 12},
-    "text": {"color": "currentColor", "fontSize": 10.5},
-    "rule": {"color": "currentColor"},
-    "view": {"stroke": None},
-    "concat": {"spacing": 28},
-}
 AXES = {"step": "step", "examples": "examples seen", "seconds": "seconds of training"}
-alt.data_transformers.disable_max_rows()
-schemapi.disable_debug_mode()  # Altair checks every part of a chart as it is made, which takes longer than all else
 
 
 @dataclass(frozen=True)
@@ -69,85 +30,30 @@ class Figure:
     name: str
     title: str
     caption: str
-    panels: dict[str, list[alt.Chart]]
+    panels: dict[str, list[dict]]
     columns: int = 3
+    zoom: bool = False
 
     def drawings(self) -> dict[str, str]:
         """SVG by file name, one for each choice."""
         return {
-            "_".join(filter(None, [self.name, choice])): drawing(panels, self.columns, [self.title, self.caption])
+            "_".join(filter(None, [self.name, choice])): svg(
+                titled(side_by_side(panels, self.columns), self.title, self.caption)
+            )
             for choice, panels in self.panels.items()
         }
 
     def specs(self) -> dict[str, list[dict]]:
-        """Vega-Lite for the page, as wide as its box."""
-        fit = alt.AutoSizeParams(type="fit-x", contains="padding")
-        return {
-            choice: [spec(panel.properties(width="container", autosize=fit)) for panel in panels]
-            for choice, panels in self.panels.items()
-        }
-
-
-def spec(chart) -> dict:
-    content = chart.to_dict(validate=False)  # the tests compile every chart; the schema's own check takes minutes
-    content.pop("$schema", None)  # an address; the page is told which language it is
-    return {**content, "config": CONFIG}
-
-
-def svg(chart, background: str | None = "white") -> str:
-    """The drawing. The same chart gives the same bytes: text is measured with fonts that vl-convert brings."""
-    content = {**spec(chart), "config": {**CONFIG, "background": background}}
-    return vl_convert.vegalite_to_svg(content, vl_version=VEGA_LITE)
-
-
-def drawing(panels: list[alt.Chart], columns: int, title: list[str], background: str | None = "white") -> str:
-    """Panels side by side under a title and a line that says what is drawn."""
-    whole = alt.concat(*panels, columns=columns).properties(
-        title=alt.Title(title[0], subtitle=textwrap.wrap(title[1], 110))
-    )
-    return svg(whole.resolve_scale(x="independent", y="independent"), background)
-
-
-def inline(drawn: str, name: str) -> str:
-    """An SVG for inside a page: its ids made unique there, and scaled with its box."""
-    drawn = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{name}-", drawn)
-    return re.sub(r'width="[\d.]+" height="[\d.]+" ', "", drawn, count=1)
+        """Vega-Lite for the page."""
+        return {choice: [for_page(panel, self.zoom) for panel in panels] for choice, panels in self.panels.items()}
 
 
 # --- what all charts share --------------------------------------------------------------------------------------------
 
 
-def look(norm: str) -> tuple[str, str]:
-    """(colour, shape) of a normaliser."""
-    colour, marker = STYLE.get(norm, OTHER)
-    return ("currentColor" if colour == "#000000" else colour), SHAPES[marker]
-
-
-def colour(norms: list[str], legend: bool = True) -> alt.Color:
-    scale = alt.Scale(domain=[norm.upper() for norm in norms], range=[look(norm)[0] for norm in norms])
-    return alt.Color("norm:N", scale=scale, legend=alt.Legend() if legend else None)
-
-
-def shape(norms: list[str], legend: bool = True) -> alt.Shape:
-    scale = alt.Scale(domain=[norm.upper() for norm in norms], range=[look(norm)[1] for norm in norms])
-    return alt.Shape("norm:N", scale=scale, legend=alt.Legend() if legend else None)
-
-
-def data(records: list[dict]) -> pd.DataFrame:
-    """Records as a chart's data. A table, since Altair copies a list of records whenever two layers meet."""
-    return pd.DataFrame(plain(records))
-
-
 def hover(**fields: str) -> list[alt.Tooltip]:
     """Tooltips: title=field."""
     return [alt.Tooltip(field, title=title.replace("_", " ")) for title, field in fields.items()]
-
-
-def zoomable(chart: alt.LayerChart, name: str) -> alt.LayerChart:
-    """Drag moves, the wheel with Ctrl or Shift zooms, a double click goes back; a finger scrolls the page as ever."""
-    drag = "[pointerdown[event.pointerType === 'mouse'], window:pointerup] > window:pointermove!"
-    wheel = "wheel![event.ctrlKey || event.shiftKey]"
-    return chart.add_params(alt.selection_interval(name=name, bind="scales", translate=drag, zoom=wheel))
 
 
 def varies(rows: pd.DataFrame, column: str) -> bool:
@@ -226,7 +132,7 @@ def bounds_of(verdict: Verdict, experiment: Experiment) -> list[float]:
     return [-verdict.margin, verdict.margin]
 
 
-def forest(verdict: Verdict, experiment: Experiment, width: int = 440) -> alt.LayerChart:
+def forest(verdict: Verdict, experiment: Experiment, width: int = 440) -> dict:
     """A row a contrast: Student's interval, the bootstrap below it, against the margin."""
     claim = next(claim for claim in experiment.claims if claim.id == verdict.claim)
     bounds = bounds_of(verdict, experiment)
@@ -244,30 +150,34 @@ def forest(verdict: Verdict, experiment: Experiment, width: int = 440) -> alt.La
         }
         record |= _cut("", outcome.interval, low, high) | _cut("boot_", outcome.second, low, high)
         records.append(record)
-    rows = alt.Chart(data(records))
+    rows = mark()
     y = alt.Y("row:O", axis=None, scale=alt.Scale(paddingOuter=0.1))
     axis = alt.Axis(tickCount=6, grid=False)
     x = alt.X("low:Q", title=verdict.unit, axis=axis, scale=alt.Scale(domain=[low, high], nice=False, zero=False))
     norms = norms_of(own)
-    band = alt.Chart(data([{"from": bounds[0], "to": bounds[1]}]))
-    layers = [band.mark_rect(color="#888", opacity=0.18).encode(x=alt.X("from:Q"), x2="to:Q")]
+    band = mark([{"from": bounds[0], "to": bounds[1]}])
+    layers = [band.mark_rect(color="#888", opacity=0.18).encode(x=alt.X("from:Q"), x2=alt.X2("to"))]
     if verdict.kind == "share":  # the whole region that is claimed
-        region = alt.Chart(data([{"from": low, "to": bounds[0]}, {"from": low, "to": bounds[1]}]))
-        layers = [region.mark_rect(color="#888", opacity=0.14).encode(x=alt.X("from:Q"), x2="to:Q")]
+        region = mark([{"from": low, "to": bounds[0]}, {"from": low, "to": bounds[1]}])
+        layers = [region.mark_rect(color="#888", opacity=0.14).encode(x=alt.X("from:Q"), x2=alt.X2("to"))]
     layers += [
-        alt.Chart(data([{"x": 0}])).mark_rule(strokeWidth=1).encode(x="x:Q"),
-        rows.mark_rule(strokeWidth=2.5, yOffset=12).encode(x=x, x2="high:Q", y=y, color=colour(norms, False)),
-        rows.mark_rule(strokeWidth=1, strokeDash=[3, 2], yOffset=19).encode(x="boot_low:Q", x2="boot_high:Q", y=y),
-        rows.mark_point(size=80, filled=True, opacity=1, yOffset=12).encode(
-            x="at:Q", y=y, color=colour(norms, False), shape=shape(norms, False)
+        mark([{"x": 0}]).mark_rule(strokeWidth=1).encode(x=alt.X("x:Q")),
+        rows.mark_rule(strokeWidth=2.5, yOffset=12).encode(x=x, x2=alt.X2("high"), y=y, color=colour(norms, False)),
+        rows.mark_rule(strokeWidth=1, strokeDash=[3, 2], yOffset=19).encode(
+            x=alt.X("boot_low:Q"), x2=alt.X2("boot_high"), y=y
         ),
-        rows.mark_text(text="◂", yOffset=12).encode(x="off_low:Q", y=y),
-        rows.mark_text(text="▸", yOffset=12).encode(x="off_high:Q", y=y),
-        rows.mark_text(align="left", dy=-16).encode(x=alt.value(0), y=y, text="name:N"),
-        rows.mark_text(align="left", dy=-3).encode(x=alt.value(0), y=y, text="numbers:N"),
-        rows.mark_text(align="right", dy=-3, fontWeight="bold").encode(x=alt.value(width), y=y, text="verdict:N"),
+        rows.mark_point(size=80, filled=True, opacity=1, yOffset=12).encode(
+            x=alt.X("at:Q"), y=y, color=colour(norms, False), shape=shape(norms, False)
+        ),
+        rows.mark_text(text="◂", yOffset=12).encode(x=alt.X("off_low:Q"), y=y),
+        rows.mark_text(text="▸", yOffset=12).encode(x=alt.X("off_high:Q"), y=y),
+        rows.mark_text(align="left", dy=-16).encode(x=alt.XValue(0), y=y, text=alt.Text("name:N")),
+        rows.mark_text(align="left", dy=-3).encode(x=alt.XValue(0), y=y, text=alt.Text("numbers:N")),
+        rows.mark_text(align="right", dy=-3, fontWeight="bold").encode(
+            x=alt.XValue(width), y=y, text=alt.Text("verdict:N")
+        ),
     ]
-    return alt.layer(*layers).properties(width=width, height=58 * len(records))
+    return layered(records, *layers, width=width, height=58 * len(records))
 
 
 def _cut(prefix: str, interval: Interval | None, low: float, high: float) -> dict:
@@ -288,8 +198,7 @@ def forest_drawing(verdict: Verdict, experiment: Experiment, background: str | N
     """The forest plot as a file; without a background it is for the page, which says the rest in words."""
     chart = forest(verdict, experiment)
     if background:
-        title = alt.Title(textwrap.wrap(verdict.statement, 80), subtitle=textwrap.wrap(forest_caption(verdict), 85))
-        chart = chart.properties(title=title)
+        chart = titled(chart, verdict.statement, forest_caption(verdict), 80)
     return svg(chart, background)
 
 
@@ -322,8 +231,8 @@ def comparable(rows: pd.DataFrame) -> bool:
 
 
 def gain_panel(
-    rows: pd.DataFrame, experiment: Experiment, layout: Layout, title: str, legend: bool = False
-) -> alt.LayerChart:
+    rows: pd.DataFrame, experiment: Experiment, layout: Layout, title: str | dict, legend: bool = False
+) -> dict:
     metric, unit = metric_of(rows, experiment)
     base = values(rows[rows["norm"] == "none"].drop_duplicates("seed"), metric, {})
     records = []
@@ -346,7 +255,7 @@ def gain_panel(
                 "lost": f"{lost} diverged" if lost else "",
             }
         )
-    chart = alt.Chart(data(records))
+    chart = mark()
     y = alt.Y("name:N", sort=None, title=None)
     x = alt.X(
         "low:Q",
@@ -355,15 +264,20 @@ def gain_panel(
         scale=alt.Scale(zero=True),
     )
     tips = hover(normaliser="name:N", difference="told:N", pairs="n:Q", diverged="diverged:Q")
-    layers = alt.layer(
-        alt.Chart(data([{"x": 0}])).mark_rule(strokeWidth=1).encode(x="x:Q"),
-        chart.mark_rule(strokeWidth=2).encode(x=x, x2="high:Q", y=y, color=colour(layout.norms, legend), tooltip=tips),
-        chart.mark_point(size=70, filled=True, opacity=1).encode(
-            x="mean:Q", y=y, color=colour(layout.norms, legend), shape=shape(layout.norms, legend), tooltip=tips
+    return layered(
+        records,
+        mark([{"x": 0}]).mark_rule(strokeWidth=1).encode(x=alt.X("x:Q")),
+        chart.mark_rule(strokeWidth=2).encode(
+            x=x, x2=alt.X2("high"), y=y, color=colour(layout.norms, legend), tooltip=tips
         ),
-        chart.mark_text(align="right", dy=-9, fontSize=9).encode(x=alt.value("width"), y=y, text="lost:N"),
+        chart.mark_point(size=70, filled=True, opacity=1).encode(
+            x=alt.X("mean:Q"), y=y, color=colour(layout.norms, legend), shape=shape(layout.norms, legend), tooltip=tips
+        ),
+        chart.mark_text(align="right", dy=-9, fontSize=9).encode(x=alt.XValue("width"), y=y, text=alt.Text("lost:N")),
+        width=WIDTH,
+        height=26 * len(records),
+        title=title,
     )
-    return layers.properties(width=WIDTH, height=26 * len(records), title=title)
 
 
 # --- learning curves --------------------------------------------------------------------------------------------------
@@ -379,10 +293,10 @@ def learning(part: Part) -> Figure | None:
         axis: [curve_panel(own, part.curves, layout, title, axis) for title, own in layout.split(rows)] for axis in AXES
     }
     caption = f"Median over {seeds(rows)}; band: lowest to highest. A diverged run counts up to where it diverged."
-    return Figure(f"{experiment.name}_learning", "Learning curves", caption, panels)
+    return Figure(f"{experiment.name}_learning", "Learning curves", caption, panels, zoom=True)
 
 
-def curve_panel(rows: pd.DataFrame, curves: pd.DataFrame, layout: Layout, title: str, axis: str) -> alt.LayerChart:
+def curve_panel(rows: pd.DataFrame, curves: pd.DataFrame, layout: Layout, title: str, axis: str) -> dict:
     records = []
     for norm, name, own in layout.series(rows):
         for step, at in curves[curves["run_id"].isin(own["run_id"])].groupby("step"):
@@ -407,22 +321,25 @@ def curve_panel(rows: pd.DataFrame, curves: pd.DataFrame, layout: Layout, title:
     return lines(records, layout, x, y, tips, title)
 
 
-def lines(records: list[dict], layout: Layout, x: alt.X, y: alt.Y, tips: list, title: str) -> alt.LayerChart:
+def lines(records: list[dict], layout: Layout, x: alt.X, y: alt.Y, tips: list, title: str) -> dict:
     """Median as a line with markers, the range from the lowest to the highest as a band."""
     norms = layout.norms
-    chart = alt.Chart(data(records))
+    chart = mark()
     dash = {"strokeDash": alt.StrokeDash("name:N", legend=alt.Legend(columns=2))} if layout.lines else {}
-    return zoomable(
-        alt.layer(
-            chart.mark_area(opacity=0.13, clip=True).encode(
-                x=x, y=alt.Y("low:Q"), y2="high:Q", color=colour(norms), detail="name:N"
-            ),
-            chart.mark_line(strokeWidth=1.6, clip=True).encode(x=x, y=y, color=colour(norms), detail="name:N", **dash),
-            chart.mark_point(size=45, filled=True, opacity=1, clip=True).encode(
-                x=x, y=y, color=colour(norms), shape=shape(norms), tooltip=tips
-            ),
-        ).properties(width=WIDTH, height=HEIGHT, title=title),
-        "zoom",
+    return layered(
+        records,
+        chart.mark_area(opacity=0.13, clip=True).encode(
+            x=x, y=alt.Y("low:Q"), y2=alt.Y2("high"), color=colour(norms), detail=alt.Detail("name:N")
+        ),
+        chart.mark_line(strokeWidth=1.6, clip=True).encode(
+            x=x, y=y, color=colour(norms), detail=alt.Detail("name:N"), **dash
+        ),
+        chart.mark_point(size=45, filled=True, opacity=1, clip=True).encode(
+            x=x, y=y, color=colour(norms), shape=shape(norms), tooltip=tips
+        ),
+        width=WIDTH,
+        height=HEIGHT,
+        title=title,
     )
 
 
@@ -440,12 +357,10 @@ def by_axis(part: Part) -> Iterator[Figure]:
         panels = [axis_panel(own, experiment, layout, column, title) for title, own in layout.split(rows)]
         what = words(column.replace("_size", " size"))
         caption = f"Median over {seeds(rows)}; bar: lowest to highest."
-        yield Figure(f"{experiment.name}_{column}", f"By {what}", caption, {"": panels})
+        yield Figure(f"{experiment.name}_{column}", f"By {what}", caption, {"": panels}, zoom=column == "batch_size")
 
 
-def axis_panel(
-    rows: pd.DataFrame, experiment: Experiment, layout: Layout, column: str, title: str, zoom: bool = True
-) -> alt.LayerChart:
+def axis_panel(rows: pd.DataFrame, experiment: Experiment, layout: Layout, column: str, title: str | dict) -> dict:
     """x is numbers on a logarithmic axis for the batch size, else names; a normaliser without the axis is a level."""
     metric, unit = metric_of(rows, experiment)
     records, levels = [], []
@@ -485,21 +400,24 @@ def axis_panel(
     norms = layout.norms
     tips = hover(normaliser="name:N", **{what.replace(" ", "_"): "at:N"}, median="median:Q", lowest="low:Q")
     tips += hover(highest="high:Q", runs="n:Q", diverged="diverged:Q")
-    chart, level = alt.Chart(data(records)), alt.Chart(data(levels))
+    chart, level = mark(), mark(levels)
     layers = [
-        chart.mark_rule(strokeWidth=1.5, opacity=0.6).encode(x=x, y=alt.Y("low:Q"), y2="high:Q", color=colour(norms)),
-        chart.mark_line(strokeWidth=1.6).encode(x=x, y=y, color=colour(norms), detail="name:N"),
+        chart.mark_rule(strokeWidth=1.5, opacity=0.6).encode(
+            x=x, y=alt.Y("low:Q"), y2=alt.Y2("high"), color=colour(norms)
+        ),
+        chart.mark_line(strokeWidth=1.6).encode(x=x, y=y, color=colour(norms), detail=alt.Detail("name:N")),
         chart.mark_point(size=55, filled=True, opacity=1).encode(
             x=x, y=y, color=colour(norms), shape=shape(norms), tooltip=tips
         ),
-        chart.mark_text(dy=-10, fontSize=9).encode(x=x, y=alt.Y("high:Q"), text="lost:N"),
+        chart.mark_text(dy=-10, fontSize=9).encode(x=x, y=alt.Y("high:Q"), text=alt.Text("lost:N")),
     ]
     if levels:
         layers.append(
-            level.mark_rule(strokeDash=[5, 3], strokeWidth=1.6).encode(y="median:Q", color=colour(norms), tooltip=tips)
+            level.mark_rule(strokeDash=[5, 3], strokeWidth=1.6).encode(
+                y=alt.Y("median:Q"), color=colour(norms), tooltip=tips
+            )
         )
-    whole = alt.layer(*layers).properties(width=WIDTH, height=HEIGHT, title=title)
-    return zoomable(whole, "zoom") if zoom and column == "batch_size" else whole
+    return layered(records, *layers, width=WIDTH, height=HEIGHT, title=title)
 
 
 def _as_number(text: str) -> tuple:
@@ -522,12 +440,12 @@ def rates(part: Part) -> Figure | None:
     layout = Layout.of(tuned, experiment)
     panels = [rate_panel(own, experiment, layout, chosen, metric, title) for title, own in layout.split(tuned)]
     caption = f"Validation split, {seeds(tuned)} for tuning alone: median, bar from lowest to highest; ring: chosen."
-    return Figure(f"{experiment.name}_learning_rate", "Sensitivity to the learning rate", caption, {"": panels})
+    return Figure(
+        f"{experiment.name}_learning_rate", "Sensitivity to the learning rate", caption, {"": panels}, zoom=True
+    )
 
 
-def rate_panel(
-    rows, experiment: Experiment, layout: Layout, chosen: pd.Series, metric: str, title: str
-) -> alt.LayerChart:
+def rate_panel(rows, experiment: Experiment, layout: Layout, chosen: pd.Series, metric: str, title: str) -> dict:
     records, columns = [], cell_columns(experiment.axes)
     for norm, name, own in layout.series(rows):
         best = chosen[tuple(own.iloc[0][columns])]
@@ -558,19 +476,24 @@ def rate_panel(
     y = alt.Y("median:Q", title=words(metric), scale=alt.Scale(zero=False))
     tips = hover(normaliser="name:N", learning_rate="lr:Q", median="median:Q", lowest="low:Q", highest="high:Q")
     tips += hover(runs="n:Q", diverged="diverged:Q", choice="chosen:N")
-    chart = alt.Chart(data(records))
-    whole = alt.layer(
-        chart.mark_rule(strokeWidth=1.2, opacity=0.5).encode(x=x, y=alt.Y("low:Q"), y2="high:Q", color=colour(norms)),
-        chart.mark_line(strokeWidth=1.4).encode(x=x, y=y, color=colour(norms), detail="name:N"),
+    chart = mark()
+    return layered(
+        records,
+        chart.mark_rule(strokeWidth=1.2, opacity=0.5).encode(
+            x=x, y=alt.Y("low:Q"), y2=alt.Y2("high"), color=colour(norms)
+        ),
+        chart.mark_line(strokeWidth=1.4).encode(x=x, y=y, color=colour(norms), detail=alt.Detail("name:N")),
         chart.mark_point(size=45, filled=True, opacity=1).encode(
             x=x, y=y, color=colour(norms), shape=shape(norms), tooltip=tips
         ),
         chart.transform_filter("datum.chosen === 'chosen'")
         .mark_point(size=190, filled=False, strokeWidth=1.5, opacity=1, shape="circle")
         .encode(x=x, y=y, color=colour(norms)),
-        chart.mark_text(dy=-10, fontSize=9).encode(x=x, y=alt.Y("high:Q"), text="lost:N"),
+        chart.mark_text(dy=-10, fontSize=9).encode(x=x, y=alt.Y("high:Q"), text=alt.Text("lost:N")),
+        width=WIDTH,
+        height=HEIGHT,
+        title=title,
     )
-    return zoomable(whole.properties(width=WIDTH, height=HEIGHT, title=title), "zoom")
 
 
 # --- exact statements -------------------------------------------------------------------------------------------------
@@ -618,12 +541,15 @@ def heat_map(part: Part) -> Figure | None:
         "column:N", sort=None, title=None, axis=alt.Axis(labelAngle=-35, orient="top", labelLimit=200, grid=False)
     )
     y = alt.Y("cell:N", sort=None, title=None, axis=alt.Axis(grid=False))
-    chart = alt.Chart(data(records))
+    chart = mark()
     fill = alt.Color("group:N", scale=alt.Scale(domain=list(groups), range=list(groups.values())), legend=alt.Legend())
-    whole = alt.layer(
+    whole = layered(
+        records,
         chart.mark_rect(opacity=0.35, stroke="#888", strokeWidth=0.5).encode(x=x, y=y, color=fill, tooltip=tips),
-        chart.mark_text(fontSize=10.5).encode(x=x, y=y, text="text:N", tooltip=tips),
-    ).properties(width=64 * len(columns), height=26 * len({record["cell"] for record in records}))
+        chart.mark_text(fontSize=10.5).encode(x=x, y=y, text=alt.Text("text:N"), tooltip=tips),
+        width=64 * len(columns),
+        height=26 * len({record["cell"] for record in records}),
+    )
     caption = f"Largest of {seeds(rows)} where no change is claimed, smallest where a change is."
     return Figure(f"{experiment.name}_exact", "What changes", caption, {"": [whole]}, columns=1)
 
@@ -658,22 +584,17 @@ def summary(parts: list[Part], background: str | None = "white") -> str:
         batches = varies(rows, "batch_size")
         layout = replace(Layout.of(rows, experiment, without="batch_size" if batches else None), norms=norms)
         for title, own in layout.split(rows):
-            heading = alt.Title(title, subtitle=experiment.name)
+            heading = {"text": title, "subtitle": experiment.name}
             if batches:
-                by_batch.append(axis_panel(own, experiment, layout, "batch_size", heading, zoom=False))
+                by_batch.append(axis_panel(own, experiment, layout, "batch_size", heading))
             elif comparable(own):
                 gained.append(gain_panel(own, experiment, layout, heading, legend=True))
     caption = (
         f"{n}. Gains: mean of paired differences and Student's 95 % interval; left of 0 is better than none. "
         "By batch size: median, bars from the lowest to the highest."
     )
-    rows = [
-        alt.concat(*panels, columns=3).resolve_scale(x="independent", y="independent")
-        for panels in (gained, by_batch)
-        if panels
-    ]
-    title = alt.Title("Which normaliser does what for which network", subtitle=textwrap.wrap(caption, 110))
-    return svg(alt.vconcat(*rows).properties(title=title), background)
+    blocks = [side_by_side(panels) for panels in (gained, by_batch) if panels]
+    return svg(titled({"vconcat": blocks}, "Which normaliser does what for which network", caption), background)
 
 
 def summarised(part: Part) -> bool:

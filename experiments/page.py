@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 from omegaconf import DictConfig, OmegaConf
 
-from experiments import charts, tables
+from experiments import charts, tables, vega
 from experiments.claims import CONTRADICTED, NOT_RESOLVED, REPRODUCED, Outcome, Verdict, describe
 from experiments.config import ROOT
 from experiments.evidence import Part, Tables
@@ -61,8 +61,8 @@ def page(
         counts=tables.counts(parts),
         sign=SIGN,
         norms=NORMS,
-        looks={norm: (colour, MARKS.get(shape, shape)) for norm in NORMS for colour, shape in [charts.look(norm)]},
-        summary=Markup(charts.inline(charts.summary(parts, background=None), "summary")),
+        looks={norm: (colour, MARKS.get(shape, shape)) for norm in NORMS for colour, shape in [vega.look(norm)]},
+        summary=Markup(vega.inline(charts.summary(parts, background=None), "summary")),
         sections=[section(part, figures[part.experiment.name], everything, profile) for part in parts],
         comparison=tables.comparison(parts, reference) if reference else None,
         place=os.path.relpath(found.place, output) if own else None,
@@ -73,7 +73,7 @@ def page(
 @cache
 def library() -> str:
     """Vega, Vega-Lite and Vega-Embed in one script. A `</script>` inside it would end it."""
-    script = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=charts.VEGA_LITE)
+    script = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=vega.VERSION)
     return script.replace("</script", r"<\/script")
 
 
@@ -153,7 +153,7 @@ def shown(verdict: Verdict, part: Part, everything: pd.DataFrame, profile: str) 
     drawn = ""
     if verdict.kind != "exact":
         name = f"{verdict.experiment}-{verdict.claim}"
-        drawn = charts.inline(charts.forest_drawing(verdict, part.experiment, background=None), name)
+        drawn = vega.inline(charts.forest_drawing(verdict, part.experiment, background=None), name)
     return Shown(
         verdict,
         because(verdict),

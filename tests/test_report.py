@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import charts, tables
+from experiments import tables, vega
 from experiments.claims import judge
 from experiments.config import Claim, Experiment, cell, run_id
 from experiments.grid import base, expand
 from experiments.page import library, overrides
 from experiments.report import markers
-from experiments.style import norms_of
+from experiments.style import STYLE, norms_of
 from tests.conftest import ROOT
 from tests.synthetic import diverge
 from tests.synthetic import tables as synthetic
@@ -194,7 +194,7 @@ def test_own_runs_agree_with_the_reference_when_verdict_and_interval_do():
 
 def test_a_normaliser_without_a_colour_is_drawn_all_the_same():
     assert norms_of(["mine", "ln", "none"]) == ["none", "ln", "mine"]
-    assert charts.look("mine") not in [charts.look(norm) for norm in charts.STYLE]
+    assert vega.look("mine") not in [vega.look(norm) for norm in STYLE]
 
 
 def test_drawings_state_unit_seeds_and_the_diverged(made):
@@ -215,7 +215,7 @@ def test_drawings_state_unit_seeds_and_the_diverged(made):
 
 def test_a_normaliser_has_one_colour_in_every_drawing(made):
     output, _ = made
-    colour, _ = charts.look("ln")
+    colour, _ = vega.look("ln")
     for name in ("recurrent_gain_gain", "recurrent_gain_learning_step", "train_test_batch_size", "summary"):
         assert colour in (output / "figures" / f"{name}.svg").read_text(), name
 
@@ -278,8 +278,8 @@ def test_every_chart_of_the_page_has_its_place_and_compiles(made):
         for specs in choices.values():
             assert len(specs) == panels, figure
             for spec in specs:
-                vega = vl_convert.vegalite_to_vega(spec, vl_version=charts.VEGA_LITE)
-                assert vega["marks"], figure
+                compiled = vl_convert.vegalite_to_vega(spec, vl_version=vega.VERSION)
+                assert compiled["marks"], figure
 
 
 @pytest.mark.slow
