@@ -53,13 +53,16 @@ def configs_of(profile: DictConfig) -> dict[str, DictConfig]:
 
 
 def from_folders(configs: dict[str, DictConfig], profile: str, runs_dir: str) -> Tables | None:
-    """The finished runs of exactly these grids; None when no folder is there, or none of them is finished."""
-    if not any(Path(runs_dir).glob("*/summary.json")):
-        return None
+    """The finished runs of exactly these grids; None when there is none.
+
+    An experiment of which there is no folder at all was not started, and its runs are not told as missing.
+    """
     rows, curves, missing = [], [], []
     for name, cfg in configs.items():
-        if cfg.experiment.tune_lr and not tuned_path(profile, name).exists():
-            continue  # its runs have no learning rate yet
+        started = any(Path(runs_dir).glob(f"{name}-*/summary.json"))
+        tuned = not cfg.experiment.tune_lr or tuned_path(profile, name).exists()
+        if not (started and tuned):
+            continue
         found = table.collect(expand(name, profile), runs_dir)
         rows.append(found[0])
         curves.append(found[1])

@@ -139,6 +139,7 @@ def difference_line(outcome: Outcome) -> dict[str, str]:
         "where": outcome.where,
         "n": str(outcome.pairs),
         "mean [95 %]": told(outcome.interval),
+        "verdict": outcome.verdict,
         "bootstrap": ends(outcome.second),
         "median": signed(outcome.median),
         "IQM": signed(outcome.iqm),
@@ -146,7 +147,6 @@ def difference_line(outcome: Outcome) -> dict[str, str]:
         "p Holm": p_value(outcome.p_holm),
         "p margin": p_value(outcome.p_margin),
         "diverged": str(outcome.diverged),
-        "verdict": outcome.verdict,
     }
 
 

@@ -1,5 +1,6 @@
 """Made-up rows for every run of a profile: what a report is built from, without training anything."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def tables(profile: str, only: tuple[str, ...] = (), shift: float = 0.0) -> tupl
     for name, cfg in configs_of(chosen).items():
         if only and name not in only:
             continue
-        for run in expand(name, profile, ["optim.lr=0.01", "device=cpu"]):
+        for run in expand(name, profile, ["optim.lr=0.01"] if cfg.experiment.tune_lr else []):
             columns = cell(run)
             random = np.random.default_rng([run.seed, *map(ord, str(columns))])
             small = 0.3 if columns["norm"] == "bn" and columns["batch_size"] <= 2 else 0.0
@@ -68,6 +69,18 @@ def diverge(rows: pd.DataFrame, at: int) -> pd.DataFrame:
     rows.loc[rows.index[at], metrics] = np.nan
     rows.loc[rows.index[at], "status"] = "diverged"
     return rows
+
+
+def folders(rows: pd.DataFrame, curves: pd.DataFrame, runs_dir: Path) -> None:
+    """The same as finished run folders."""
+    for row in rows.to_dict("records"):
+        path = runs_dir / row["run_id"]
+        path.mkdir(parents=True)
+        present = {key: value for key, value in row.items() if pd.notna(value)}
+        (path / "summary.json").write_text(json.dumps(present))
+        (path / "status.json").write_text(json.dumps({"status": row["status"]}))
+        own = curves[curves["run_id"] == row["run_id"]].drop(columns="run_id")
+        own.to_json(path / "metrics.jsonl", orient="records", lines=True, double_precision=15)
 
 
 if __name__ == "__main__":  # python -m tests.synthetic standard /tmp/rows: for a look at a report

@@ -10,16 +10,17 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from omegaconf import OmegaConf
 
 from experiments import tables, vega
 from experiments.claims import judge
 from experiments.config import Claim, Experiment, cell, run_id
 from experiments.grid import base, expand
 from experiments.page import library, overrides
-from experiments.report import markers
+from experiments.report import find, markers
 from experiments.style import STYLE, norms_of
 from tests.conftest import ROOT
-from tests.synthetic import diverge
+from tests.synthetic import diverge, folders
 from tests.synthetic import tables as synthetic
 
 REFERENCES = sorted(path.parent for path in (ROOT / "results" / "reference").glob("*/runs.csv"))
@@ -100,15 +101,41 @@ def test_every_script_and_command_in_the_readme_exists():
 # --- tables and what is printed ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
-def test_a_report_on_its_own_tables_gives_the_same_files(made, tmp_path):
-    first, _ = made
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """A report on run folders of one experiment, one run of it missing: (folder, how the command ended)."""
+    folder = tmp_path_factory.mktemp("own")
+    rows, curves = synthetic("quick", ("invariance",))
+    folders(rows.iloc[1:], curves, folder / "runs")
+    return folder / "out", report(f"runs_dir={folder / 'runs'}", f"output={folder / 'out'}")
+
+
+def test_run_folders_and_the_tables_written_from_them_give_the_same_files(own, tmp_path):
+    first, _ = own
     result = report(f"rows={first}", f"output={tmp_path}")
     assert result.returncode == 0, result.stderr
-    names = [path.relative_to(first) for path in first.rglob("*") if path.is_file()]
-    assert len(names) > 20
+    names = [path.relative_to(first) for path in first.rglob("*") if path.suffix != ".html" and path.is_file()]
+    assert len(names) > 8
     for name in names:
         assert (tmp_path / name).read_text() == (first / name).read_text(), name
+
+
+def test_a_missing_run_is_told_and_own_runs_stand_beside_the_reference(own):
+    output, result = own
+    assert result.returncode == 1 and "1 runs lack a result" in result.stderr
+    claims = json.loads((output / "claims.json").read_text())["claims"]
+    assert "1 of 5 pairs lack a result" in next(claim["why"] for claim in claims if claim["claim"] == "table1_bn")
+    text = (output / "report.html").read_text()
+    assert "Your runs against the reference" in text and "1 runs lack a result" in text
+    linked = [link for link in Page(text).links if link.startswith("../runs/")]
+    assert len(linked) == 24 and all((output / link / "summary.json").exists() for link in linked)
+
+
+def test_without_runs_the_committed_rows_are_read_and_it_is_said(tmp_path, capsys):
+    cfg = OmegaConf.create({"rows": None, "runs_dir": str(tmp_path), "profile": {"name": REFERENCES[0].name}})
+    found = find(cfg, {})
+    assert found.place == REFERENCES[0] and len(found.rows) and not found.missing
+    assert len(capsys.readouterr().out.splitlines()) == 1
 
 
 def test_the_command_ends_with_the_verdicts_and_the_page(made):
