@@ -20,6 +20,8 @@ from experiments.tables import cell_of, each_cell, metric_of, told
 from experiments.tune import choose, tuning_metric
 from experiments.vega import HEIGHT, WIDTH, colour, for_page, layered, mark, shape, side_by_side, svg, titled
 
+UP_TO_THE_EDGE = alt.Scale(zero=False, nice=False, padding=8)  # room for the markers at both ends
+DASHES = [[1, 0], [6, 3], [2, 2], [9, 3, 2, 3], [12, 4], [4, 4], [1, 3], [9, 2, 2, 2, 2, 2]]
 AXES = {"step": "step", "examples": "examples seen", "seconds": "seconds of training"}
 
 
@@ -33,6 +35,7 @@ class Figure:
     panels: dict[str, list[dict]]
     columns: int = 3
     zoom: bool = False
+    widest: int | None = None  # pixels of a panel on the page; None: as wide as its box
 
     def drawings(self) -> dict[str, str]:
         """SVG by file name, one for each choice."""
@@ -96,6 +99,16 @@ class Layout:
             for key, part in own.groupby(self.lines, sort=False) if self.lines else [((), own)]:
                 named = {c: value for c, value in zip(self.lines, key, strict=True) if value}
                 yield norm, describe({"norm": norm, **named}), part
+
+    def dash(self, names: list[str]) -> dict:
+        """The encoding that tells the lines of one normaliser apart; names: of all lines in a panel."""
+        if not self.lines:
+            return {}
+        several = [name for name in dict.fromkeys(names) if ", " in name]
+        legend = alt.Legend(values=several, columns=1, labelLimit=280, symbolType="stroke", symbolStrokeWidth=1.6)
+        rest = [name for name in dict.fromkeys(names) if name not in several]
+        scale = alt.Scale(domain=[*several, *rest], range=[*DASHES[: len(several)], *([1, 0] for _ in rest)])
+        return {"strokeDash": alt.StrokeDash("name:N", scale=scale, legend=legend)}
 
 
 def seeds(rows: pd.DataFrame) -> str:
@@ -259,7 +272,7 @@ def gain_panel(
     y = alt.Y("name:N", sort=None, title=None)
     x = alt.X(
         "low:Q",
-        title=f"{words(metric)}, difference to none ({unit})",
+        title=f"difference to none ({unit})",
         axis=alt.Axis(tickCount=5),
         scale=alt.Scale(zero=True),
     )
@@ -286,7 +299,8 @@ def gain_panel(
 def learning(part: Part) -> Figure | None:
     """Validation loss by step, examples and seconds."""
     experiment, rows = part.experiment, part.rows
-    if part.curves.empty or part.curves["val/loss"].isna().all():
+    exact = all(claim.kind == "exact" for claim in experiment.claims)
+    if exact or part.curves.empty or part.curves["val/loss"].isna().all():
         return None
     layout = Layout.of(rows, experiment)
     panels = {
@@ -314,7 +328,7 @@ def curve_panel(rows: pd.DataFrame, curves: pd.DataFrame, layout: Layout, title:
                     "n": len(loss),
                 }
             )
-    x = alt.X(f"{axis}:Q", title=AXES[axis], axis=alt.Axis(tickCount=5))
+    x = alt.X(f"{axis}:Q", title=AXES[axis], axis=alt.Axis(tickCount=5), scale=UP_TO_THE_EDGE)
     y = alt.Y("median:Q", title="validation loss (nats)", scale=alt.Scale(zero=False))
     tips = hover(normaliser="name:N", validation_loss="median:Q", lowest="low:Q", highest="high:Q", runs="n:Q")
     tips += hover(step="step:Q", examples="examples:Q", seconds="seconds:Q")
@@ -325,7 +339,7 @@ def lines(records: list[dict], layout: Layout, x: alt.X, y: alt.Y, tips: list, t
     """Median as a line with markers, the range from the lowest to the highest as a band."""
     norms = layout.norms
     chart = mark()
-    dash = {"strokeDash": alt.StrokeDash("name:N", legend=alt.Legend(columns=2))} if layout.lines else {}
+    dash = layout.dash([record["name"] for record in records])
     return layered(
         records,
         chart.mark_area(opacity=0.13, clip=True).encode(
@@ -354,7 +368,11 @@ def by_axis(part: Part) -> Iterator[Figure]:
         if column == "arm" or not varies(has, column):
             continue
         layout = Layout.of(rows, experiment, without=column)
-        panels = [axis_panel(own, experiment, layout, column, title) for title, own in layout.split(rows)]
+        panels = [
+            axis_panel(own, experiment, layout, column, title)
+            for title, own in layout.split(rows)
+            if own.loc[own[column] != "", column].nunique() > 1
+        ]
         what = words(column.replace("_size", " size"))
         caption = f"Median over {seeds(rows)}; bar: lowest to highest."
         yield Figure(f"{experiment.name}_{column}", f"By {what}", caption, {"": panels}, zoom=column == "batch_size")
@@ -395,17 +413,21 @@ def axis_panel(rows: pd.DataFrame, experiment: Experiment, layout: Layout, colum
             axis=alt.Axis(values=sizes, format="d"),
         )
     else:
-        order = sorted({record["at"] for record in records}, key=_as_number)
+        order = sorted((value for value in dict.fromkeys(rows[column]) if value != ""), key=_as_number)
         x = alt.X("x:O", title=what, sort=order, axis=alt.Axis(labelAngle=0))
     norms = layout.norms
     tips = hover(normaliser="name:N", **{what.replace(" ", "_"): "at:N"}, median="median:Q", lowest="low:Q")
     tips += hover(highest="high:Q", runs="n:Q", diverged="diverged:Q")
     chart, level = mark(), mark(levels)
+    numbers = column == "batch_size" or any(map(_as_number, order))
+    dash = layout.dash([record["name"] for record in records])
     layers = [
         chart.mark_rule(strokeWidth=1.5, opacity=0.6).encode(
             x=x, y=alt.Y("low:Q"), y2=alt.Y2("high"), color=colour(norms)
         ),
-        chart.mark_line(strokeWidth=1.6).encode(x=x, y=y, color=colour(norms), detail=alt.Detail("name:N")),
+        chart.mark_line(strokeWidth=1.6 if numbers else 0).encode(
+            x=x, y=y, color=colour(norms), detail=alt.Detail("name:N"), **dash
+        ),
         chart.mark_point(size=55, filled=True, opacity=1).encode(
             x=x, y=y, color=colour(norms), shape=shape(norms), tooltip=tips
         ),
@@ -420,11 +442,12 @@ def axis_panel(rows: pd.DataFrame, experiment: Experiment, layout: Layout, colum
     return layered(records, *layers, width=WIDTH, height=HEIGHT, title=title)
 
 
-def _as_number(text: str) -> tuple:
+def _as_number(text: str) -> float:
+    """For sorting; names that are no numbers keep their order."""
     try:
-        return (0, float(text), "")
+        return float(text)
     except ValueError:
-        return (1, 0.0, str(text))
+        return 0.0
 
 
 # --- learning rates ---------------------------------------------------------------------------------------------------
@@ -550,8 +573,8 @@ def heat_map(part: Part) -> Figure | None:
         width=64 * len(columns),
         height=26 * len({record["cell"] for record in records}),
     )
-    caption = f"Largest of {seeds(rows)} where no change is claimed, smallest where a change is."
-    return Figure(f"{experiment.name}_exact", "What changes", caption, {"": [whole]}, columns=1)
+    caption = f"Relative change: the largest of {seeds(rows)} where none is claimed, the smallest where one is."
+    return Figure(f"{experiment.name}_exact", "What changes", caption, {"": [whole]}, widest=200 + 64 * len(columns))
 
 
 def _about(claim, cell: dict, column: str) -> bool:

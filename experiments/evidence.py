@@ -85,12 +85,11 @@ def from_tables(configs: dict[str, DictConfig], folder: Path) -> Tables:
 
 
 def read(rows, curves, configs: dict[str, DictConfig]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """runs.csv and curves.csv. An axis is text, "" where a run has none; floats come back to the last bit."""
+    """runs.csv and curves.csv. An axis is text, "" where a run has none."""
     axes = sorted({axis for cfg in configs.values() for axis in cfg.experiment.axes})
-    text = dict.fromkeys((*axes, "git", "torch", "python"), str)
-    rows = pd.read_csv(rows, converters=text, low_memory=False)
-    absent = dict.fromkeys([axis for axis in axes if axis not in rows], "")
-    return rows.assign(**absent), pd.read_csv(curves)
+    rows = pd.read_csv(rows, dtype=dict.fromkeys((*axes, "git", "torch", "python"), str), low_memory=False)
+    rows = rows.assign(**dict.fromkeys([axis for axis in axes if axis not in rows], ""))
+    return rows.fillna(dict.fromkeys(axes, "")), pd.read_csv(curves)
 
 
 def parts_of(tables: Tables, configs: dict[str, DictConfig], profile: DictConfig) -> list[Part]:

@@ -36,7 +36,9 @@ CONFIG = {
     "axis": INK
     | {"titleFontWeight": "normal", "titleFontSize": 11, "domainColor": GREY, "tickColor": GREY}
     | {"gridColor": GREY, "gridOpacity": 0.25},
-    "legend": INK | {"orient": "bottom", "columns": 7, "symbolSize": 70, "symbolOpacity": 1, "title": None},
+    "legend": INK
+    | {"orient": "bottom", "columns": 7, "symbolSize": 70, "symbolOpacity": 1, "title": None}
+    | {"layout": {"bottom": {"anchor": "start", "direction": "vertical"}}},
     "title": {"color": "currentColor", "subtitleColor": "currentColor", "anchor": "start", "fontSize": 12},
     "text": {"color": "currentColor", "fontSize": 10.5},
     "rule": {"color": "currentColor"},
