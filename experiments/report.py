@@ -44,7 +44,7 @@ def report(cfg: DictConfig) -> None:
     text = page(parts, figures, found, reference, output, profile.name, provenance_line(provenance))
     (output / "report.html").write_text(text)
     if cfg.readme:
-        put_into_readme(profile.name, f"{tables.counts(parts)}\n\n{tables.markdown(tables.headline(parts))}")
+        put_into_readme(profile.name, parts)
     say(parts)
     print(f"report: {(output / 'report.html').resolve()}")
     if found.missing:
@@ -110,7 +110,7 @@ def origin(found: Tables, profile: str) -> dict:
     rows = found.rows
     commits = rows["git"] + rows["dirty"].map({True: " (with uncommitted changes)", False: ""})
     return {
-        "command": f"bash scripts/reproduce.sh (profile={profile})",
+        "command": f"bash scripts/<experiment>.sh profile={profile}, for every experiment",
         "commits": sorted(set(commits)),
         "python": sorted(set(rows["python"])),
         "torch": sorted(set(rows["torch"])),
@@ -165,14 +165,16 @@ def say(parts: list[Part]) -> None:
     print(tables.counts(parts))
 
 
-def put_into_readme(profile: str, text: str) -> None:
-    """Replace what stands between the README's markers for a profile."""
+def put_into_readme(profile: str, parts: list[Part]) -> None:
+    """Replace what stands between the README's markers for a profile: counts, verdicts, the figure."""
     readme = ROOT / "README.md"
     start, end = markers(profile)
     before, found, rest = readme.read_text().partition(start)
-    if not found:
-        raise ConfigError(f"README.md has no line {start!r}; put it and {end!r} where the table belongs")
-    readme.write_text(f"{before}{start}\n\n{text}\n\n{end}{rest.partition(end)[2]}")
+    if not found or end not in rest:
+        raise ConfigError(f"README.md lacks {start!r} or {end!r}; put both lines where the table belongs")
+    figure = f"![Which normaliser does what for which network](results/reference/{profile}/figures/summary.svg)"
+    shown = "\n\n".join([tables.counts(parts), tables.markdown(tables.headline(parts)), figure])
+    readme.write_text(f"{before}{start}\n\n{shown}\n\n{end}{rest.partition(end)[2]}")
 
 
 def markers(profile: str) -> tuple[str, str]:

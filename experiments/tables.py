@@ -66,7 +66,9 @@ def p_value(p: float | None) -> str:
 
 
 def markdown(frame: pd.DataFrame) -> str:
-    return frame.to_markdown(index=False, tablefmt="github", disable_numparse=True)
+    """A table in Markdown. Not padded: a cell may hold sentences."""
+    lines = [list(frame.columns), ["---"] * len(frame.columns), *frame.astype(str).to_numpy().tolist()]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 # --- verdicts ---------------------------------------------------------------------------------------------------------

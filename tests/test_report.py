@@ -82,10 +82,9 @@ def test_the_readme_shows_the_verdicts_and_the_figure_of_the_reference(rebuilt):
     readme, claims = (ROOT / "README.md").read_text(), (reference / "claims.md").read_text()
     start, end = markers(reference.name)
     assert start in readme, f"README.md shows no verdicts of profile {reference.name}"
-    counts, _, shown = readme.partition(start)[2].partition(end)[0].strip().partition("\n\n")
-    assert counts and counts in claims
-    assert shown and shown in claims
-    assert f"results/reference/{reference.name}/figures/summary.svg" in readme
+    counts, table, figure = readme.partition(start)[2].partition(end)[0].strip().split("\n\n")
+    assert counts in claims and table in claims
+    assert f"(results/reference/{reference.name}/figures/summary.svg)" in figure
 
 
 def test_every_script_and_command_in_the_readme_exists():
