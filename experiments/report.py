@@ -151,7 +151,7 @@ def say(parts: list[Part]) -> None:
     """The times and the verdicts, for a terminal."""
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     for frame in (tables.times(parts), tables.headline(parts)):
-        shown = Table(show_lines=len(frame) > 0, padding=(0, 1))
+        shown = Table(show_lines=len(frame) > 0, expand=True)
         for column in frame.columns:
             shown.add_column(
                 column, overflow="fold", ratio={"claim": 3}.get(column, 5 if "because" in column else None)
