@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from experiments.config import cell, run_id
-from experiments.evidence import configs_of
 from experiments.grid import expand, hydra_configs
+from experiments.report.evidence import configs_of
 from experiments.table import CURVE
 
 LEVELS = {"none": 2.6, "bn": 2.4, "ln": 2.45, "wn": 2.55, "gn": 2.45, "in": 2.8, "rms": 2.46}

@@ -11,11 +11,11 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from experiments import benchmark_report
-from experiments.benchmark import Benchmark, checked
-from experiments.benchmark_peers import BASE, BOTH, CANDIDATES, FORWARD, LOOPS, NORMS, TORCH, Candidate, Problem, Size
-from experiments.benchmark_report import FLOOR, GEMM, milliseconds, ratio, times
-from experiments.benchmark_timing import (
+from experiments.benchmark import report
+from experiments.benchmark.benchmark import Benchmark, checked
+from experiments.benchmark.peers import BASE, BOTH, CANDIDATES, FORWARD, LOOPS, NORMS, TORCH, Candidate, Problem, Size
+from experiments.benchmark.report import FLOOR, GEMM, milliseconds, ratio, times
+from experiments.benchmark.timing import (
     AT_ONCE,
     BY_STEP,
     LEAST_ROUNDS,
@@ -153,9 +153,9 @@ def test_all_else_is_what_the_products_leave():
     times_of = {BASE: [10.0, 20.0], OURS: [8.0, 16.0], AT_ONCE: [4.0, 8.0], BY_STEP: [1.0, 2.0], GEMM: [1.0, 2.0]}
     case = {**CASE, "kind": "parts", "milliseconds": times_of}
     told = {"ours": 0.8, "at_once": 0.4, "by_step": 0.1, "products": 0.5, "rest": 0.3, "floor": 0.2}
-    assert benchmark_report.parts(case) == pytest.approx(told)
-    assert "products of matrices take 0.50" in benchmark_report.summary(case)
-    (line,) = benchmark_report.parts_table([case]).to_dict("records")
+    assert report.parts(case) == pytest.approx(told)
+    assert "products of matrices take 0.50" in report.summary(case)
+    (line,) = report.parts_table([case]).to_dict("records")
     assert line["all else"] == "0.30" and line[AT_ONCE] == "0.40"
 
 
@@ -172,8 +172,8 @@ def test_the_product_that_is_timed_by_itself_is_one():
 
 def test_a_run_of_a_sweep_is_told_in_seconds():
     case = {"kind": "sweep", "runs": 10, "milliseconds": {"wandb offline": [100.0, 200.0, 400.0]}}
-    assert "costs 0.20 [0.15, 0.30] s with wandb offline" in benchmark_report.summary(case)
-    assert benchmark_report.of(case) == "10 runs"
+    assert "costs 0.20 [0.15, 0.30] s with wandb offline" in report.summary(case)
+    assert report.of(case) == "10 runs"
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
@@ -224,11 +224,11 @@ def test_the_command_writes_times_tables_and_figure(smoke):
     table = (output / "benchmark.md").read_text()
     assert "## Where the time goes" in table
     for row in HERE:
-        assert f"| {benchmark_report.label(row.name, 'lstm')} " in table
+        assert f"| {report.label(row.name, 'lstm')} " in table
     svg = (output / "benchmark.svg").read_text()
     assert ElementTree.fromstring(svg).tag.endswith("svg")
     for row in HERE:
-        assert benchmark_report.label(row.name, "lstm") in svg, f"{row.name} has no label in the figure"
+        assert report.label(row.name, "lstm") in svg, f"{row.name} has no label in the figure"
 
 
 @pytest.mark.slow
@@ -277,27 +277,25 @@ def test_a_mistake_is_told_in_one_line(argument, told, cli):
 
 def shown_in_readme() -> str:
     readme = (ROOT / "README.md").read_text()
-    return readme.partition(benchmark_report.START)[2].partition(benchmark_report.END)[0].strip()
+    return readme.partition(report.START)[2].partition(report.END)[0].strip()
 
 
 @pytest.mark.skipif(not REFERENCE.exists() and not shown_in_readme(), reason="no reference benchmark is committed yet")
 def test_the_readme_shows_the_reference_benchmark():
-    data = benchmark_report.read(REFERENCE)
-    assert shown_in_readme() == benchmark_report.readme_block(data)
-    assert (REFERENCE / "benchmark.md").read_text() == benchmark_report.markdown(data)
+    data = report.read(REFERENCE)
+    assert shown_in_readme() == report.readme_block(data)
+    assert (REFERENCE / "benchmark.md").read_text() == report.markdown(data)
     assert not data["machine"]["dirty"], "the reference is of a clean commit"
 
 
 def test_the_readmes_block_is_replaced_and_nothing_else(tmp_path, monkeypatch):
-    monkeypatch.setattr(benchmark_report, "ROOT", tmp_path)
+    monkeypatch.setattr(report, "ROOT", tmp_path)
     readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{benchmark_report.START}\nold\n{benchmark_report.END}\nafter\n")
+    readme.write_text(f"before\n{report.START}\nold\n{report.END}\nafter\n")
     for _ in range(2):
-        benchmark_report.put_into_readme("new")
-    assert (
-        re.sub(r"\s+", " ", readme.read_text()) == f"before {benchmark_report.START} new {benchmark_report.END} after "
-    )
+        report.put_into_readme("new")
+    assert re.sub(r"\s+", " ", readme.read_text()) == f"before {report.START} new {report.END} after "
     readme.write_text("no markers")
     with pytest.raises(ValueError, match=r"README\.md lacks the lines"):
-        benchmark_report.put_into_readme("new")
+        report.put_into_readme("new")
     assert readme.read_text() == "no markers"

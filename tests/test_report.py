@@ -6,18 +6,19 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import numpy as np
 import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
-from experiments import tables, vega
 from experiments.claims import judge
 from experiments.config import Claim, Experiment, cell, run_id
 from experiments.grid import base, expand
-from experiments.page import library, overrides
-from experiments.report import find, markers
+from experiments.report import tables, vega
+from experiments.report.page import library, overrides
+from experiments.report.report import find, markers
 from experiments.style import STYLE, norms_of
 from tests.conftest import ROOT
 from tests.synthetic import diverge, folders
@@ -92,7 +93,7 @@ def test_every_script_and_command_in_the_readme_exists():
     for script in re.findall(r"\bbash (scripts/\w+\.sh)", readme):
         assert (ROOT / script).exists(), script
     for module in re.findall(r"python -m (experiments\.\w+)", readme):
-        assert (ROOT / (module.replace(".", "/") + ".py")).exists(), module
+        assert find_spec(module) is not None, module
     for path in re.findall(r"\]\((?!http)([\w./-]+)\)", readme):
         assert (ROOT / path).exists(), path
 

@@ -18,12 +18,12 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from experiments import charts, tables
 from experiments.cli import CONFIGS, command, refusals_in_one_line
 from experiments.config import ROOT, ConfigError
-from experiments.evidence import REFERENCE, Part, Tables, configs_of, from_folders, from_tables, parts_of
-from experiments.page import page
 from experiments.progress import duration
+from experiments.report import charts, tables
+from experiments.report.evidence import REFERENCE, Part, Tables, configs_of, from_folders, from_tables, parts_of
+from experiments.report.page import page
 from experiments.run_folder import write_json
 
 
@@ -183,7 +183,3 @@ def markers(profile: str) -> tuple[str, str]:
 
 def main() -> None:
     command(report, "report")
-
-
-if __name__ == "__main__":
-    main()

@@ -4,9 +4,9 @@ python -m experiments.benchmark                                    about 10 minu
 python -m experiments.benchmark sizes=[a] cells=[lstm] minutes=3   a part
 python -m experiments.benchmark rows=results/reference/benchmark   tables and figure again, from the raw times
 
-Writes benchmark.json (machine and all raw times), benchmark.md and benchmark.svg into `output`. The candidates are in
-experiments/benchmark_peers.py, how they are timed in benchmark_timing.py (runs of a sweep in benchmark_sweep.py), what
-is told of it in benchmark_report.py.
+Writes benchmark.json (machine and all raw times), benchmark.md and benchmark.svg into `output`. The
+candidates are in peers.py, how they are timed in timing.py (runs of a sweep in sweep.py), what is told of it in
+report.py.
 
 On a GPU it is written to do the same against cuDNN. That has not been run yet.
 """
@@ -27,9 +27,9 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from experiments import benchmark_report
-from experiments.benchmark_peers import BOTH, CANDIDATES, FORWARD, NORMS, TORCH, Size
-from experiments.benchmark_timing import Timing, fastest_gemm, machine_facts, pin, sweep, work
+from experiments.benchmark import report
+from experiments.benchmark.peers import BOTH, CANDIDATES, FORWARD, NORMS, TORCH, Size
+from experiments.benchmark.timing import Timing, fastest_gemm, machine_facts, pin, sweep, work
 from experiments.cli import CONFIGS, command, refusals_in_one_line
 from experiments.config import ConfigError, device_name, nearest
 from experiments.progress import duration
@@ -72,11 +72,11 @@ def benchmark(cfg: DictConfig) -> None:
         if cfg.quick:
             cfg.sizes, cfg.parts, cfg.scaling, cfg.trainer = ["tiny"], ["tiny"], "tiny", "tiny"
             cfg.sweep, cfg.minutes = 2, 0.0
-        data = measured(cfg) if cfg.rows is None else benchmark_report.read(Path(cfg.rows))
-        benchmark_report.write(data, Path(cfg.output))
-        block = benchmark_report.readme_block(data)
+        data = measured(cfg) if cfg.rows is None else report.read(Path(cfg.rows))
+        report.write(data, Path(cfg.output))
+        block = report.readme_block(data)
         if cfg.readme:
-            benchmark_report.put_into_readme(block)
+            report.put_into_readme(block)
     print(block, end="\n\n")
     print(f"benchmark: {(Path(cfg.output) / 'benchmark.md').resolve()}")
 
@@ -139,7 +139,7 @@ def timed(plan: list[tuple], seconds: float) -> list[dict]:
             cases.append(call(max(0.0, end - time.monotonic()) * math.sqrt(flop) / ahead))
             left = end - time.monotonic()
             note = f"  (about {duration(left)} left)" if left > 0 and len(cases) < len(plan) else ""
-            told = f"[{len(cases)}/{len(plan)}] {title}: {benchmark_report.in_words(cases[-1])}{note}"
+            told = f"[{len(cases)}/{len(plan)}] {title}: {report.in_words(cases[-1])}{note}"
             console.print(told, markup=False)
             bar.advance(task)
     return cases
@@ -189,7 +189,3 @@ def known(told: str, given: str, allowed) -> None:
 
 def main() -> None:
     command(benchmark, "benchmark")
-
-
-if __name__ == "__main__":
-    main()

@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from experiments.benchmark_peers import BASE, BOTH, Candidate, Problem, Size, ours, torch_nn
+from experiments.benchmark.peers import BASE, BOTH, Candidate, Problem, Size, ours, torch_nn
 from experiments.config import ROOT, Adam, Trainer, Wandb
 from experiments.optimisation import make_optimizer
 from experiments.recorder import Recorder
@@ -182,10 +182,10 @@ class Timing:
 
 
 def sweep(runs: int) -> dict:
-    """Milliseconds a run, in sweeps of so many: see experiments.benchmark_sweep. A process for each way of wandb."""
+    """Milliseconds a run, in sweeps of so many: see experiments.benchmark.sweep. A process for each way of wandb."""
     times = {}
     for wandb in ("disabled", "offline"):
-        command = [sys.executable, "-m", "experiments.benchmark_sweep", str(runs), str(LEAST_ROUNDS), wandb]
+        command = [sys.executable, "-m", "experiments.benchmark.sweep", str(runs), str(LEAST_ROUNDS), wandb]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(f"the sweep ended with {done.returncode}: {done.stderr.strip().splitlines()[-1]}")

@@ -14,10 +14,10 @@ from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 from omegaconf import DictConfig, OmegaConf
 
-from experiments import charts, tables, vega
 from experiments.claims import CONTRADICTED, NOT_RESOLVED, REPRODUCED, Outcome, Verdict, describe
 from experiments.config import ROOT
-from experiments.evidence import Part, Tables
+from experiments.report import charts, tables, vega
+from experiments.report.evidence import Part, Tables
 
 MARKS = {  # paths within a circle of radius 1, as the charts draw them
     "circle": "M1,0A1,1 0 1,1 -1,0A1,1 0 1,1 1,0Z",
@@ -50,12 +50,12 @@ def page(
 ) -> str:
     """The whole page. reference: the parts of the committed rows, where these rows are one's own."""
     templates = Environment(
-        loader=FileSystemLoader(ROOT / "experiments"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(ROOT / "experiments" / "report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     templates.filters["signed"] = tables.signed
     everything = found.rows.set_index("run_id", drop=False)
     own = "reference" not in output.resolve().parts and any(found.place.glob("*/summary.json"))
-    return templates.get_template("report.html.j2").render(
+    return templates.get_template("page.html.j2").render(
         profile=profile,
         provenance=provenance,
         counts=tables.counts(parts),

@@ -12,13 +12,13 @@ import pandas as pd
 
 from experiments.claims import Verdict, describe, values
 from experiments.config import Experiment
-from experiments.evidence import Part
+from experiments.report.evidence import Part
+from experiments.report.tables import cell_of, each_cell, metric_of, told
+from experiments.report.vega import HEIGHT, WIDTH, colour, for_page, layered, mark, shape, side_by_side, svg, titled
 from experiments.statistics import Interval, paired_t
 from experiments.style import norms_of
 from experiments.table import cell_columns
-from experiments.tables import cell_of, each_cell, metric_of, told
 from experiments.tune import choose, tuning_metric
-from experiments.vega import HEIGHT, WIDTH, colour, for_page, layered, mark, shape, side_by_side, svg, titled
 
 UP_TO_THE_EDGE = alt.Scale(zero=False, nice=False, padding=8)  # room for the markers at both ends
 DASHES = [[1, 0], [6, 3], [2, 2], [9, 3, 2, 3], [12, 4], [4, 4], [1, 3], [9, 2, 2, 2, 2, 2]]

@@ -7,7 +7,7 @@ import pandas as pd
 
 from experiments.claims import CONTRADICTED, NOT_RESOLVED, REPRODUCED, Outcome, Verdict, values
 from experiments.config import Claim, Experiment
-from experiments.evidence import Part
+from experiments.report.evidence import Part
 from experiments.statistics import Interval, iqm
 from experiments.table import cell_columns
 

@@ -5,15 +5,31 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pandas as pd
+
+from experiments.benchmark.peers import BASE, BOTH, CANDIDATES, FORWARD, TORCH, Candidate
+from experiments.benchmark.timing import AT_ONCE, BY_STEP, GEMM, OURS
+from experiments.config import ROOT, ConfigError
+from experiments.run_folder import write_atomically
+from experiments.style import OTHER, STYLE
+
+matplotlib.use("svg")
+import matplotlib.pyplot as plt
 from matplotlib.lines import Line2D
 
-from experiments.benchmark_peers import BASE, BOTH, CANDIDATES, FORWARD, TORCH, Candidate
-from experiments.benchmark_timing import AT_ONCE, BY_STEP, GEMM, OURS
-from experiments.config import ROOT, ConfigError
-from experiments.figures import OTHER, STYLE, plt, save
-from experiments.run_folder import write_atomically
+plt.rcParams.update(
+    {
+        "svg.hashsalt": "layer-normalization",  # the same rows give the same bytes
+        "font.size": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.alpha": 0.3,
+        "legend.frameon": False,
+    }
+)
 
 FLOOR = "floor"
 INK = "#444444"
@@ -306,7 +322,11 @@ def draw(data: dict, path: Path) -> Path:
         Line2D([], [], color=INK, linestyle=":", label="floor of forward"),
     ]
     figure.legend(handles=handles, loc="upper center", ncols=min(4, len(sizes)), bbox_to_anchor=(0.5, 0.0))
-    return save(figure, path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None}, bbox_inches="tight")
+    plt.close(figure)
+    return path
 
 
 def panel(axis, cases: dict[str, dict], rows: list[Candidate]) -> None:

@@ -1,0 +1,3 @@
+from experiments.benchmark.benchmark import main
+
+main()
