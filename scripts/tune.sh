@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Chooses the learning rates in configs/tuned/<profile>: every experiment, seeds of its own, the validation split alone.
-# bash scripts/tune.sh takes the quick profile, about 15 minutes on two cores; bash scripts/tune.sh standard an hour.
+# bash scripts/tune.sh takes the quick profile, about 15 minutes on two cores; bash scripts/tune.sh standard hours.
 # Only needed after a recipe has changed; the choice and its rows are committed.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
