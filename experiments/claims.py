@@ -131,7 +131,8 @@ def _together(outcomes: list[Outcome], unit: str) -> tuple[str, str]:
     told = []
     for outcome in outcomes:
         numbers = _numbers(outcome.interval) + " " if outcome.interval else ""
-        told.append(f"{outcome.label} ({outcome.where}) {numbers}{outcome.verdict}")
+        where = f" ({outcome.where})" if outcome.where not in ("", outcome.label) else ""
+        told.append(f"{outcome.label}{where} {numbers}{outcome.verdict}")
     return together, f"{'; '.join(told)} ({unit})"
 
 
