@@ -109,7 +109,7 @@ class Experiment:
     metric: str = "test/loss"  # the column that decides; lower is better
     unit: str = "nats"
     claims: list[Claim] = field(default_factory=list)
-    networks: list[dict[str, Any]] = field(default_factory=list)  # what the claims are about where profiles differ in it
+    networks: list[dict[str, Any]] = field(default_factory=list)  # that the claims are about, where profiles differ
     deviations: list[str] = field(default_factory=list)  # from the papers, in this profile; for the reader
     sources: list[str] = field(default_factory=list)  # other experiments whose rows are judged here
     # The grid of runs: hydra.sweeper.params, once for each entry of `grids`, whose choices are added.
