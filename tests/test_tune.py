@@ -61,19 +61,12 @@ def test_a_rate_is_not_chosen_by_the_test_split():
 
 
 def test_rows_are_of_exactly_the_runs_that_were_asked_for(tmp_path):
-    small = [
-        "trainer.epochs=1",
-        "trainer.evaluations=1",
-        "wandb.mode=disabled",
-        f"runs_dir={tmp_path}",
-        "norm=ln,bn",
-        "model=cnn",
-    ]
-    small.append("optim.lr=0.05")
+    small = ["trainer.epochs=1", "trainer.evaluations=1", "wandb.mode=disabled", f"runs_dir={tmp_path}"]
+    small += ["model=cnn", "norm=bn,ln", "optim.lr=0.05"]
     configs = expand("conv_gain", "quick", [*small, "seed=10", "stage=tune"])
     other = expand("conv_gain", "quick", [*small, "seed=10", "stage=tune", "model.width=8"])
     assert run(configs[0])["status"] == run(other[1])["status"] == "done"
     table, curves, missing = collect(configs, tmp_path)
-    assert table["norm"].tolist() == ["ln"] and len(missing) == 1 and "-bn-" in missing[0]
+    assert table["norm"].tolist() == ["bn"] and len(missing) == 1 and "-ln-" in missing[0]
     assert set(curves["run_id"]) == set(table["run_id"])
     assert OmegaConf.select(configs[0], "stage") == "tune" and "test/loss" not in table
