@@ -57,6 +57,9 @@ def _check_fields(cfg: DictConfig) -> None:
     _one_of("optim.name", cfg.optim.name, ("adam", "sgd"))
     for name in cfg.trainer.measure:
         _one_of("trainer.measure", name, ("invariance", "train_test_gap"))
+    if "invariance" in cfg.trainer.measure and cfg.model.name != "mlp":
+        given = f"trainer.measure=[invariance] with model={cfg.model.name}"
+        raise ConfigError(f"{given}: the invariances are measured on the fully connected network; choose model=mlp")
     _one_of("optim.schedule", cfg.optim.schedule, ("constant", "cosine", "step"))
     sizes = [f"model.{key}" for key, value in cfg.model.items() if type(value) is int]
     _positive(cfg, "data.batch_size", "data.eval_batch_size", "data.seq_len", "model.input_scale", *sizes)

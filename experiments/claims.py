@@ -58,7 +58,7 @@ class Outcome:
     """One contrast: what was compared, what came out, and the runs behind it."""
 
     label: str  # LN - NONE
-    where: str  # what holds on both sides: lstm, batch 2; "" where there is one contrast only
+    where: str  # what holds on both sides: lstm, batch 2; "" where they share nothing
     verdict: str
     why: str
     pairs: int
@@ -107,6 +107,10 @@ def _judge(claim: Claim, experiment: Experiment, rows: pd.DataFrame) -> Verdict:
         claim.kind, unit
     )
     metric = claim.metric or experiment.metric
+    read = {
+        "share_contrast": " and ".join(family["metric"] for family in claim.families),
+        "exact": ", ".join(sorted({f"{column.partition('/')[0]}/..." for column in (*claim.holds, *claim.breaks)})),
+    }.get(claim.kind, metric)
     kind: Callable = {
         "difference": _differences,
         "interaction": _differences,
@@ -118,7 +122,7 @@ def _judge(claim: Claim, experiment: Experiment, rows: pd.DataFrame) -> Verdict:
     verdict, why = _together(outcomes, unit)
     shown = {key: getattr(claim, key) for key in ("statement", "stated", "kind", "claimed", "margin")}
     return Verdict(
-        experiment.name, claim.id, **shown, metric=metric, unit=unit, verdict=verdict, why=why, outcomes=outcomes
+        experiment.name, claim.id, **shown, metric=read, unit=unit, verdict=verdict, why=why, outcomes=outcomes
     )
 
 

@@ -7,6 +7,7 @@ import pytest
 from experiments.claims import CONTRADICTED, NOT_RESOLVED, REPRODUCED, judge
 from experiments.config import Claim, ConfigError, Experiment
 from experiments.statistics import holm, p_difference
+from experiments.table import reach
 
 SEEDS = [20, 21, 22, 23, 24]
 NOISE = np.array([0.01, -0.02, 0.0, 0.02, -0.01])
@@ -239,6 +240,30 @@ def test_exact_statements_are_about_every_run():
 def test_a_rule_that_cannot_be_judged_is_refused(rule):
     with pytest.raises(ConfigError, match="claim c: "):
         verdict(rows(ln=1.0, none=2.0), **{**DIFFERENCE, **rule})
+
+
+# --- how soon a run reaches what no normalisation reached -------------------------------------------------------------
+
+
+def test_reach_is_relative_to_the_un_normalised_run_of_the_same_seed():
+    losses = {"none": [4.0, 3.0, 2.0], "ln": [3.0, 1.0, 0.5], "bn": [5.0, 4.0, 3.0]}  # at steps 10, 20, 30
+    table = rows(**dict.fromkeys(losses, 1.0)).assign(
+        **{"best_val/loss": lambda t: t["norm"].map(lambda n: min(losses[n]))}
+    )
+    curves = pd.DataFrame(
+        {"run_id": row.run_id, "step": step, "examples": 4 * step, "seconds": step / 10, "val/loss": loss}
+        for row in table.itertuples()
+        for step, loss in zip((10, 20, 30), losses[row.norm], strict=True)
+    )
+    found = reach(table, curves).groupby("norm").first()
+    assert found.loc["none", ["reach/steps", "reach/steps_ratio"]].tolist() == [30, 1]
+    # 2.0 lies half-way between LN's second and first value
+    assert found.loc["ln", ["reach/steps", "reach/examples", "reach/seconds"]].tolist() == [15, 60, 1.5]
+    assert found.loc["ln", ["reach/steps_ratio", "reach/seconds_ratio"]].tolist() == [0.5, 0.5]
+    # never reached: no step, and the whole budget in the ratio
+    assert np.isnan(found.loc["bn", "reach/steps"]) and found.loc["bn", "reach/steps_ratio"] == 1
+    alone = reach(table[table["norm"] == "ln"], curves)
+    assert alone["reach/steps_ratio"].isna().all()
 
 
 # --- simulated experiments --------------------------------------------------------------------------------------------

@@ -154,6 +154,8 @@ REFUSED = {
     "a rate that is no number": (["optim.lr=nan"], "must be positive"),
     "a layer of no units": (["model=mlp", "data=digits", "model.hidden_sizes=[-5]"], "at least one unit"),
     "a momentum above 1": (["norm=bn", "norm.momentum=7"], "norm.momentum"),
+    "a measurement of another network": (["trainer.measure=[invariance]"], "choose model=mlp"),
+    "an unknown measurement": (["trainer.measure=[invariances]"], "nearest: invariance"),
     "unknown stage": (["stage=finale"], "nearest: final"),
     "a sweep without runs": (["-m", "experiment=family_contrast"], "run those of recurrent_gain and conv_gain"),
     "a sweep over experiments": (["-m", "experiment=conv_gain,batch_size"], "grid of its own"),

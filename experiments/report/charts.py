@@ -54,6 +54,19 @@ class Figure:
 # --- what all charts share --------------------------------------------------------------------------------------------
 
 
+def spread(found: pd.Series, lost: int) -> dict:
+    """A cell's median and range, the number of its runs and of those that diverged."""
+    some = len(found) > 0
+    return {
+        "median": found.median() if some else None,
+        "low": found.min() if some else None,
+        "high": found.max() if some else None,
+        "n": len(found),
+        "diverged": lost,
+        "lost": f"{lost} diverged" if lost else "",
+    }
+
+
 def hover(**fields: str) -> list[alt.Tooltip]:
     """Tooltips: title=field."""
     return [alt.Tooltip(field, title=title.replace("_", " ")) for title, field in fields.items()]
@@ -386,20 +399,13 @@ def axis_panel(rows: pd.DataFrame, experiment: Experiment, layout: Layout, colum
     for place, (norm, name, own) in enumerate(names):
         for value, at in own.groupby(column):
             found = values(at, metric, {}).dropna()
-            some = len(found) > 0
-            lost = losses(at)
             record = {
                 "name": name,
                 "norm": norm.upper(),
                 "at": value,
                 # Side by side, so that the bars can be told apart.
                 "x": value * 1.05 ** (place - (len(names) - 1) / 2) if column == "batch_size" else value,
-                "median": found.median() if some else None,
-                "low": found.min() if some else None,
-                "high": found.max() if some else None,
-                "n": len(found),
-                "diverged": lost,
-                "lost": f"{lost} diverged" if lost else "",
+                **spread(found, losses(at)),
             }
             (levels if value == "" else records).append(record)
     what = words(column.replace("_size", " size"))
@@ -474,18 +480,12 @@ def rate_panel(rows, experiment: Experiment, layout: Layout, chosen: pd.Series, 
         best = chosen[tuple(own.iloc[0][columns])]
         for lr, at in own.groupby("lr"):
             found = at.loc[at["status"] == "done", metric].dropna()
-            lost, some = losses(at), len(found) > 0
             records.append(
                 {
                     "name": name,
                     "norm": norm.upper(),
                     "lr": lr,
-                    "median": found.median() if some else None,
-                    "low": found.min() if some else None,
-                    "high": found.max() if some else None,
-                    "n": len(found),
-                    "diverged": lost,
-                    "lost": f"{lost} diverged" if lost else "",
+                    **spread(found, losses(at)),
                     "chosen": "chosen" if lr == best else "",
                 }
             )
