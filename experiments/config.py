@@ -254,7 +254,7 @@ def norm_options(cfg: DictConfig) -> dict:
     return {key: value for key, value in OmegaConf.to_container(cfg.norm, resolve=True).items() if key != "name"}
 
 
-def run_id(cfg: DictConfig, device: str | None = None, fingerprint: str | None = None) -> str:
+def run_id(cfg: DictConfig, device: str | None = None, fingerprint: str | None = None, seed: int | None = None) -> str:
     """`<slug>-<hash8>`: folder, wandb id and key of the row.
 
     The hash is over everything that can change the numbers: not the clock, not where files lie, not how a run is
@@ -262,9 +262,12 @@ def run_id(cfg: DictConfig, device: str | None = None, fingerprint: str | None =
     documentation, which differs between Python versions).
 
     device, fingerprint: of a run that was made elsewhere; by default what this machine has.
+    seed: of a run that is otherwise the same; by default the configuration's.
     """
-    plain = OmegaConf.to_container(cfg, resolve=True)
-    identity = {key: plain[key] for key in ("model", "norm", "data", "optim", "trainer", "stage", "seed", "threads")}
+    identity = {
+        key: OmegaConf.to_container(cfg[key], resolve=True) for key in ("model", "norm", "data", "optim", "trainer")
+    }
+    identity |= {"stage": cfg.stage, "seed": cfg.seed if seed is None else seed, "threads": cfg.threads}
     for section, name in (("data", "root"), ("data", "cache"), ("data", "path"), ("trainer", "checkpoint_every")):
         identity[section].pop(name, None)  # places and habits; what lies at a path is in the fingerprint
     device = device or device_name(cfg)
@@ -276,7 +279,7 @@ def run_id(cfg: DictConfig, device: str | None = None, fingerprint: str | None =
         "fingerprint": fingerprint or data.fingerprint(settings(cfg.data)),
     }
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
-    return f"{slug(cell(cfg), cfg.experiment.name, cfg.data.name, cfg.optim.lr, cfg.seed)}-{digest}"
+    return f"{slug(cell(cfg), cfg.experiment.name, cfg.data.name, cfg.optim.lr, identity['seed'])}-{digest}"
 
 
 def nearest(word: str, allowed) -> str:
