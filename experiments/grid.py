@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments.cli import CONFIGS
-from experiments.config import run_id
+from experiments.config import cell, identity, run_name
 
 VALUE = re.compile(r"(seed|stage|\w+(\.\w+)+)=")  # an override that sets a value; all others choose groups
 
@@ -102,12 +102,17 @@ def run_ids(experiment: str, profile: str, overrides: Iterable[str] = ()) -> lis
     Ten thousand names take seconds this way, their configurations a minute.
     """
     with _experiment_jobs(experiment, profile, overrides) as found:
-        seedless = [tuple(override for override in job if not override.startswith("seed=")) for job in found]
-        distinct = list(dict.fromkeys(seedless))
-        composed = dict(zip(distinct, compose_all(map(list, distinct), lambda job: compose("train", job)), strict=True))
-    seeds = [next((int(o.removeprefix("seed=")) for o in job if o.startswith("seed=")), None) for job in found]
-    named = zip(seedless, seeds, strict=True)
-    return [run_id(composed[others], seed=seed) for others, seed in named]
+        seeds = [[override for override in job if override.startswith("seed=")] for job in found]
+        others = [tuple(override for override in job if override not in seeds[at]) for at, job in enumerate(found)]
+        distinct = list(dict.fromkeys(others))
+        configs = compose_all(map(list, distinct), lambda job: compose("train", job))
+        composed = {job: (cell(cfg), identity(cfg)) for job, cfg in zip(distinct, configs, strict=True)}
+    names = []
+    for job, given in zip(others, seeds, strict=True):
+        columns, same = composed[job]
+        seed = {"seed": int(given[-1].removeprefix("seed="))} if given else {}
+        names.append(run_name(columns, same | seed))
+    return names
 
 
 @contextmanager
