@@ -158,7 +158,7 @@ class Report:
 @dataclass
 class Status:
     profile: Any = None
-    experiment: str | None = None  # of the profile's, this one alone
+    only: str | None = None  # one of the profile's experiments
     runs_dir: str = "results/runs"
 
 
