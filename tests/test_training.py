@@ -177,7 +177,8 @@ def test_a_failing_run_leaves_the_others_done(cli, tmp_path):
     assert RunFolder(broken.parent, broken.name).status["status"] == "failed"
 
 
-@pytest.mark.parametrize("model, content", [("rnn", "python_docs"), ("mlp", "digits")])
+@pytest.mark.scorecard("R11", "a loss that is not finite ends as diverged, before the step, and is a result")
+@pytest.mark.parametrize("model, content", [("rnn", "python_docs"), ("mlp", "digits"), ("cnn", "digits")])
 def test_a_non_finite_loss_ends_as_diverged_before_the_step(model, content, tmp_path):
     cfg = composed(
         *(f"model={model}", f"data={content}", "norm=none", "optim=sgd", "optim.lr=1e38", "trainer.steps=50"),
