@@ -18,6 +18,7 @@ from experiments.claims import CONTRADICTED, NOT_RESOLVED, REPRODUCED, Outcome, 
 from experiments.config import ROOT
 from experiments.report import charts, tables, vega
 from experiments.report.evidence import Part, Tables
+from experiments.style import norms_of
 
 MARKS = {  # paths within a circle of radius 1, as the charts draw them
     "circle": "M1,0A1,1 0 1,1 -1,0A1,1 0 1,1 1,0Z",
@@ -54,14 +55,15 @@ def page(
     )
     templates.filters["signed"] = tables.signed
     everything = found.rows.set_index("run_id", drop=False)
+    norms = NORMS | {norm: "" for norm in norms_of(everything["norm"]) if norm not in NORMS}  # one's own, in grey
     own = "reference" not in output.resolve().parts and any(found.place.glob("*/summary.json"))
     return templates.get_template("page.html.j2").render(
         profile=profile,
         provenance=provenance,
         counts=tables.counts(parts),
         sign=SIGN,
-        norms=NORMS,
-        looks={norm: (colour, MARKS.get(shape, shape)) for norm in NORMS for colour, shape in [vega.look(norm)]},
+        norms=norms,
+        looks={norm: (colour, MARKS.get(shape, shape)) for norm in norms for colour, shape in [vega.look(norm)]},
         summary=Markup(vega.inline(charts.summary(parts, background=None), "summary")),
         sections=[section(part, figures[part.experiment.name], everything, profile) for part in parts],
         comparison=tables.comparison(parts, reference) if reference else None,
