@@ -1,9 +1,12 @@
 """Train one run, or with -m a sweep.
 
-python -m experiments.train model=lstm norm=ln data=python_docs trainer.steps=50
-python -m experiments.train -m model=rnn,lstm,gru norm=none,bn,ln seed=0,1
-python -m experiments.train -m experiment=recurrent_gain hydra/launcher=joblib
-python -m experiments.train experiment=recurrent_gain plan=true
+python -m experiments.train model=lstm norm=ln data=python_docs trainer.steps=50                 one run
+python -m experiments.train -m model=rnn,lstm,gru norm=none,bn,ln seed=0,1       all 18 combinations
+python -m experiments.train -m experiment=recurrent_gain hydra/launcher=joblib   an experiment's runs, one a core
+python -m experiments.train experiment=recurrent_gain plan=true                  its runs, what is done, the time left
+
+A run has a folder below runs_dir, named after its configuration. Started again, the same command goes on from where it
+was stopped, and leaves out what is done.
 """
 
 import sys
