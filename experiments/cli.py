@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from data import DataError
 from experiments.config import ROOT, ConfigError, nearest
+from experiments.interruption import stop_request
 from models.errors import ModelError
 
 CONFIGS = str(ROOT / "configs")
@@ -26,7 +27,7 @@ sys.path.append(str(ROOT / "experiments" / "plugins"))
 
 
 def command(entry: Callable[[], None], config_name: str) -> None:
-    """Call a function made by hydra.main; what is refused ends in one line, Ctrl-C with exit code 130.
+    """Call a function made by hydra.main; what is refused ends in one line, a signal with the exit code of a shell.
 
     --help prints its module's docstring, and what of the configuration can be set.
     """
@@ -42,7 +43,7 @@ def command(entry: Callable[[], None], config_name: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains once more at its end
         sys.exit(1)
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(stop_request.exit_code if stop_request.number is not None else 130)
 
 
 def print_help(entry: Callable[[], None], config_name: str) -> None:

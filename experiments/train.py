@@ -1,9 +1,9 @@
 """Train one run, or with -m a sweep.
 
-python -m experiments.train model=lstm norm=ln data=python_docs trainer.steps=50                 one run
-python -m experiments.train -m model=rnn,lstm,gru norm=none,bn,ln seed=0,1       all 18 combinations
-python -m experiments.train -m experiment=recurrent_gain hydra/launcher=joblib   an experiment's runs, one a core
-python -m experiments.train experiment=recurrent_gain plan=true                  its runs, what is done, the time left
+python -m experiments.train model=lstm norm=ln data=python_docs trainer.steps=50  one run
+python -m experiments.train -m model=rnn,lstm,gru norm=none,bn,ln seed=0,1        all 18 combinations
+python -m experiments.train -m experiment=recurrent_gain hydra/launcher=joblib    an experiment's runs, one a core
+python -m experiments.train experiment=recurrent_gain plan=true                   its runs, what is done, the time left
 
 A run has a folder below runs_dir, named after its configuration. Started again, the same command goes on from where it
 was stopped, and leaves out what is done.
@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 from experiments.check import check
 from experiments.cli import CONFIGS, command, refusals_in_one_line
 from experiments.config import run_id
+from experiments.interruption import stop_request
 from experiments.progress import ProgressDisplay
 from experiments.run_folder import RunFolder
 
@@ -36,7 +37,7 @@ def train(cfg: DictConfig) -> dict | None:
 
 
 def single(cfg: DictConfig) -> None:
-    """One run with its progress; exits with 1 when it failed or trains elsewhere."""
+    """One run with its progress; exits with 1 when it failed or trains elsewhere, as the signal says after one."""
     with refusals_in_one_line():
         folder = RunFolder(cfg.runs_dir, run_id(cfg))
         if folder.finished:
@@ -48,6 +49,9 @@ def single(cfg: DictConfig) -> None:
     with ProgressDisplay([folder]):
         outcome = run(cfg)
     print(f"{outcome['status']}: {outcome['path']}")
+    if outcome["status"] == "interrupted":
+        print("the same command goes on from the checkpoint", file=sys.stderr)
+        sys.exit(stop_request.exit_code)
     if outcome["status"] in ("failed", "running elsewhere"):
         sys.exit(outcome["message"] + ("; see error.txt there" if outcome["status"] == "failed" else ""))
 
