@@ -171,14 +171,14 @@ class Report:
 
 @dataclass
 class Status:
-    profile: Any = None
+    profile: Any = None  # whose experiments; null: every run below runs_dir
     experiment: str | None = None  # of the profile's, this one alone
-    runs_dir: str = "results/runs"
+    runs_dir: str = "results/runs"  # folder of the run folders; relative to the working directory
 
 
 @dataclass
 class Verify:
-    runs_dir: str = "results/runs"
+    runs_dir: str = "results/runs"  # folder of the run folders; relative to the working directory
     rows: list[str] = field(default_factory=lambda: ["results/*/runs.csv"])  # tables that are compared with the runs
 
 
