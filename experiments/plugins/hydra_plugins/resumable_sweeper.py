@@ -18,8 +18,6 @@ from experiments import grid
 from experiments.cli import refusals_in_one_line
 from experiments.config import ConfigError
 from experiments.interruption import stop_request
-from experiments.progress import ProgressDisplay
-from experiments.sweep import LaunchError, conclude, print_plan, run_all, select_pending, stop_passed_on
 
 ConfigStore.instance().store(
     group="hydra/sweeper",
@@ -36,6 +34,11 @@ class ResumableSweeper(BasicSweeper):
     """
 
     def sweep(self, arguments: list[str]) -> None:
+        # Here, since Hydra imports its plugins whenever it starts, for tab completion too.
+        from experiments.plan import print_plan, watched, workers
+        from experiments.progress import ProgressDisplay
+        from experiments.sweep import LaunchError, conclude, run_all, select_pending, stop_passed_on
+
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         given = parser.parse_overrides(arguments)
         with refusals_in_one_line():
@@ -48,11 +51,12 @@ class ResumableSweeper(BasicSweeper):
             configs = grid.compose_all(jobs, self._compose)
             folders, pending = select_pending(configs)
         if self.config.plan:
-            return print_plan(configs, folders)
+            return print_plan(configs, folders, workers(self.config.hydra.launcher))
         failures = {}
         if pending:
             unfinished = [folders[index] for index in pending]
-            with ProgressDisplay(unfinished), stop_passed_on(unfinished):
+            display = ProgressDisplay(watched(configs, folders, pending), quiet=self.config.quiet)
+            with display, stop_passed_on(unfinished):
                 try:
                     failures = run_all(lambda batch: self._launch(jobs, batch), folders, pending)
                 except LaunchError as error:
