@@ -294,9 +294,11 @@ def run_name(columns: dict[str, Any], identity: dict[str, Any]) -> str:
 
 
 def nearest(word: str, allowed) -> str:
+    """The allowed word that is spelled most like the given one, in whatever case."""
     import difflib
 
-    return difflib.get_close_matches(str(word), list(allowed), 1, cutoff=0.0)[0]
+    written = {other.lower(): other for other in allowed}
+    return written[difflib.get_close_matches(str(word).lower(), list(written), 1, cutoff=0.0)[0]]
 
 
 register()

@@ -13,7 +13,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from experiments.check import check
+from experiments import effect
+from experiments.check import check, check_fields
 from experiments.cli import CONFIGS, command, refusals_in_one_line
 from experiments.config import run_id
 from experiments.interruption import stop_request
@@ -36,11 +37,13 @@ def train(cfg: DictConfig) -> dict | None:
 def single(cfg: DictConfig) -> None:
     """One run with its progress; exits with 1 when it failed or trains elsewhere, as the signal says after one."""
     with refusals_in_one_line():
+        check_fields(cfg)
         folder = RunFolder(cfg.runs_dir, run_id(cfg))
         if folder.finished:
             print(f"already {folder.status['status']}: {folder.path}")
             return
         check(cfg)
+    effect.warn(HydraConfig.get().overrides.task, [cfg])
     from experiments.run import run
 
     with ProgressDisplay([folder]):
@@ -56,7 +59,7 @@ def single(cfg: DictConfig) -> None:
 def main() -> None:
     if PLAN & set(sys.argv) and not {"-m", "--multirun"} & set(sys.argv):
         sys.argv.insert(1, "-m")  # a plan is of the experiment's whole grid
-    command(train, "train")
+    command(train, "train", sweeps=True)
 
 
 if __name__ == "__main__":

@@ -47,11 +47,12 @@ def obstacle(x: Tensor, others: tuple[Tensor, ...], norm: SimpleNamespace) -> st
             tensor.dtype != dtype or tensor.device != device or type(tensor) not in PLAIN_TENSORS
         ):
             return f"the input is {dtype} on {device}, another tensor {tensor.dtype} on {tensor.device}"
-    return _machine_obstacle(x.device.type)
+    return machine_obstacle(x.device.type)
 
 
 @functools.cache
-def _machine_obstacle(device: str) -> str | None:
+def machine_obstacle(device: str) -> str | None:
+    """Why no kernel can run on this machine's cpu, cuda or mps; None when one can. The first call builds the CPU's."""
     if device == "cpu":
         from models.recurrent.compiler import CompilerError, library
 

@@ -11,7 +11,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, open_dict
 
-from experiments import grid
+from experiments import effect, grid
 from experiments.cli import refusals_in_one_line
 from experiments.config import ConfigError
 from experiments.interruption import stop_request
@@ -44,6 +44,7 @@ class ResumableSweeper(BasicSweeper):
             jobs = grid.jobs(self.params, self.config.experiment.grids, arguments, parser)
             configs = grid.compose_all(jobs, self._compose)
             folders, pending = select_pending(configs)
+        effect.warn(arguments, configs)
         if self.config.plan:
             return print_plan(configs, folders)
         failures = {}
