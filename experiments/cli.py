@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -35,15 +36,30 @@ sys.path.append(str(ROOT / "experiments" / "plugins"))
 def command(entry: Callable[[], None], config_name: str, sweeps: bool = False) -> None:
     """Call a function made by hydra.main; what is refused ends in one line, a signal with the exit code of a shell.
 
-    sweeps: the command runs sweeps with -m.
+    sweeps: the command runs sweeps with -m. --help prints its module's docstring, and what can be set.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # lets errors pass through Hydra, which would print them its own way
     try:
         with refusals_in_one_line(config_name):
-            overrides.refuse(sys.argv[1:], config_name, sweeps)
-            entry()
+            if {"-h", "--help"} & set(sys.argv):
+                print_help(entry, config_name)
+            else:
+                overrides.refuse(sys.argv[1:], config_name, sweeps)
+                entry()
+            sys.stdout.flush()
+    except BrokenPipeError:  # who read the output has left, as head does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains once more at its end
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(stop_request.exit_code if stop_request.number is not None else 130)
+
+
+def print_help(entry: Callable[[], None], config_name: str) -> None:
+    from experiments.help import help_text
+
+    doc = sys.modules[entry.__module__].__doc__
+    overrides = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
+    print(help_text(doc, config_name, overrides, width=shutil.get_terminal_size().columns))
 
 
 @contextmanager

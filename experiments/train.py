@@ -1,9 +1,12 @@
 """Train one run, or with -m a sweep.
 
-python -m experiments.train model=lstm norm=ln data=python_docs trainer.steps=50
-python -m experiments.train -m model=rnn,lstm,gru norm=none,bn,ln seed=0,1
-python -m experiments.train -m experiment=recurrent_gain hydra/launcher=joblib
-python -m experiments.train experiment=recurrent_gain plan=true
+python -m experiments.train model=lstm norm=ln data=python_docs trainer.steps=50  one run
+python -m experiments.train -m model=rnn,lstm,gru norm=none,bn,ln seed=0,1        all 18 combinations
+python -m experiments.train -m experiment=recurrent_gain hydra/launcher=joblib    an experiment's runs, one a core
+python -m experiments.train experiment=recurrent_gain plan=true                   its runs, what is done, the time left
+
+A run has a folder below runs_dir, named after its configuration. Started again, the same command goes on from where it
+was stopped, and leaves out what is done.
 """
 
 import sys
@@ -14,12 +17,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from experiments import effect
-from experiments.check import check, check_fields
 from experiments.cli import CONFIGS, command, refusals_in_one_line
 from experiments.config import run_id
 from experiments.interruption import stop_request
-from experiments.progress import ProgressDisplay
-from experiments.run_folder import RunFolder
+
+# What trains and shows is imported when a run starts: --help and tab completion come through here too.
 
 PLAN = {f"plan={yes}" for yes in ("true", "True", "TRUE", "yes", "on", "1")}  # what OmegaConf reads as true
 
@@ -36,6 +38,10 @@ def train(cfg: DictConfig) -> dict | None:
 
 def single(cfg: DictConfig) -> None:
     """One run with its progress; exits with 1 when it failed or trains elsewhere, as the signal says after one."""
+    from experiments.check import check, check_fields
+    from experiments.progress import ProgressDisplay, Watched
+    from experiments.run_folder import RunFolder
+
     with refusals_in_one_line():
         check_fields(cfg)
         folder = RunFolder(cfg.runs_dir, run_id(cfg))
@@ -46,7 +52,7 @@ def single(cfg: DictConfig) -> None:
     effect.warn(HydraConfig.get().overrides.task, [cfg])
     from experiments.run import run
 
-    with ProgressDisplay([folder]):
+    with ProgressDisplay([Watched(folder, cfg.data.batch_size)], quiet=cfg.quiet):
         outcome = run(cfg)
     print(f"{outcome['status']}: {outcome['path']}")
     if outcome["status"] == "interrupted":
