@@ -7,7 +7,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 import data
-from experiments.config import Claim, ConfigError, device_name, nearest, norm_options, run_id, settings
+from experiments.config import Claim, ConfigError, device_name, nearest, norm_options, num_ranks, run_id, settings
 
 
 def check(cfg: DictConfig) -> None:
@@ -81,6 +81,10 @@ def _check_fields(cfg: DictConfig) -> None:
         fitting = "python_docs, ptb_char, ..." if cfg.model.kind == "text" else "digits, mnist, cifar10, ..."
         taken = f"model={cfg.model.name} takes {cfg.model.kind}, data={cfg.data.name} holds {cfg.data.kind}"
         raise ConfigError(f"{taken}; choose data={fitting}")
+    if cfg.data.batch_size % num_ranks():
+        given, near = f"data.batch_size={cfg.data.batch_size}", max(1, round(cfg.data.batch_size / num_ranks()))
+        shares = f"is the whole batch and cannot be cut into {num_ranks()} equal shares, one a rank"
+        raise ConfigError(f"{given} {shares}; nearest: {near * num_ranks()}")
     if cfg.norm.name == "bn" and cfg.data.batch_size < 2:
         raise ConfigError("norm=bn needs a batch of at least two in training, got data.batch_size=1; use norm=ln or gn")
 

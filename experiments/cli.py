@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from data import DataError
-from experiments.config import ROOT, ConfigError, nearest
+from experiments.config import ROOT, ConfigError, nearest, rank
 from models.errors import ModelError
 
 CONFIGS = str(ROOT / "configs")
@@ -43,7 +43,8 @@ def refusals_in_one_line(config_name: str = "train"):
     try:
         yield
     except REFUSALS as error:
-        print(f"error: {one_line(error, config_name)}", file=sys.stderr)
+        if rank() == 0:  # all of a run's processes find the same mistake
+            print(f"error: {one_line(error, config_name)}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -6,6 +6,7 @@ composes into them, so that a typo or a wrong type ends at compose time. Imports
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -230,6 +231,16 @@ def device_name(cfg: DictConfig) -> str:
     return cfg.device
 
 
+def rank() -> int:
+    """Which one of a run's processes this is."""
+    return int(os.environ["RANK"]) if num_ranks() > 1 else 0
+
+
+def num_ranks() -> int:
+    """The processes of one run: those that torchrun has started, else one."""
+    return int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else 1
+
+
 def settings(node: DictConfig) -> Any:
     """A node of the configuration as the plain dataclass that it was declared as."""
     return OmegaConf.to_object(node)
@@ -253,6 +264,8 @@ def run_id(cfg: DictConfig) -> str:
     device = device_name(cfg)
     if device != "cuda":
         del identity["trainer"]["capture"]  # changes nothing elsewhere
+    if num_ranks() > 1:  # like `threads` it changes the rounding, and dropout's masks too
+        identity["ranks"] = num_ranks()
     identity |= {
         "experiment": cfg.experiment.name,
         "device": device,

@@ -12,7 +12,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 import data
-from experiments.config import ROOT, cell, device_name, norm_options, run_id, settings
+from experiments import distributed
+from experiments.config import ROOT, cell, device_name, norm_options, num_ranks, rank, run_id, settings
 from experiments.interruption import Interrupted, stop_request
 from experiments.measurements import invariance, train_test_gap
 from experiments.recorder import Recorder
@@ -38,8 +39,11 @@ def run(cfg: DictConfig) -> dict:
     with stop_request.taken():
         try:
             stop_request.check()
+            if rank() > 0:
+                return _assist(cfg, folder)
             with folder.lock():
                 if folder.finished:
+                    distributed.join(device_name(cfg), going=False)
                     return _report(folder, "skipped", "already done")
                 return _train(cfg, folder)
         except Interrupted as stop:
@@ -58,22 +62,23 @@ def _train(cfg: DictConfig, folder: RunFolder) -> dict:
     began, recorder = time.monotonic(), None
     folder.set_status("running", step=0)
     try:
-        device, content = device_name(cfg), data.load(settings(cfg.data))
+        distributed.join(device := device_name(cfg))
+        content = data.load(settings(cfg.data))
         task = make_task(content, settings(cfg.data), cfg.seed, device)
         config = OmegaConf.to_container(cfg, resolve=True)
         (folder.path / "error.txt").unlink(missing_ok=True)
         write_atomically(folder.path / "config.yaml", lambda f: f.write(OmegaConf.to_yaml(cfg, resolve=True).encode()))
-        environment = {**_environment(), "device": device, "threads": cfg.threads, "data": content.manifest}
+        environment = {**_environment(), "device": device, "threads": cfg.threads, "ranks": num_ranks()}
+        environment["data"] = content.manifest
         write_json(folder.path / "environment.json", environment)
 
-        torch.set_num_threads(cfg.threads)
-        torch.manual_seed(cfg.seed)
-        model = build(settings(cfg.model), task.input_shape, task.num_classes, cfg.norm.name, norm_options(cfg))
-        model.to(device)
+        model = _model(cfg, task).to(device)
         recorder = Recorder(folder, settings(cfg.wandb), config, device)
         summary = {**_identity(cfg, folder), "parameters": sum(p.numel() for p in model.parameters())}
         try:
-            summary |= fit(model, task, settings(cfg.optim), settings(cfg.trainer), recorder)
+            share, leader = distributed.spread(task, recorder)
+            summary |= fit(model, share, settings(cfg.optim), settings(cfg.trainer), leader)
+            distributed.leave()
             if cfg.stage == "final":
                 summary |= {f"test/{name}": value for name, value in task.evaluate(model, "test").items()}
             for name in cfg.trainer.measure:
@@ -102,6 +107,27 @@ def _train(cfg: DictConfig, folder: RunFolder) -> dict:
         if interrupted:
             raise
         return _report(folder, "failed", _reason(error))
+
+
+def _assist(cfg: DictConfig, folder: RunFolder) -> dict:
+    """What a rank beside the first does: the same loop on its share, with nothing written."""
+    if not distributed.join(device := device_name(cfg)):
+        return _report(folder, "skipped")
+    task = make_task(data.load(settings(cfg.data)), settings(cfg.data), cfg.seed, device)
+    share, follower = distributed.spread(task, recorder=None)
+    try:
+        fit(_model(cfg, task).to(device), share, settings(cfg.optim), settings(cfg.trainer), follower)
+    except DivergedError:
+        return _report(folder, "diverged")
+    except Interrupted as stop:
+        return _report(folder, "interrupted", str(stop))
+    return _report(folder, "done")
+
+
+def _model(cfg: DictConfig, task) -> torch.nn.Module:
+    torch.set_num_threads(cfg.threads)
+    torch.manual_seed(cfg.seed)
+    return build(settings(cfg.model), task.input_shape, task.num_classes, cfg.norm.name, norm_options(cfg))
 
 
 def _reason(error: BaseException) -> str:

@@ -4,9 +4,11 @@ python -m experiments.train model=lstm norm=ln data=python_docs trainer.steps=50
 python -m experiments.train -m model=rnn,lstm,gru norm=none,bn,ln seed=0,1
 python -m experiments.train -m experiment=recurrent_gain hydra/launcher=joblib
 python -m experiments.train experiment=recurrent_gain plan=true
+torchrun --nproc_per_node=2 -m experiments.train model=cnn norm=bn data=digits
 """
 
 import sys
+from contextlib import nullcontext
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -15,7 +17,7 @@ from omegaconf import DictConfig
 
 from experiments.check import check
 from experiments.cli import CONFIGS, command, refusals_in_one_line
-from experiments.config import run_id
+from experiments.config import num_ranks, rank, run_id
 from experiments.interruption import stop_request
 from experiments.progress import ProgressDisplay
 from experiments.run_folder import RunFolder
@@ -37,17 +39,20 @@ def single(cfg: DictConfig) -> None:
     """One run with its progress; exits with 1 when it failed or trains elsewhere, as the signal says after one."""
     with refusals_in_one_line():
         folder = RunFolder(cfg.runs_dir, run_id(cfg))
-        if folder.finished:
+        if folder.finished and num_ranks() == 1:  # the ranks of one run ask it together
             print(f"already {folder.status['status']}: {folder.path}")
             return
         check(cfg)
     from experiments.run import run
 
-    with ProgressDisplay([folder]):
+    first = rank() == 0  # the one that speaks
+    with ProgressDisplay([folder]) if first else nullcontext():
         outcome = run(cfg)
-    print(f"{outcome['status']}: {outcome['path']}")
+    if first:
+        print(f"{outcome['status']}: {outcome['path']}")
     if outcome["status"] == "interrupted":
-        print("the same command goes on from the checkpoint", file=sys.stderr)
+        if first:
+            print("the same command goes on from the checkpoint", file=sys.stderr)
         sys.exit(stop_request.exit_code)
     if outcome["status"] in ("failed", "running elsewhere"):
         sys.exit(outcome["message"] + ("; see error.txt there" if outcome["status"] == "failed" else ""))

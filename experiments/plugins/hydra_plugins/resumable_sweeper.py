@@ -13,7 +13,7 @@ from omegaconf import DictConfig, open_dict
 
 from experiments import grid
 from experiments.cli import refusals_in_one_line
-from experiments.config import ConfigError
+from experiments.config import ConfigError, num_ranks
 from experiments.progress import ProgressDisplay
 from experiments.sweep import conclude, print_plan, select_pending
 
@@ -35,6 +35,10 @@ class ResumableSweeper(BasicSweeper):
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         given = parser.parse_overrides(arguments)
         with refusals_in_one_line():
+            if num_ranks() > 1:
+                raise ConfigError(
+                    "torchrun spreads one run over its processes; leave out -m, or start it without torchrun"
+                )
             if any(override.is_sweep_override() for override in given if override.key_or_group == "experiment"):
                 raise ConfigError("each experiment has a grid of its own; give one experiment=... to a sweep")
             if sources := self.config.experiment.sources:
