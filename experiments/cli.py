@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from data import DataError
 from experiments.config import ROOT, ConfigError, nearest, rank
+from experiments.interruption import stop_request
 from models.errors import ModelError
 
 CONFIGS = str(ROOT / "configs")
@@ -25,13 +26,13 @@ sys.path.append(str(ROOT / "experiments" / "plugins"))
 
 
 def command(entry: Callable[[], None], config_name: str) -> None:
-    """Call a function made by hydra.main; what is refused ends in one line, Ctrl-C with exit code 130."""
+    """Call a function made by hydra.main; what is refused ends in one line, a signal with the exit code of a shell."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # lets errors pass through Hydra, which would print them its own way
     try:
         with refusals_in_one_line(config_name):
             entry()
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(stop_request.exit_code if stop_request.number is not None else 130)
 
 
 @contextmanager

@@ -156,11 +156,26 @@ class Report:
     readme: bool = False  # put the verdicts into README.md; for the reference results
 
 
+@dataclass
+class Status:
+    profile: Any = None
+    experiment: str | None = None  # of the profile's, this one alone
+    runs_dir: str = "results/runs"
+
+
+@dataclass
+class Verify:
+    runs_dir: str = "results/runs"
+    rows: list[str] = field(default_factory=lambda: ["results/*/runs.csv"])  # tables that are compared with the runs
+
+
 def register() -> None:
     """Make the schemas and resolvers known to Hydra. Called on import: a sweep's worker process imports this module."""
     store = ConfigStore.instance()
     store.store(name="config_schema", node=Config)
     store.store(name="report_schema", node=Report)
+    store.store(name="status_schema", node=Status)
+    store.store(name="verify_schema", node=Verify)
     store.store(group="schema/optim", name="adam", node=Adam)
     store.store(group="schema/optim", name="sgd", node=SGD)
     store.store(group="schema", name="profile", node=Profile)
@@ -250,18 +265,20 @@ def norm_options(cfg: DictConfig) -> dict:
     return {key: value for key, value in OmegaConf.to_container(cfg.norm, resolve=True).items() if key != "name"}
 
 
-def run_id(cfg: DictConfig) -> str:
+def run_id(cfg: DictConfig, device: str | None = None, fingerprint: str | None = None) -> str:
     """`<slug>-<hash8>`: folder, wandb id and key of the row.
 
     The hash is over everything that can change the numbers: not the clock, not where files lie, not how a run is
     watched. It includes the content of data that are not pinned by a checksum (a text of one's own; the Python
     documentation, which differs between Python versions).
+
+    device, fingerprint: of a run that was made elsewhere; by default what this machine has.
     """
     plain = OmegaConf.to_container(cfg, resolve=True)
     identity = {key: plain[key] for key in ("model", "norm", "data", "optim", "trainer", "stage", "seed", "threads")}
     for section, name in (("data", "root"), ("data", "cache"), ("data", "path"), ("trainer", "checkpoint_every")):
         identity[section].pop(name, None)  # places and habits; what lies at a path is in the fingerprint
-    device = device_name(cfg)
+    device = device or device_name(cfg)
     if device != "cuda":
         del identity["trainer"]["capture"]  # changes nothing elsewhere
     if num_ranks() > 1:  # like `threads` it changes the rounding, and dropout's masks too
@@ -269,7 +286,7 @@ def run_id(cfg: DictConfig) -> str:
     identity |= {
         "experiment": cfg.experiment.name,
         "device": device,
-        "fingerprint": data.fingerprint(settings(cfg.data)),
+        "fingerprint": fingerprint or data.fingerprint(settings(cfg.data)),
     }
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
     return f"{slug(cell(cfg), cfg.experiment.name, cfg.data.name, cfg.optim.lr, cfg.seed)}-{digest}"

@@ -1,10 +1,6 @@
 """One run from its configuration: lock, data, model, loop, evaluation, summary, status."""
 
 import errno
-import functools
-import importlib.metadata
-import platform
-import subprocess
 import time
 import traceback
 
@@ -13,7 +9,8 @@ from omegaconf import DictConfig, OmegaConf
 
 import data
 from experiments import distributed
-from experiments.config import ROOT, cell, device_name, norm_options, num_ranks, rank, run_id, settings
+from experiments.config import cell, device_name, norm_options, num_ranks, rank, run_id, settings
+from experiments.environment import environment
 from experiments.interruption import Interrupted, stop_request
 from experiments.measurements import invariance, train_test_gap
 from experiments.recorder import Recorder
@@ -68,9 +65,8 @@ def _train(cfg: DictConfig, folder: RunFolder) -> dict:
         config = OmegaConf.to_container(cfg, resolve=True)
         (folder.path / "error.txt").unlink(missing_ok=True)
         write_atomically(folder.path / "config.yaml", lambda f: f.write(OmegaConf.to_yaml(cfg, resolve=True).encode()))
-        environment = {**_environment(), "device": device, "threads": cfg.threads, "ranks": num_ranks()}
-        environment["data"] = content.manifest
-        write_json(folder.path / "environment.json", environment)
+        surroundings = {**environment(), "device": device, "threads": cfg.threads, "ranks": num_ranks()}
+        write_json(folder.path / "environment.json", {**surroundings, "data": content.manifest})
 
         model = _model(cfg, task).to(device)
         recorder = Recorder(folder, settings(cfg.wandb), config, device)
@@ -88,7 +84,7 @@ def _train(cfg: DictConfig, folder: RunFolder) -> dict:
             status, message = "diverged", str(error)
             summary["diverged_at"] = error.step
         summary |= {"status": status, "wall_seconds": time.monotonic() - began}
-        summary |= {key: environment[key] for key in ("git", "dirty", "torch", "python")}
+        summary |= {key: surroundings[key] for key in ("git", "dirty", "torch", "python")}
         write_json(folder.path / "summary.json", summary)
         folder.set_status(status, message=message)
         recorder.mirror.finish(summary, exit_code=0)
@@ -161,26 +157,4 @@ def _identity(cfg: DictConfig, folder: RunFolder) -> dict:
         "data": cfg.data.name,
         "lr": cfg.optim.lr,
         "seed": cfg.seed,
-    }
-
-
-@functools.cache
-def _environment() -> dict:
-    """What the numbers may depend on besides the configuration; asked once a process."""
-
-    def git(*arguments: str) -> str:
-        try:
-            return subprocess.run(
-                ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True
-            ).stdout.strip()
-        except (OSError, subprocess.CalledProcessError):
-            return "unknown"
-
-    packages = ("torch", "torchvision", "hydra-core", "wandb", "datasets", "numpy", "scikit-learn")
-    return {
-        "git": git("rev-parse", "HEAD"),
-        "dirty": bool(git("status", "--porcelain", "--untracked-files=no")),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        **{name: importlib.metadata.version(name) for name in packages},
     }

@@ -57,7 +57,6 @@ def made(tmp_path_factory):
 # --- the committed results --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_rows_alone_rebuild_every_file(rebuilt):
     reference, output, _ = rebuilt
     names = sorted(str(path.relative_to(reference)) for path in reference.rglob("*") if path.is_file())
@@ -321,7 +320,6 @@ def test_every_chart_of_the_page_has_its_place_and_compiles(made):
                 assert compiled["marks"], figure
 
 
-@pytest.mark.slow
 def test_the_page_draws_every_chart_in_a_browser_without_a_word(made, tmp_path):
     """A copy of the page that hovers, zooms, chooses every choice there is, and says what it found."""
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)

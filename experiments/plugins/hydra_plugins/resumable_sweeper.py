@@ -14,8 +14,9 @@ from omegaconf import DictConfig, open_dict
 from experiments import grid
 from experiments.cli import refusals_in_one_line
 from experiments.config import ConfigError, num_ranks
+from experiments.interruption import stop_request
 from experiments.progress import ProgressDisplay
-from experiments.sweep import conclude, print_plan, select_pending
+from experiments.sweep import LaunchError, conclude, print_plan, run_all, select_pending, stop_passed_on
 
 ConfigStore.instance().store(
     group="hydra/sweeper",
@@ -49,13 +50,24 @@ class ResumableSweeper(BasicSweeper):
             folders, pending = select_pending(configs)
         if self.config.plan:
             return print_plan(configs, folders)
-        outcomes = []
+        failures = {}
         if pending:
-            with ProgressDisplay([folders[index] for index in pending]):
-                results = self.launcher.launch([jobs[index] for index in pending], initial_job_idx=0)
-            outcomes = [result.return_value for result in results]
-        if not conclude(outcomes, skipped=len(jobs) - len(pending)):
+            unfinished = [folders[index] for index in pending]
+            with ProgressDisplay(unfinished), stop_passed_on(unfinished):
+                try:
+                    failures = run_all(lambda batch: self._launch(jobs, batch), folders, pending)
+                except LaunchError as error:
+                    sys.exit(f"error: {error}")
+        failures = {folders[index]: reason for index, reason in failures.items()}
+        finished = conclude(folders, len(jobs) - len(pending), failures)
+        if stop_request.number is not None:
+            print("the same command goes on where this one was stopped", file=sys.stderr)
+            sys.exit(stop_request.exit_code)
+        if not finished:
             sys.exit(1)
+
+    def _launch(self, jobs: list[list[str]], batch: list[int]):
+        return self.launcher.launch([jobs[index] for index in batch], initial_job_idx=0)
 
     def _compose(self, job: list[str]) -> DictConfig:
         cfg = self.hydra_context.config_loader.load_sweep_config(self.config, job)
