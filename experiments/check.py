@@ -7,7 +7,8 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 import data
-from experiments.config import Claim, ConfigError, device_name, nearest, norm_options, num_ranks, run_id, settings
+from experiments.config import Claim, ConfigError, device_name, nearest, norm_options, run_id, settings
+from experiments.torchrun import num_ranks
 
 
 def check(cfg: DictConfig) -> None:

@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +15,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from data import DataError
-from experiments.config import ROOT, ConfigError, nearest, rank
+from experiments.config import ROOT, ConfigError, nearest
 from experiments.interruption import stop_request
+from experiments.torchrun import rank
 from models.errors import ModelError
 
 CONFIGS = str(ROOT / "configs")
@@ -23,6 +25,9 @@ REFUSALS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ConfigError,
 
 # Hydra looks for plugins (the sweeper) on the path, when it first starts.
 sys.path.append(str(ROOT / "experiments" / "plugins"))
+# configs/hydra/launcher sets the defaults of launchers under their own names. Hydra checks them against the plugins'
+# schemas, which is wanted, and calls it deprecated.
+warnings.filterwarnings("ignore", "\n'hydra/launcher/", UserWarning)
 
 
 def command(entry: Callable[[], None], config_name: str) -> None:

@@ -6,7 +6,6 @@ composes into them, so that a typo or a wrong type ends at compose time. Imports
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 import data
 import data.settings
 import models.settings
+from experiments.torchrun import num_ranks
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -246,16 +246,6 @@ def device_name(cfg: DictConfig) -> str:
     return cfg.device
 
 
-def rank() -> int:
-    """Which one of a run's processes this is."""
-    return int(os.environ["RANK"]) if num_ranks() > 1 else 0
-
-
-def num_ranks() -> int:
-    """The processes of one run: those that torchrun has started, else one."""
-    return int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else 1
-
-
 def settings(node: DictConfig) -> Any:
     """A node of the configuration as the plain dataclass that it was declared as."""
     return OmegaConf.to_object(node)
@@ -265,14 +255,14 @@ def norm_options(cfg: DictConfig) -> dict:
     return {key: value for key, value in OmegaConf.to_container(cfg.norm, resolve=True).items() if key != "name"}
 
 
-def run_id(cfg: DictConfig, device: str | None = None, fingerprint: str | None = None) -> str:
+def run_id(cfg: DictConfig, device: str | None = None, fingerprint: str | None = None, ranks: int = 0) -> str:
     """`<slug>-<hash8>`: folder, wandb id and key of the row.
 
     The hash is over everything that can change the numbers: not the clock, not where files lie, not how a run is
     watched. It includes the content of data that are not pinned by a checksum (a text of one's own; the Python
     documentation, which differs between Python versions).
 
-    device, fingerprint: of a run that was made elsewhere; by default what this machine has.
+    device, fingerprint, ranks: of a run that was made elsewhere; by default what this machine and process have.
     """
     plain = OmegaConf.to_container(cfg, resolve=True)
     identity = {key: plain[key] for key in ("model", "norm", "data", "optim", "trainer", "stage", "seed", "threads")}
@@ -281,8 +271,8 @@ def run_id(cfg: DictConfig, device: str | None = None, fingerprint: str | None =
     device = device or device_name(cfg)
     if device != "cuda":
         del identity["trainer"]["capture"]  # changes nothing elsewhere
-    if num_ranks() > 1:  # like `threads` it changes the rounding, and dropout's masks too
-        identity["ranks"] = num_ranks()
+    if (ranks := ranks or num_ranks()) > 1:  # like `threads` they change the rounding, and dropout's masks too
+        identity["ranks"] = ranks
     identity |= {
         "experiment": cfg.experiment.name,
         "device": device,

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
-from experiments.config import num_ranks, rank
 from experiments.interruption import stop_request
+from experiments.torchrun import num_ranks, rank
 from models.ranks import several
 
 

@@ -9,13 +9,14 @@ from omegaconf import DictConfig, OmegaConf
 
 import data
 from experiments import distributed
-from experiments.config import cell, device_name, norm_options, num_ranks, rank, run_id, settings
+from experiments.config import cell, device_name, norm_options, run_id, settings
 from experiments.environment import environment
 from experiments.interruption import Interrupted, stop_request
 from experiments.measurements import invariance, train_test_gap
 from experiments.recorder import Recorder
 from experiments.run_folder import AlreadyRunningError, RunFolder, write_atomically, write_json
 from experiments.tasks import make_task
+from experiments.torchrun import num_ranks, rank
 from experiments.trainer import DivergedError, fit
 from models.build import build
 
@@ -30,25 +31,32 @@ def run(cfg: DictConfig) -> dict:
 
     cfg: one that experiments.check has accepted. Never raises into a sweep: an exception becomes the status "failed"
     with its traceback in the run's error.txt. After SIGTERM or Ctrl-C the run leaves a checkpoint and is "interrupted",
-    and this process starts no other. Only a second such signal, KeyboardInterrupt, passes.
+    and this process starts no other. Only a second such signal, KeyboardInterrupt, passes, and the SystemExit of a
+    scheduler's own handler (experiments.interruption).
     """
-    folder = RunFolder(cfg.runs_dir, run_id(cfg))
     with stop_request.taken():
-        try:
-            stop_request.check()
-            if rank() > 0:
-                return _assist(cfg, folder)
-            with folder.lock():
-                if folder.finished:
-                    distributed.join(device_name(cfg), going=False)
-                    return _report(folder, "skipped", "already done")
-                return _train(cfg, folder)
-        except Interrupted as stop:
-            return _report(folder, "interrupted", f"not started: {stop}")
-        except AlreadyRunningError as error:
-            return _report(folder, "running elsewhere", str(error))
-        except OSError as error:  # the folder itself cannot be written: a full disk, no permission
-            return _report(folder, "failed", f"the run's folder cannot be written: {_reason(error)}")
+        outcome = _attempt(cfg, RunFolder(cfg.runs_dir, run_id(cfg)))
+    if outcome["status"] == "interrupted":
+        stop_request.hand_on()
+    return outcome
+
+
+def _attempt(cfg: DictConfig, folder: RunFolder) -> dict:
+    try:
+        stop_request.check()
+        if rank() > 0:
+            return _assist(cfg, folder)
+        with folder.lock():
+            if folder.finished:
+                distributed.join(device_name(cfg), going=False)
+                return _report(folder, "skipped", "already done")
+            return _train(cfg, folder)
+    except Interrupted as stop:
+        return _report(folder, "interrupted", f"not started: {stop}")
+    except AlreadyRunningError as error:
+        return _report(folder, "running elsewhere", str(error))
+    except OSError as error:  # the folder itself cannot be written: a full disk, no permission
+        return _report(folder, "failed", f"the run's folder cannot be written: {_reason(error)}")
 
 
 def _report(folder: RunFolder, status: str, message: str = "") -> dict:

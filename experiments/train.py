@@ -17,10 +17,11 @@ from omegaconf import DictConfig
 
 from experiments.check import check
 from experiments.cli import CONFIGS, command, refusals_in_one_line
-from experiments.config import num_ranks, rank, run_id
+from experiments.config import run_id
 from experiments.interruption import stop_request
 from experiments.progress import ProgressDisplay
 from experiments.run_folder import RunFolder
+from experiments.torchrun import num_ranks, rank
 
 PLAN = {f"plan={yes}" for yes in ("true", "True", "TRUE", "yes", "on", "1")}  # what OmegaConf reads as true
 

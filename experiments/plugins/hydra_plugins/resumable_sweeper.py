@@ -13,10 +13,13 @@ from omegaconf import DictConfig, open_dict
 
 from experiments import grid
 from experiments.cli import refusals_in_one_line
-from experiments.config import ConfigError, num_ranks
+from experiments.config import ConfigError
 from experiments.interruption import stop_request
 from experiments.progress import ProgressDisplay
 from experiments.sweep import LaunchError, conclude, print_plan, run_all, select_pending, stop_passed_on
+from experiments.torchrun import num_ranks
+
+EXTRAS = {"submitit_slurm": "slurm", "submitit_local": "slurm", "ray": "ray"}  # launchers that are not always installed
 
 ConfigStore.instance().store(
     group="hydra/sweeper",
@@ -31,6 +34,17 @@ class ResumableSweeper(BasicSweeper):
     Every job is composed and checked before the first one starts, what is finished is left out, and the last lines
     count the outcomes. The launcher is any of Hydra's. Exits with 1 when a run failed or trains elsewhere.
     """
+
+    def setup(self, *, hydra_context, task_function, config: DictConfig) -> None:
+        try:
+            super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
+        except RuntimeError as error:  # Hydra's: unknown plugin class
+            launcher = config.hydra.runtime.choices["hydra/launcher"]
+            if launcher not in EXTRAS:
+                raise
+            extra = EXTRAS[launcher]
+            remedy = f"pip install -e '.[{extra}]', or take hydra/launcher=joblib"
+            raise ConfigError(f"hydra/launcher={launcher} needs the extra `{extra}`: {remedy}") from error
 
     def sweep(self, arguments: list[str]) -> None:
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
