@@ -255,31 +255,47 @@ def norm_options(cfg: DictConfig) -> dict:
     return {key: value for key, value in OmegaConf.to_container(cfg.norm, resolve=True).items() if key != "name"}
 
 
-def run_id(cfg: DictConfig, device: str | None = None, fingerprint: str | None = None, ranks: int = 0) -> str:
+def run_id(cfg: DictConfig, device: str | None = None, fingerprint: str | None = None, ranks: int | None = None) -> str:
     """`<slug>-<hash8>`: folder, wandb id and key of the row.
-
-    The hash is over everything that can change the numbers: not the clock, not where files lie, not how a run is
-    watched. It includes the content of data that are not pinned by a checksum (a text of one's own; the Python
-    documentation, which differs between Python versions).
 
     device, fingerprint, ranks: of a run that was made elsewhere; by default what this machine and process have.
     """
-    plain = OmegaConf.to_container(cfg, resolve=True)
-    identity = {key: plain[key] for key in ("model", "norm", "data", "optim", "trainer", "stage", "seed", "threads")}
+    return run_name(cell(cfg), identity(cfg, device, fingerprint, ranks))
+
+
+def identity(
+    cfg: DictConfig, device: str | None = None, fingerprint: str | None = None, ranks: int | None = None
+) -> dict[str, Any]:
+    """Everything that can change a run's numbers: not the clock, not where files lie, not how a run is watched.
+
+    It includes the content of data that are not pinned by a checksum (a text of one's own; the Python documentation,
+    which differs between Python versions).
+    """
+    found = {
+        key: OmegaConf.to_container(cfg[key], resolve=True) for key in ("model", "norm", "data", "optim", "trainer")
+    }
     for section, name in (("data", "root"), ("data", "cache"), ("data", "path"), ("trainer", "checkpoint_every")):
-        identity[section].pop(name, None)  # places and habits; what lies at a path is in the fingerprint
+        found[section].pop(name, None)  # places and habits; what lies at a path is in the fingerprint
     device = device or device_name(cfg)
     if device != "cuda":
-        del identity["trainer"]["capture"]  # changes nothing elsewhere
+        del found["trainer"]["capture"]  # changes nothing elsewhere
     if (ranks := ranks or num_ranks()) > 1:  # like `threads` they change the rounding, and dropout's masks too
-        identity["ranks"] = ranks
-    identity |= {
+        found["ranks"] = ranks
+    return found | {
+        "stage": cfg.stage,
+        "seed": cfg.seed,
+        "threads": cfg.threads,
         "experiment": cfg.experiment.name,
         "device": device,
         "fingerprint": fingerprint or data.fingerprint(settings(cfg.data)),
     }
+
+
+def run_name(columns: dict[str, Any], identity: dict[str, Any]) -> str:
+    """The name of the run with this identity, in the cell of these columns."""
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
-    return f"{slug(cell(cfg), cfg.experiment.name, cfg.data.name, cfg.optim.lr, cfg.seed)}-{digest}"
+    shown = identity["experiment"], identity["data"]["name"], identity["optim"]["lr"], identity["seed"]
+    return f"{slug(columns, *shown)}-{digest}"
 
 
 def nearest(word: str, allowed) -> str:

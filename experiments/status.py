@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.cli import CONFIGS, command, refusals_in_one_line
-from experiments.config import ConfigError, nearest, run_id
-from experiments.grid import expand
+from experiments.config import ConfigError, nearest
+from experiments.grid import run_ids
 from experiments.progress import duration
 from experiments.run_folder import RunFolder
 
@@ -46,8 +46,7 @@ def folders_of(cfg: DictConfig) -> list[RunFolder]:
             known = f"allowed: {', '.join(names)}; nearest: {nearest(cfg.experiment, names)}"
             raise ConfigError(f"experiment={cfg.experiment} is not of profile={cfg.profile.name}; {known}")
         chosen = [cfg.experiment] if cfg.experiment else names
-        configs = [run for name in chosen for run in expand(name, cfg.profile.name)]
-        return [RunFolder(cfg.runs_dir, run_id(run)) for run in configs]
+        return [RunFolder(cfg.runs_dir, run) for name in chosen for run in run_ids(name, cfg.profile.name)]
     if cfg.experiment is not None:
         raise ConfigError(f"experiment={cfg.experiment} needs a profile as well; give profile=quick or another")
     found = [RunFolder(cfg.runs_dir, path.parent.name) for path in Path(cfg.runs_dir).glob("*/status.json")]

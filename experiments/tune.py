@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 
 from experiments.cli import CONFIGS, command, refusals_in_one_line
 from experiments.config import ConfigError, cell_key, tuned_path
-from experiments.grid import expand
+from experiments.grid import run_ids
 from experiments.table import cell_columns, collect
 
 
@@ -37,7 +37,7 @@ def tune(cfg: DictConfig) -> None:
         sweep = subprocess.run([sys.executable, "-m", "experiments.train", "-m", *given, *grid, launcher])
         if sweep.returncode:
             sys.exit(sweep.returncode)  # the sweep has said why
-        rows, _, missing = collect(expand(name, profile, [*given, *grid]), cfg.runs_dir)
+        rows, _, missing = collect(run_ids(name, profile, [*given, *grid]), cfg.runs_dir)
         if missing:
             raise ConfigError(f"{len(missing)} tuning runs are not finished; run the command again to finish them")
         write(rows, cfg, lrs, tuning_metric(cfg.experiment))

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from experiments import table
 from experiments.claims import Verdict, judge
 from experiments.config import ROOT, ConfigError, Experiment, tuned_path
-from experiments.grid import base, expand
+from experiments.grid import base, run_ids
 from experiments.integrity import problems
 
 REFERENCE = ROOT / "results" / "reference"
@@ -63,7 +63,7 @@ def from_folders(configs: dict[str, DictConfig], profile: str, runs_dir: str) ->
         tuned = not cfg.experiment.tune_lr or tuned_path(profile, name).exists()
         if not (started and tuned):
             continue
-        found = table.collect(expand(name, profile), runs_dir)
+        found = table.collect(run_ids(name, profile), runs_dir)
         rows.append(found[0])
         curves.append(found[1])
         missing += found[2]
