@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import sys
 import warnings
 from collections.abc import Callable
@@ -31,13 +32,31 @@ warnings.filterwarnings("ignore", "\n'hydra/launcher/", UserWarning)
 
 
 def command(entry: Callable[[], None], config_name: str) -> None:
-    """Call a function made by hydra.main; what is refused ends in one line, a signal with the exit code of a shell."""
+    """Call a function made by hydra.main; what is refused ends in one line, a signal with the exit code of a shell.
+
+    --help prints its module's docstring, and what of the configuration can be set.
+    """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # lets errors pass through Hydra, which would print them its own way
     try:
         with refusals_in_one_line(config_name):
-            entry()
+            if {"-h", "--help"} & set(sys.argv):
+                print_help(entry, config_name)
+            else:
+                entry()
+            sys.stdout.flush()
+    except BrokenPipeError:  # who read the output has left, as head does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains once more at its end
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(stop_request.exit_code if stop_request.number is not None else 130)
+
+
+def print_help(entry: Callable[[], None], config_name: str) -> None:
+    from experiments.help import help_text
+
+    doc = sys.modules[entry.__module__].__doc__
+    overrides = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
+    print(help_text(doc, config_name, overrides, width=shutil.get_terminal_size().columns))
 
 
 @contextmanager

@@ -10,13 +10,10 @@ from contextlib import contextmanager, suppress
 
 import psutil
 from omegaconf import DictConfig
-from rich.console import Console
-from rich.table import Table
 
 from experiments.check import check
 from experiments.config import run_id
 from experiments.interruption import stop_request
-from experiments.progress import duration
 from experiments.run_folder import FINISHED, RunFolder
 
 POLL = 0.5  # seconds between two looks at other processes
@@ -145,24 +142,3 @@ def conclude(folders: list[RunFolder], skipped: int, failures: dict[RunFolder, s
     order += sorted(state for state in counts if state not in order)
     print(f"{len(folders)} runs: " + ", ".join(f"{counts[state]} {state}" for state in order))
     return all(state in FINISHED for state in states.values())
-
-
-def print_plan(configs: list[DictConfig], folders: list[RunFolder]) -> None:
-    """The table of runs, what is done, and the time left as far as finished runs of the same cell tell."""
-    cells = [(cfg.model.name, cfg.norm.name, cfg.data.name, cfg.data.batch_size) for cfg in configs]
-    took: dict[tuple, list[float]] = {}
-    for cell, folder in zip(cells, folders, strict=True):
-        if folder.finished:
-            took.setdefault(cell, []).append(folder.summary["wall_seconds"])
-    expected = {cell: sum(seconds) / len(seconds) for cell, seconds in took.items()}
-    table = Table("run", "status", "seconds", box=None, pad_edge=False)
-    left, unknown = 0.0, 0
-    for cell, folder in zip(cells, folders, strict=True):
-        seconds = folder.summary["wall_seconds"] if folder.finished else expected.get(cell)
-        table.add_row(folder.run_id, folder.status["status"], "" if seconds is None else f"{seconds:.1f}")
-        if not folder.finished:
-            left, unknown = left + (seconds or 0.0), unknown + (seconds is None)
-    Console(soft_wrap=True).print(table)
-    done = sum(folder.finished for folder in folders)
-    estimate = f"; about {duration(left)} of one core left" + (f", {unknown} runs not estimated" if unknown else "")
-    print(f"{len(folders)} runs, {done} done" + (estimate if done < len(folders) else ""))

@@ -1,6 +1,7 @@
 """Choose the learning rate of every cell of an experiment, on seeds and a split of their own.
 
 python -m experiments.tune experiment=recurrent_gain profile=quick
+python -m experiments.tune experiment=recurrent_gain hydra/launcher=joblib    with a run on every core
 
 Runs the experiment's grid with stage=tune over its tune_seeds and tune_lr, the same rates for every cell, and writes
 configs/tuned/<profile>/<experiment>.yaml beside the rows that chose it. The rate with the lowest mean over the seeds is

@@ -28,8 +28,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
-from models import ranks
-from models.errors import ModelError
+from . import ranks
+from .errors import ModelError
 
 
 class Normaliser(nn.Module):

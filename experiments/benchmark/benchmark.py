@@ -45,9 +45,9 @@ SIZES = {
 
 @dataclass
 class Benchmark:
-    sizes: list[str] = field(default_factory=lambda: ["d", "a", "c", "b"])  # of SIZES
-    cells: list[str] = field(default_factory=lambda: list(TORCH))
-    norms: list[str] = field(default_factory=lambda: list(NORMS))
+    sizes: list[str] = field(default_factory=lambda: ["d", "a", "c", "b"])  # of tiny, d, a, c, b
+    cells: list[str] = field(default_factory=lambda: list(TORCH))  # lstm, gru, rnn
+    norms: list[str] = field(default_factory=lambda: list(NORMS))  # of our own layers
     every_norm_at: list[str] = field(default_factory=lambda: list(SIZES))  # sizes; elsewhere none and ln alone
     scaling: str | None = "b"  # size at which one and two threads are compared; null: not at all
     parts: list[str] = field(default_factory=lambda: ["c", "b"])  # sizes at which it is told where the time goes
@@ -55,11 +55,11 @@ class Benchmark:
     sweep: int | None = 10  # runs of the sweeps that tell what a run costs besides its training; null: not at all
     minutes: float = 10.0  # of all, shared out over the cases; each has three rounds at least
     max_rounds: int = 40  # of one case
-    threads: int = 1
+    threads: int = 1  # cores that are used; at most those of this process
     device: str = "auto"  # auto, cpu or cuda
     quick: bool = False  # a smoke of seconds: size tiny, three rounds
     rows: str | None = None  # a folder with benchmark.json, to make tables and figure from it and time nothing
-    output: str = "results/benchmark"
+    output: str = "results/benchmark"  # folder that is written
     readme: bool = False  # put the summary into README.md; for the reference results
 
 
