@@ -75,7 +75,11 @@ def refusals_in_one_line(config_name: str = "train"):
     """
     try:
         yield
-@@C@@
+    except Exception as error:
+        if not (isinstance(error, (*OWN, OmegaConfBaseException)) or _raised_by_hydra(error)):
+            raise
+        if rank() == 0:  # all of a run's processes find the same mistake
+            print(f"error: {one_line(error, config_name)}", file=sys.stderr)
         sys.exit(2)
 
 
