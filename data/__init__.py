@@ -163,6 +163,8 @@ def load(settings: DataSettings) -> Text | Images:
     loaded = _load(type(settings), values, fingerprint(settings))
     if isinstance(loaded, Text) and loaded.row_length is None:
         _long_enough(settings, loaded)
+        if len(loaded.vocabulary) < 2:
+            raise DataError(f"{settings.name}: the text is one symbol over and over; there is nothing to predict")
     return loaded
 
 

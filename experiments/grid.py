@@ -11,7 +11,6 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from experiments.cli import CONFIGS
 from experiments.config import cell, identity, run_name
@@ -30,7 +29,7 @@ def hydra_configs():
 def compose_all(jobs: Iterable[list[str]], compose_one: Callable[[list[str]], DictConfig]) -> list[DictConfig]:
     """Every job's configuration. Jobs that choose the same groups are composed once, since Hydra takes 0.1 s for each.
 
-    Their values, as data.batch_size=8, are then set as Hydra sets them. Raises what Hydra raises.
+    Their values, as data.batch_size=8, are then set as Hydra sets them. Raises what Hydra and OmegaConf raise.
     """
     chosen: dict[tuple, DictConfig] = {}
     configs = []
@@ -40,12 +39,8 @@ def compose_all(jobs: Iterable[list[str]], compose_one: Callable[[list[str]], Di
         if groups not in chosen:
             chosen[groups] = compose_one(list(groups))
         cfg = copy.deepcopy(chosen[groups])
-        try:
-            for override in OverridesParser.create().parse_overrides(values):
-                OmegaConf.update(cfg, override.key_or_group, override.value(), merge=True)
-        except OmegaConfBaseException:
-            compose_one(job)  # says what is wrong in Hydra's words
-            raise
+        for override in OverridesParser.create().parse_overrides(values):
+            OmegaConf.update(cfg, override.key_or_group, override.value(), merge=True)
         configs.append(cfg)
     return configs
 

@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
+from experiments.check import check_folder
 from experiments.cli import CONFIGS, command, refusals_in_one_line
 from experiments.config import ROOT, ConfigError
 from experiments.progress import duration
@@ -32,6 +33,7 @@ from experiments.run_folder import write_json
 def report(cfg: DictConfig) -> None:
     with refusals_in_one_line("report"):
         profile, output = cfg.profile, Path(cfg.output)
+        check_folder("output", cfg.output)
         configs = configs_of(profile)
         found = find(cfg, configs)
         parts = parts_of(found, configs, profile)

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
+from .. import ranks
 from ..norms import BatchNorm, GroupNorm, LayerNorm, NoNorm, Normaliser, RMSNorm, WeightNorm
 from .spec import Inputs, Spec, Statistics
 
@@ -35,6 +36,8 @@ def obstacle(x: Tensor, others: tuple[Tensor, ...], norm: SimpleNamespace) -> st
             continue
         if type(parts[0]) not in KNOWN:
             return f"the kernels do not know the normaliser {type(parts[0]).__name__}"
+        if type(parts[0]) is BatchNorm and parts[0].training and ranks.several():
+            return "the batch is spread over several processes, and the kernels know one share of it"
         if len(parts) > 1 and len({_alike(part) for part in parts}) > 1:
             return f"the normalisers of the gates in norm_{name} differ in more than their size"
         if name != "cell" and "bias" in parts[0]._parameters:
@@ -47,11 +50,12 @@ def obstacle(x: Tensor, others: tuple[Tensor, ...], norm: SimpleNamespace) -> st
             tensor.dtype != dtype or tensor.device != device or type(tensor) not in PLAIN_TENSORS
         ):
             return f"the input is {dtype} on {device}, another tensor {tensor.dtype} on {tensor.device}"
-    return _machine_obstacle(x.device.type)
+    return machine_obstacle(x.device.type)
 
 
 @functools.cache
-def _machine_obstacle(device: str) -> str | None:
+def machine_obstacle(device: str) -> str | None:
+    """Why no kernel can run on this machine's cpu, cuda or mps; None when one can. The first call builds the CPU's."""
     if device == "cpu":
         from .compiler import CompilerError, library
 
