@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from torch import FloatTensor, LongTensor
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Text:
     manifest:   where it came from, how it was prepared and how many symbols a split has; JSON-serialisable
     """
 
-    tokens: dict[str, LongTensor]
+    tokens: dict[str, Tensor]
     vocabulary: list[str]
     unit: str
     row_length: int | None
@@ -34,7 +34,7 @@ class Images:
     manifest: as for Text, and that mean and sd
     """
 
-    images: dict[str, FloatTensor]
-    labels: dict[str, LongTensor]
+    images: dict[str, Tensor]
+    labels: dict[str, Tensor]
     num_classes: int
     manifest: dict

@@ -175,9 +175,9 @@ def _check_combinations(cfg: DictConfig) -> None:
     for column, key in cfg.experiment.axes.items():
         if OmegaConf.select(cfg, key) is None and key not in fields_of("train"):
             raise ConfigError(f"experiment.axes.{column}: {unknown(key, 'train')}")
-    given = [name for name in ("steps", "epochs", "examples") if cfg.trainer[name] is not None]
-    if len(given) > 1:
-        budgets = " ".join(f"trainer.{name}={cfg.trainer[name]}" for name in given)
+    budgeted = [name for name in ("steps", "epochs", "examples") if cfg.trainer[name] is not None]
+    if len(budgeted) > 1:
+        budgets = " ".join(f"trainer.{name}={cfg.trainer[name]}" for name in budgeted)
         choices = "trainer.steps, trainer.epochs, trainer.examples"
         raise ConfigError(f"{budgets}: a run has one budget; give one of {choices}")
     if cfg.model.kind != cfg.data.kind:

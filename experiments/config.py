@@ -269,7 +269,8 @@ def settings(node: DictConfig) -> Any:
 
 
 def norm_options(cfg: DictConfig) -> dict:
-    return {key: value for key, value in OmegaConf.to_container(cfg.norm, resolve=True).items() if key != "name"}
+    options: Any = OmegaConf.to_container(cfg.norm, resolve=True)
+    return {key: value for key, value in options.items() if key != "name"}
 
 
 def run_id(cfg: DictConfig, device: str | None = None, fingerprint: str | None = None, ranks: int | None = None) -> str:
@@ -288,7 +289,7 @@ def identity(
     It includes the content of data that are not pinned by a checksum (a text of one's own; the Python documentation,
     which differs between Python versions).
     """
-    found = {
+    found: dict[str, Any] = {
         key: OmegaConf.to_container(cfg[key], resolve=True) for key in ("model", "norm", "data", "optim", "trainer")
     }
     for section, name in (("data", "root"), ("data", "cache"), ("data", "path"), ("trainer", "checkpoint_every")):

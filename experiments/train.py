@@ -36,7 +36,8 @@ def train(cfg: DictConfig) -> dict | None:
         from experiments.run import run
 
         return run(cfg)
-    return single(cfg)
+    single(cfg)
+    return None
 
 
 def single(cfg: DictConfig) -> None:

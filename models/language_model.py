@@ -46,7 +46,7 @@ class LanguageModel(nn.Module):
         )
         self.output = nn.Linear(settings.hidden_size, vocab_size)
         self.reset_parameters()
-        if settings.tied:
+        if settings.tied and self.embedding is not None:
             self.output.weight = self.embedding.weight
 
     def reset_parameters(self) -> None:

@@ -22,6 +22,7 @@ import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -89,6 +90,9 @@ class BatchNorm(Normaliser):
 
     Raises ValueError in training when a channel has a single value.
     """
+
+    running_mean: Tensor
+    running_var: Tensor
 
     def __init__(
         self,
@@ -213,6 +217,8 @@ class WeightNorm(NoNorm):
     every summed input starts with mean 0 and variance 1 over that batch: g <- g/std, b <- -mean/std (their section 3).
     """
 
+    waiting: Tensor
+
     def __init__(self, num_features: int, data_init: bool = False):
         super().__init__(num_features)
         self.register_buffer("waiting", torch.tensor(data_init))
@@ -222,7 +228,7 @@ class WeightNorm(NoNorm):
         layer.register_forward_hook(self._first_batch)
         return nn.Sequential(layer, self)
 
-    def _first_batch(self, layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor | None:
+    def _first_batch(self, layer: Any, inputs: tuple[Tensor], output: Tensor) -> Tensor | None:
         """Hook on the layer: its output, again with the new g and b, so that the first batch is learnt from too."""
         if not (self.training and self.waiting):
             return None

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -259,10 +260,10 @@ def command(cell: dict, part: Part, profile: str, seeds: pd.Series) -> str:
 
 def recipe(cfg: DictConfig) -> list[tuple[str, str]]:
     """The settings that the experiment's runs share, and its grid."""
-    plain = OmegaConf.to_container(cfg, resolve=False)
+    plain: Any = OmegaConf.to_container(cfg, resolve=False)
     lines = [(key, _settings(plain[key])) for key in ("data", "model", "optim", "trainer")]
-    params = OmegaConf.to_container(cfg.hydra.sweeper.params or OmegaConf.create(), resolve=True)
-    grids = OmegaConf.to_container(cfg.experiment.grids, resolve=True)
+    params: Any = OmegaConf.to_container(cfg.hydra.sweeper.params or OmegaConf.create(), resolve=True)
+    grids: Any = OmegaConf.to_container(cfg.experiment.grids, resolve=True)
     for number, grid in enumerate(grids, 1):
         lines.append((f"grid {number}" if len(grids) > 1 else "grid", _settings({**params, **grid})))
     lines.append(("seeds", ", ".join(map(str, cfg.experiment.final_seeds))))

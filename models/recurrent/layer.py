@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from types import SimpleNamespace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +34,7 @@ class Spans(nn.Module):
 
     def __init__(self, norms: list[Normaliser]):
         super().__init__()
-        self.norms = nn.ModuleList(norms)
+        self.norms: Any = nn.ModuleList(norms)
         self.spans = [norm.num_features for norm in norms]
 
     def forward(self, z: Tensor, t: int = 0) -> Tensor:
@@ -95,7 +95,7 @@ class Recurrent(nn.Module):
         for index, suffix in enumerate(self.suffixes):
             layer = index // self.num_directions
             inputs = input_size if layer == 0 else hidden_size * self.num_directions
-            shapes = {
+            shapes: dict[str, tuple[int, ...]] = {
                 "weight_ih": (self.gates * hidden_size, inputs),
                 "weight_hh": (self.gates * hidden_size, hidden_size),
             }
