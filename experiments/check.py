@@ -7,7 +7,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -80,7 +80,7 @@ def check(cfg: DictConfig) -> None:
 def check_fields(cfg: DictConfig) -> None:
     """The part of `check` that looks at nothing but the configuration: no torch, no file. Raises ConfigError."""
     _check_schemas(cfg)
-    plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    plain: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     for key, value in _values({key: node for key, node in plain.items() if key not in ("experiment", "profile")}):
         _check_value(key, value)
     _check_combinations(cfg)
@@ -141,7 +141,8 @@ def _check_schemas(cfg: DictConfig) -> None:
             remedy = f"choose a whole, as {group}={nearest(name, choices)}"
             raise ConfigError(f"{group}.name={name} does not go with {others}; {remedy}")
     for group in ("model", "data"):
-        kind = OmegaConf.get_type(cfg[group]).__dataclass_fields__["kind"].default
+        schema: Any = OmegaConf.get_type(cfg[group])
+        kind = schema.__dataclass_fields__["kind"].default
         if cfg[group].kind != kind:
             raise ConfigError(f"{group}.kind={cfg[group].kind} cannot be set: {group}={cfg[group].name} is of {kind}")
 

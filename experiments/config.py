@@ -188,7 +188,7 @@ def register() -> None:
     store = ConfigStore.instance()
     # Hydra copies its store whenever it composes or lists a group, though it is a singleton and copies what it gives
     # out: 10 ms each time, which is felt in tab completion and in a sweep.
-    ConfigStore.__deepcopy__ = lambda self, memo: self
+    ConfigStore.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]
     store.store(name="config_schema", node=Config)
     store.store(name="report_schema", node=Report)
     store.store(name="status_schema", node=Status)

@@ -11,7 +11,7 @@ import csv
 import heapq
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -52,7 +52,7 @@ class Finished:
             return Estimate(_seconds(alike, run, trainer), f"{self.place}same cell")
         if family := self.by_family[run["model"], run["data"]]:
             apart = {row["batch_size"]: abs(math.log(row["batch_size"] / run["batch_size"])) for row in family}
-            near = [row for row in family if row["batch_size"] == min(apart, key=apart.get)]
+            near = [row for row in family if row["batch_size"] == min(apart, key=apart.__getitem__)]
             alike = [row for row in near if row["norm"] == run["norm"]] or near
             return Estimate(_seconds(alike, run, trainer), f"{self.place}similar")
         return None
@@ -62,7 +62,7 @@ class Finished:
         return tuple(str(row.get(name, "")) for name in names)
 
 
-def _seconds(alike: list[Mapping], run: Mapping, trainer: Trainer) -> float:
+def _seconds(alike: Sequence[Mapping], run: Mapping, trainer: Trainer) -> float:
     from experiments.trainer import budget  # imports torch
 
     epoch = median(row["examples"] / row["epochs"] for row in alike)
@@ -97,11 +97,13 @@ def _reference(profile: str) -> list[dict]:
 
 def print_plan(configs: list[DictConfig], folders: list[RunFolder], workers: int) -> None:
     """A line a run: state, seconds that it took or will take, what that is learnt from. Then the sums."""
-    lines, left, sources = [], [], Counter()
+    lines: list[tuple[str, ...]] = []
+    left: list[float] = []
+    sources: Counter[str] = Counter()
     for folder, estimate in zip(folders, estimates(configs, folders), strict=True):
         state, status = folder.state, folder.status
-        if folder.finished:
-            lines.append((state, f"{folder.summary['wall_seconds']:.1f}", "", folder.run_id))
+        if folder.finished and (summary := folder.summary):
+            lines.append((state, f"{summary['wall_seconds']:.1f}", "", folder.run_id))
             continue
         part = status["step"] / status["steps"] if "steps" in status else 0.0
         source, seconds = "nothing", "?"
@@ -126,7 +128,7 @@ def print_plan(configs: list[DictConfig], folders: list[RunFolder], workers: int
 def watched(configs: list[DictConfig], folders: list[RunFolder], pending: list[int]) -> list[Watched]:
     """The pending runs for a progress display, with what each one will take."""
     expected = estimates(configs, folders)
-    seconds = {index: expected[index].seconds if expected[index] else None for index in pending}
+    seconds = [estimate.seconds if estimate else None for estimate in expected]
     return [Watched(folders[index], configs[index].data.batch_size, seconds[index]) for index in pending]
 
 

@@ -58,7 +58,7 @@ class WandbMirror:
         try:
             if settings.mode == "online" and not wandb.login(prompt=False):
                 raise ConnectionError("no key on this machine; wandb login stores one")
-            self.run = wandb.init(mode=settings.mode, **arguments)
+            self.run = wandb.init(**arguments, mode=settings.mode)  # type: ignore[arg-type]
         except Exception as error:
             if settings.mode != "online":
                 raise

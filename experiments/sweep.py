@@ -105,7 +105,8 @@ def stop_passed_on(folders: list[RunFolder]):
     ended = threading.Event()
 
     def watch() -> None:
-        told, idle = set(), 0
+        idle = 0
+        told: set[int] = set()
         while not ended.wait(POLL):
             if stop_request.number is None:
                 continue

@@ -446,10 +446,11 @@ def _record(plan: Plan, stream: int) -> Recorded:
     with torch.inference_mode(False), torch.no_grad():
         forward, backward = _room_for_forward(plan), _room_for_backward(plan) if plan.keep else None
         replays = []
-        passes: list[list[Any]] = [[_forward_steps, plan, forward]]
-        passes += [[_backward_steps, plan, forward, backward]] * plan.keep
-        for steps in passes:
-            run, graph = functools.partial(*steps), torch.cuda.CUDAGraph()
+        passes: list[Callable[[], None]] = [functools.partial(_forward_steps, plan, forward)]
+        if backward is not None:
+            passes.append(functools.partial(_backward_steps, plan, forward, backward))
+        for run in passes:
+            graph = torch.cuda.CUDAGraph()
             run()
             # thread_local: other threads, as a data loader's that pins memory, may allocate meanwhile
             side = _side_stream(plan.device, stream)
