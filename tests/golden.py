@@ -58,7 +58,7 @@ def losses(model: str, norm: str, option: str, folder: Path) -> list[float]:
 
     folder: takes the text.
     """
-    overrides = [f"model={model}", f"norm={norm}", *filter(None, [option]), "data.batch_size=16"]
+    overrides = [f"model={model}", f"norm={norm}", *filter(None, [option]), "data.batch_size=16", "seed=1"]
     overrides += [f"trainer.steps={STEPS}", "trainer.evaluations=1", "trainer.log_every=1"]
     (folder / "text.txt").write_text(TEXT)
     text = ["data=text_file", f"data.path={folder / 'text.txt'}", "data.seq_len=12", "model.hidden_size=16"]
