@@ -233,7 +233,9 @@ def _row(settings: DataSettings) -> Set:
             f"choose the whole set with data={settings.name}"
         )
     if row.units and settings.unit not in row.units:
-        raise DataError(f"{settings.name}: data.unit={settings.unit!r}, but it comes as: {', '.join(row.units)}")
+        raise DataError(
+            f"{settings.name}: data.unit={settings.unit!r}, but it comes as: {', '.join(row.units)}; give one"
+        )
     return row
 
 

@@ -124,9 +124,4 @@ def unfit(key: str, value: Any, config_name: str) -> str | None:
 
 def unknown_choice(group: str, given: str, choices: list[str]) -> str:
     """What is said of a choice that the group does not have."""
-    known = f"allowed: {', '.join(choices)}"
-    return (
-        f"{group}={given} is unknown; {known}; nearest: {nearest(given, choices)}"
-        if given
-        else (f"{group}= is empty; {known}")
-    )
+    return f"{group}={given} is unknown; allowed: {', '.join(choices)}; nearest: {nearest(given, choices)}"

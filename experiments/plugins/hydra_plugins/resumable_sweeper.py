@@ -16,7 +16,6 @@ from omegaconf import DictConfig, open_dict
 
 from experiments import effect, grid
 from experiments.cli import refusals_in_one_line
-from experiments.config import ConfigError
 from experiments.interruption import stop_request
 
 ConfigStore.instance().store(
@@ -44,9 +43,6 @@ class ResumableSweeper(BasicSweeper):
         with refusals_in_one_line():
             jobs = []
             for config, own in self._experiments(arguments, given):
-                if sources := config.experiment.sources:
-                    name = config.experiment.name
-                    raise ConfigError(f"experiment={name} has no runs of its own; run those of {' and '.join(sources)}")
                 jobs += grid.jobs(config.hydra.sweeper.params or {}, config.experiment.grids, own, parser)
             configs = grid.compose_all(jobs, self._compose)
             folders, pending = select_pending(configs)
