@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 import data
 from experiments.config import Claim, ConfigError, device_name, nearest, norm_options, run_id, settings
 from experiments.fields import choices_of, fields_of, schema_of, unknown
+from experiments.torchrun import num_ranks
 
 
 class Range(NamedTuple):
@@ -200,6 +201,10 @@ def _check_combinations(cfg: DictConfig) -> None:
         fitting = "python_docs, ptb_char, ..." if cfg.model.kind == "text" else "digits, mnist, cifar10, ..."
         taken = f"model={cfg.model.name} takes {cfg.model.kind}, data={cfg.data.name} holds {cfg.data.kind}"
         raise ConfigError(f"{taken}; choose data={fitting}")
+    if cfg.data.batch_size % num_ranks():
+        given, near = f"data.batch_size={cfg.data.batch_size}", max(1, round(cfg.data.batch_size / num_ranks()))
+        shares = f"is the whole batch and cannot be cut into {num_ranks()} equal shares, one a rank"
+        raise ConfigError(f"{given} {shares}; nearest: {near * num_ranks()}")
     whole_batch = "norm=bn" if cfg.norm.name == "bn" else "norm.data_init=true" if cfg.norm.get("data_init") else ""
     if whole_batch and cfg.data.batch_size < 2:
         remedy = "choose a larger batch, or norm=ln or gn"

@@ -5,6 +5,7 @@ import re
 import shutil
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from data import DataError
 from experiments import fields, overrides
 from experiments.config import ROOT, ConfigError, nearest
 from experiments.interruption import stop_request
+from experiments.torchrun import rank
 from models.errors import ModelError
 
 CONFIGS = str(ROOT / "configs")
@@ -31,6 +33,9 @@ OURS = ("__main__", "experiments.", "hydra_plugins.resumable_sweeper")  # module
 
 # Hydra looks for plugins (the sweeper) on the path, when it first starts.
 sys.path.append(str(ROOT / "experiments" / "plugins"))
+# configs/hydra/launcher sets the defaults of launchers under their own names. Hydra checks them against the plugins'
+# schemas, which is wanted, and calls it deprecated.
+warnings.filterwarnings("ignore", "\n'hydra/launcher/", UserWarning)
 
 
 def command(entry: Callable[[], None], config_name: str, sweeps: bool = False) -> None:
@@ -73,7 +78,8 @@ def refusals_in_one_line(config_name: str = "train"):
     except Exception as error:
         if not (isinstance(error, (*OWN, OmegaConfBaseException)) or _raised_by_hydra(error)):
             raise
-        print(f"error: {one_line(error, config_name)}", file=sys.stderr)
+        if rank() == 0:  # all of a run's processes find the same mistake
+            print(f"error: {one_line(error, config_name)}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -18,6 +18,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 import data
 import data.settings
 import models.settings
+from experiments.torchrun import num_ranks
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -271,15 +272,17 @@ def norm_options(cfg: DictConfig) -> dict:
     return {key: value for key, value in OmegaConf.to_container(cfg.norm, resolve=True).items() if key != "name"}
 
 
-def run_id(cfg: DictConfig, device: str | None = None, fingerprint: str | None = None) -> str:
+def run_id(cfg: DictConfig, device: str | None = None, fingerprint: str | None = None, ranks: int | None = None) -> str:
     """`<slug>-<hash8>`: folder, wandb id and key of the row.
 
-    device, fingerprint: of a run that was made elsewhere; by default what this machine has.
+    device, fingerprint, ranks: of a run that was made elsewhere; by default what this machine and process have.
     """
-    return run_name(cell(cfg), identity(cfg, device, fingerprint))
+    return run_name(cell(cfg), identity(cfg, device, fingerprint, ranks))
 
 
-def identity(cfg: DictConfig, device: str | None = None, fingerprint: str | None = None) -> dict[str, Any]:
+def identity(
+    cfg: DictConfig, device: str | None = None, fingerprint: str | None = None, ranks: int | None = None
+) -> dict[str, Any]:
     """Everything that can change a run's numbers: not the clock, not where files lie, not how a run is watched.
 
     It includes the content of data that are not pinned by a checksum (a text of one's own; the Python documentation,
@@ -293,6 +296,8 @@ def identity(cfg: DictConfig, device: str | None = None, fingerprint: str | None
     device = device or device_name(cfg)
     if device != "cuda":
         del found["trainer"]["capture"]  # changes nothing elsewhere
+    if (ranks := ranks or num_ranks()) > 1:  # like `threads` they change the rounding, and dropout's masks too
+        found["ranks"] = ranks
     return found | {
         "stage": cfg.stage,
         "seed": cfg.seed,

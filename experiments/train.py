@@ -4,12 +4,14 @@ python -m experiments.train model=lstm norm=ln data=python_docs trainer.steps=50
 python -m experiments.train -m model=rnn,lstm,gru norm=none,bn,ln seed=0,1        all 18 combinations
 python -m experiments.train -m experiment=recurrent_gain hydra/launcher=joblib    an experiment's runs, one a core
 python -m experiments.train experiment=recurrent_gain plan=true                   its runs, what is done, the time left
+torchrun --nproc_per_node=2 -m experiments.train model=cnn norm=bn data=digits    one run in two processes
 
 A run has a folder below runs_dir, named after its configuration. Started again, the same command goes on from where it
 was stopped, and leaves out what is done.
 """
 
 import sys
+from contextlib import nullcontext
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -20,6 +22,7 @@ from experiments import effect
 from experiments.cli import CONFIGS, command, refusals_in_one_line
 from experiments.config import run_id
 from experiments.interruption import stop_request
+from experiments.torchrun import num_ranks, rank
 
 # What trains and shows is imported when a run starts: --help and tab completion come through here too.
 
@@ -45,18 +48,22 @@ def single(cfg: DictConfig) -> None:
     with refusals_in_one_line():
         check_fields(cfg)
         folder = RunFolder(cfg.runs_dir, run_id(cfg))
-        if folder.finished:
+        if folder.finished and num_ranks() == 1:  # the ranks of one run ask it together
             print(f"already {folder.status['status']}: {folder.path}")
             return
         check(cfg)
-    effect.warn(HydraConfig.get().overrides.task, [cfg])
+    first = rank() == 0  # the one that speaks
+    if first:
+        effect.warn(HydraConfig.get().overrides.task, [cfg])
     from experiments.run import run
 
-    with ProgressDisplay([Watched(folder, cfg.data.batch_size)], quiet=cfg.quiet):
+    with ProgressDisplay([Watched(folder, cfg.data.batch_size)], quiet=cfg.quiet) if first else nullcontext():
         outcome = run(cfg)
-    print(f"{outcome['status']}: {outcome['path']}")
+    if first:
+        print(f"{outcome['status']}: {outcome['path']}")
     if outcome["status"] == "interrupted":
-        print("the same command goes on from the checkpoint", file=sys.stderr)
+        if first:
+            print("the same command goes on from the checkpoint", file=sys.stderr)
         sys.exit(stop_request.exit_code)
     if outcome["status"] in ("failed", "running elsewhere"):
         sys.exit(outcome["message"] + ("; see error.txt there" if outcome["status"] == "failed" else ""))

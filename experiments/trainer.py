@@ -5,6 +5,7 @@ import time
 
 from torch import nn
 
+from experiments import distributed
 from experiments.config import SGD, Adam, Trainer
 from experiments.interruption import stop_request
 from experiments.optimisation import learning_rate, make_optimizer
@@ -55,7 +56,7 @@ def fit(model: nn.Module, task, optim: Adam | SGD, settings: Trainer, recorder) 
 
     while (step := state["step"]) < steps:
         started, row = time.perf_counter(), {}
-        stopping = stop_request.number is not None
+        stopping = distributed.asked_to_stop()
         logged = (step + 1) % settings.log_every == 0 or step + 1 in evaluate_at
         watched = settings.statistics and logged
         if not model.training:  # an evaluation is over

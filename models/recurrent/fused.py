@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
+from .. import ranks
 from ..norms import BatchNorm, GroupNorm, LayerNorm, NoNorm, Normaliser, RMSNorm, WeightNorm
 from .spec import Inputs, Spec, Statistics
 
@@ -35,6 +36,8 @@ def obstacle(x: Tensor, others: tuple[Tensor, ...], norm: SimpleNamespace) -> st
             continue
         if type(parts[0]) not in KNOWN:
             return f"the kernels do not know the normaliser {type(parts[0]).__name__}"
+        if type(parts[0]) is BatchNorm and parts[0].training and ranks.several():
+            return "the batch is spread over several processes, and the kernels know one share of it"
         if len(parts) > 1 and len({_alike(part) for part in parts}) > 1:
             return f"the normalisers of the gates in norm_{name} differ in more than their size"
         if name != "cell" and "bias" in parts[0]._parameters:

@@ -16,7 +16,11 @@ from omegaconf import DictConfig, open_dict
 
 from experiments import effect, grid
 from experiments.cli import refusals_in_one_line
+from experiments.config import ConfigError
 from experiments.interruption import stop_request
+from experiments.torchrun import num_ranks
+
+EXTRAS = {"submitit_slurm": "slurm", "submitit_local": "slurm", "ray": "ray"}  # launchers that are not always installed
 
 ConfigStore.instance().store(
     group="hydra/sweeper",
@@ -32,6 +36,17 @@ class ResumableSweeper(BasicSweeper):
     count the outcomes. The launcher is any of Hydra's. Exits with 1 when a run failed or trains elsewhere.
     """
 
+    def setup(self, *, hydra_context, task_function, config: DictConfig) -> None:
+        try:
+            super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
+        except RuntimeError as error:  # Hydra's: unknown plugin class
+            launcher = config.hydra.runtime.choices["hydra/launcher"]
+            if launcher not in EXTRAS:
+                raise
+            extra = EXTRAS[launcher]
+            remedy = f"pip install -e '.[{extra}]', or take hydra/launcher=joblib"
+            raise ConfigError(f"hydra/launcher={launcher} needs the extra `{extra}`: {remedy}") from error
+
     def sweep(self, arguments: list[str]) -> None:
         # Here, since Hydra imports its plugins whenever it starts, for tab completion too.
         from experiments.plan import print_plan, watched, workers
@@ -41,6 +56,10 @@ class ResumableSweeper(BasicSweeper):
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         given = parser.parse_overrides(arguments)
         with refusals_in_one_line():
+            if num_ranks() > 1:
+                raise ConfigError(
+                    "torchrun spreads one run over its processes; leave out -m, or start it without torchrun"
+                )
             jobs = []
             for config, own in self._experiments(arguments, given):
                 jobs += grid.jobs(config.hydra.sweeper.params or {}, config.experiment.grids, own, parser)
