@@ -234,7 +234,9 @@ def _row(settings: DataSettings) -> Set:
             f"choose the whole set with data={settings.name}"
         )
     if isinstance(settings, TextData) and settings.unit not in row.units:
-        raise DataError(f"{settings.name}: data.unit={settings.unit!r}, but it comes as: {', '.join(row.units)}")
+        raise DataError(
+            f"{settings.name}: data.unit={settings.unit!r}, but it comes as: {', '.join(row.units)}; give one"
+        )
     return row
 
 

@@ -89,7 +89,7 @@ def carve(settings: FractionText, splits: dict[str, Symbols]) -> dict[str, Symbo
     if not (settings.val > 0 and settings.test > 0 and settings.val + settings.test < 1):
         raise DataError(
             f"{settings.name}: data.val={settings.val} and data.test={settings.test} are fractions: "
-            "both above 0 and together below 1"
+            "both above 0 and together below 1; give others"
         )
     whole = len(splits["train"])
     for split, fraction in (("test", settings.test), ("val", settings.val)):
@@ -145,7 +145,7 @@ def text_file_sources(settings: TextFile) -> list[Source]:
     except OSError as error:
         raise DataError(
             f"{settings.name}: data.path={settings.path} cannot be read ({error.strerror}); "
-            f"looked for {path.absolute()}"
+            f"looked for {path.absolute()}; mend the path"
         ) from error
 
 
@@ -154,7 +154,9 @@ def python_docs(settings: PythonDocs, sources: list[Source]) -> dict[str, np.nda
     val, test = settings.val_blocks, settings.test_blocks
     whole, held_out = symbols(_language_reference(), settings.unit), {*val, *test}
     if settings.blocks > len(whole):
-        raise DataError(f"{settings.name}: data.blocks={settings.blocks} is more than the text's {len(whole)} symbols")
+        raise DataError(
+            f"{settings.name}: data.blocks={settings.blocks} is more than the text's {len(whole)} symbols; give fewer"
+        )
     numbered = all(0 <= block < settings.blocks for block in held_out)
     if not (val and test and numbered and len(val) + len(test) == len(held_out) < settings.blocks):
         raise DataError(

@@ -22,7 +22,7 @@ from omegaconf.errors import (
 
 from data import DataError
 from experiments import fields, overrides
-from experiments.config import ROOT, ConfigError
+from experiments.config import ROOT, ConfigError, nearest
 from experiments.interruption import stop_request
 from experiments.torchrun import rank
 from models.errors import ModelError
@@ -126,7 +126,8 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 def _missing_file(error: MissingConfigException) -> str:
     group, _, given = str(error.missing_cfg_file).removesuffix(".yaml").rpartition("/")
     if error.options:
-        return fields.unknown_choice(group, given, sorted(error.options))
+        options = sorted(error.options)
+        return f"{group}={given} is unknown; allowed: {', '.join(options)}; nearest: {nearest(given, options)}"
     names = ", ".join(sorted(path.stem for path in Path(CONFIGS).glob("*.yaml")))
     return f"there is no configuration {given}.yaml; leave --config-name out, or name one of: {names}"
 

@@ -17,7 +17,6 @@ and they differ only in the set of values that mu and var are taken over (Ba et 
 To add one: a class, a row in NORMS, configs/norm/<name>.yaml, a test against its equation.
 """
 
-import difflib
 import inspect
 import math
 from collections.abc import Mapping
@@ -30,7 +29,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
 from . import ranks
-from .errors import ModelError
+from .errors import ModelError, must_be_one_of
 
 
 class Normaliser(nn.Module):
@@ -269,9 +268,7 @@ NORMS: dict[str, Row] = {
 
 def norm_row(name: str) -> Row:
     """The table's row. Raises ModelError with the nearest name when there is none."""
-    if name not in NORMS:
-        near = difflib.get_close_matches(name, NORMS, 1, cutoff=0.0)[0]
-        raise ModelError(f"norm={name} is unknown; allowed: {', '.join(NORMS)}; nearest: {near}")
+    must_be_one_of("norm", name, NORMS)
     return NORMS[name]
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 from torch.nn.utils.rnn import PackedSequence
 
-from ..errors import ModelError
+from ..errors import ModelError, must_be_one_of
 from ..norms import NoNorm, Normaliser, make_norm, norm_row
 from . import fused
 from .equations import gru_step, lstm_step, rnn_step
@@ -84,8 +84,7 @@ class Recurrent(nn.Module):
         super().__init__()
         self.input_size, self.hidden_size, self.num_layers, self.bias = input_size, hidden_size, num_layers, bias
         self.batch_first, self.dropout, self.bidirectional = batch_first, dropout, bidirectional
-        if backend not in BACKENDS:
-            raise ModelError(f"model.backend={backend} is unknown; allowed: {', '.join(BACKENDS)}")
+        must_be_one_of("model.backend", backend, BACKENDS)
         self.norm, self.placement, self.backend = norm, placement, backend
         spans = self._spans(norm, placement)
         options = {**norm_row(norm).recurrent, **{k: v for k, v in (norm_options or {}).items() if v is not None}}
@@ -132,8 +131,7 @@ class Recurrent(nn.Module):
             raise ModelError(
                 f"norm={norm} is refused in a recurrent layer: {row.refused_in_recurrence}; use norm=ln or norm=gn"
             )
-        if placement not in PLACEMENTS:
-            raise ModelError(f"model.placement={placement} is unknown; allowed: {', '.join(PLACEMENTS)}")
+        must_be_one_of("model.placement", placement, PLACEMENTS)
         if row.on_weights or norm == "none":
             return {}  # activations are left alone, whatever the placement
         H = self.hidden_size

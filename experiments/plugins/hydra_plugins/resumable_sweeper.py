@@ -68,9 +68,6 @@ class ResumableSweeper(BasicSweeper):
                 )
             jobs = []
             for config, own in self._experiments(arguments, given):
-                if sources := config.experiment.sources:
-                    name = config.experiment.name
-                    raise ConfigError(f"experiment={name} has no runs of its own; run those of {' and '.join(sources)}")
                 jobs += grid.jobs(config.hydra.sweeper.params or {}, config.experiment.grids, own, parser)
             configs = grid.compose_all(jobs, self._compose)
             folders, pending = select_pending(configs)
