@@ -112,22 +112,29 @@ def print_plan(configs: list[DictConfig], folders: list[RunFolder], workers: int
         lines.append((f"{state} {part:.0%}" if part else state, seconds, source, folder.run_id))
     headers = ("state", "seconds", "learnt from", "run")
     print(tabulate(lines, headers, "plain", disable_numparse=True, colalign=("left", "right", "left", "left")))
-    count = f"{len(folders)} runs, {len(folders) - sources.total()} done"
+    print(sums(len(lines), left, sources, workers, configs[0].profile.name))
+
+
+def sums(runs: int, left: list[float], sources: Counter, workers: int, profile: str) -> str:
+    """The last lines of a plan: left are the estimated seconds, sources what each unfinished run's is learnt from."""
+    counts = f"{runs} runs, {runs - sources.total()} done"
     if not sources:
-        return print(count)
-    side_by_side = f"{workers} at a time" if workers > 1 else "one at a time; hydra/launcher=joblib runs several"
-    total = f"about {duration(makespan(left, workers))} left" if left else "time unknown"
-    print(f"{count}; {total}, {side_by_side}")
-    print("learnt from: " + ", ".join(f"{source} ({count})" for source, count in sources.most_common()))
+        return counts
+    time_left = f"about {duration(makespan(left, workers))} left" if left else "time left unknown"
+    side_by_side = f"{workers} at a time" if workers > 1 else "one at a time (hydra/launcher=joblib: several)"
+    lines = [f"{counts}; {time_left}, {side_by_side}"]
+    lines.append("learnt from: " + ", ".join(f"{source} ({count})" for source, count in sources.most_common()))
     if any(source.startswith(REFERENCE) for source in sources):
-        print(f"reference: results/reference/{configs[0].profile.name}/runs.csv, of another machine")
+        lines.append(f"reference: results/reference/{profile}/runs.csv, of another machine")
+    return "\n".join(lines)
 
 
-def watched(configs: list[DictConfig], folders: list[RunFolder], pending: list[int]) -> list[Watched]:
-    """The pending runs for a progress display, with what each one will take."""
-    expected = estimates(configs, folders)
-    seconds = {index: expected[index].seconds if expected[index] else None for index in pending}
-    return [Watched(folders[index], configs[index].data.batch_size, seconds[index]) for index in pending]
+def watched(configs: list[DictConfig], folders: list[RunFolder]) -> list[Watched]:
+    """Runs for a progress display, with what each one will take."""
+    return [
+        Watched(folder, cfg.data.batch_size, estimate.seconds if estimate else None)
+        for cfg, folder, estimate in zip(configs, folders, estimates(configs, folders), strict=True)
+    ]
 
 
 def makespan(seconds: list[float], workers: int) -> float:

@@ -91,7 +91,7 @@ class ProgressDisplay:
         self.work = [run.expected or average for run in self.runs]  # in seconds, or in runs where nothing is known
         self.told: set[int] = set()  # indices of the runs whose end was told
         self.console = Console(highlight=False, soft_wrap=True)
-        self.live = Live(get_renderable=self._screen, console=self.console, transient=True, refresh_per_second=4)
+        self.live = Live(get_renderable=self._screen, console=self.console, transient=True, refresh_per_second=1 / POLL)
         self.started, self.clock, self.spoken = time.time(), time.monotonic(), time.monotonic()
         self.stop = threading.Event()
         self.thread = threading.Thread(target=self._watch, daemon=True)
@@ -114,8 +114,11 @@ class ProgressDisplay:
             self.live.stop()  # gives the cursor back
 
     def _watch(self) -> None:
-        while not self.stop.wait(POLL):
+        pause = POLL
+        while not self.stop.wait(pause):
+            began = time.monotonic()
             self._look()
+            pause = max(POLL, 20 * (time.monotonic() - began))  # thousands of folders take their time
 
     def _look(self) -> None:
         for index, run in enumerate(self.runs):

@@ -1,9 +1,11 @@
 """plan=true: what runs will take, learnt from those that are finished."""
 
+from collections import Counter
+
 import pytest
 
 from experiments.config import Trainer
-from experiments.plan import Finished, makespan
+from experiments.plan import Finished, makespan, sums
 from tests.processes import QUIET, folders, train
 
 TINY = ["model=rnn", "data=python_docs", "model.hidden_size=16", "data.seq_len=16", "trainer.evaluations=1", *QUIET]
@@ -84,3 +86,9 @@ def test_a_run_like_none_before_has_no_time(tmp_path):
     result = train(tmp_path, "model=image_rnn", "data=digits", "norm=ln", "plan=true")
     assert result.returncode == 0 and "nothing" in result.stdout
     assert "1 runs, 0 done; time left unknown, one at a time" in result.stdout
+
+
+def test_the_sums_of_a_plan():
+    assert sums(3, [], Counter(), 1, "quick") == "3 runs, 3 done"
+    told = sums(4, [60.0, 30.0], Counter({"same cell": 2, "nothing": 1}), 2, "quick").splitlines()
+    assert told == ["4 runs, 1 done; about 1 min 00 s left, 2 at a time", "learnt from: same cell (2), nothing (1)"]
