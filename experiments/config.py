@@ -172,7 +172,7 @@ class Report:
 @dataclass
 class Status:
     profile: Any = None  # whose experiments; null: every run below runs_dir
-    experiment: str | None = None  # of the profile's, this one alone
+    only: str | None = None  # one of the profile's experiments
     runs_dir: str = "results/runs"  # folder of the run folders; relative to the working directory
 
 

@@ -2,7 +2,7 @@
 
 python -m experiments.status                                every run below runs_dir
 python -m experiments.status profile=standard               every run of the profile's experiments, started or not
-python -m experiments.status profile=standard experiment=conv_gain
+python -m experiments.status profile=standard only=conv_gain
 """
 
 import sys
@@ -42,13 +42,13 @@ def folders_of(cfg: DictConfig) -> list[RunFolder]:
     """The runs that are asked for. Raises ConfigError."""
     if cfg.profile is not None:
         names = list(cfg.profile.experiments)
-        if cfg.experiment is not None and cfg.experiment not in names:
-            known = f"allowed: {', '.join(names)}; nearest: {nearest(cfg.experiment, names)}"
-            raise ConfigError(f"experiment={cfg.experiment} is not of profile={cfg.profile.name}; {known}")
-        chosen = [cfg.experiment] if cfg.experiment else names
+        if cfg.only is not None and cfg.only not in names:
+            known = f"allowed: {', '.join(names)}; nearest: {nearest(cfg.only, names)}"
+            raise ConfigError(f"only={cfg.only} is not of profile={cfg.profile.name}; {known}")
+        chosen = [cfg.only] if cfg.only else names
         return [RunFolder(cfg.runs_dir, run) for name in chosen for run in run_ids(name, cfg.profile.name)]
-    if cfg.experiment is not None:
-        raise ConfigError(f"experiment={cfg.experiment} needs a profile as well; give profile=quick or another")
+    if cfg.only is not None:
+        raise ConfigError(f"only={cfg.only} needs a profile as well; give profile=quick or another")
     found = [RunFolder(cfg.runs_dir, path.parent.name) for path in Path(cfg.runs_dir).glob("*/status.json")]
     if not found:
         raise ConfigError(f"runs_dir={cfg.runs_dir} holds no run; name the folder of the runs, or start one")

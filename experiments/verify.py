@@ -11,6 +11,7 @@ whatever is wrong and exits with 1 when something is. Changes nothing.
 import json
 import math
 import sys
+from glob import glob
 from itertools import pairwise
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from experiments.run_folder import FINISHED, DamagedCheckpointError, RunFolder, 
 def verify(cfg: DictConfig) -> None:
     with refusals_in_one_line("verify"):
         runs = sorted(path for path in Path(cfg.runs_dir).glob("*/") if (path / "status.json").exists())
-        tables = sorted({path for pattern in cfg.rows for path in ROOT.glob(pattern)})
+        tables = sorted({Path(path) for pattern in cfg.rows for path in glob(str(ROOT / pattern))})
         if not runs and not tables:
             raise ConfigError(f"runs_dir={cfg.runs_dir} holds no run and rows={list(cfg.rows)} name no table")
     wrong = 0

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
-from models.errors import ModelError
+from .errors import ModelError
 
 
 class Normaliser(nn.Module):

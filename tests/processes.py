@@ -30,7 +30,7 @@ def start(runs_dir: Path, *arguments: str, **options) -> subprocess.Popen:
     """The command in the background, in a group of its own; its output is thrown away unless `options` say more."""
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     return subprocess.Popen(
-        command(runs_dir, *arguments), **{"cwd": ROOT, "start_new_session": True, "text": True, **quiet, **options}
+        command(runs_dir, *arguments), **{"cwd": ROOT, "process_group": 0, "text": True, **quiet, **options}
     )
 
 

@@ -11,7 +11,7 @@ from experiments.environment import environment
 
 def write(folder: Path, found: list[dict]) -> None:
     """faults.json and faults.md of the marked tests' reports: scorecard = (row, fault), figure, outcome, test."""
-    found.sort(key=lambda row: (int(row["scorecard"][0][1:]), row["scorecard"][1], row["test"]))
+    found.sort(key=lambda row: (order(row["scorecard"][0]), row["scorecard"][1], row["test"]))
     lines = [
         [*row["scorecard"], row.get("figure", ""), row["outcome"], row["test"].removeprefix("tests/")] for row in found
     ]
@@ -23,3 +23,8 @@ def write(folder: Path, found: list[dict]) -> None:
     table = tabulate(lines, ["row", "fault", "figure", "outcome", "test"], tablefmt="github")
     text = f"{title}{environment()['git'][:12]}: {passed} of {len(found)} tests passed.\n\n{table}\n"
     (folder / "faults.md").write_text(text)
+
+
+def order(row: str) -> int:
+    """R1 to R16 by their number, then what has none."""
+    return int(row[1:]) if row[1:].isdigit() else 100

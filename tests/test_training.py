@@ -114,6 +114,16 @@ def test_plan_prints_the_runs_and_starts_none(plan, cli, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+def test_several_experiments_are_one_sweep_each_with_its_own_grid(cli):
+    result = cli("train", "-m", "experiment=conv_gain,train_test", "plan=true", "norm=ln", "seed=20,21")
+    assert result.returncode == 0, result.stderr
+    names = [line.split()[0] for line in result.stdout.splitlines() if "-s2" in line]
+    assert len([name for name in names if name.startswith("conv_gain-cnn-ln")]) == 2
+    assert len([name for name in names if name.startswith("train_test-")]) == len(names) - 2 > 2
+    alone = cli("train", "experiment=train_test", "plan=true", "norm=ln", "seed=20,21")
+    assert set(names[2:]) <= set(alone.stdout.split())
+
+
 def test_an_unreachable_wandb_server_leaves_an_offline_run(tmp_path):
     """In a process of its own, as wandb keeps its service: nothing listens on port 9 of this machine."""
     server = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "0" * 40}
@@ -167,7 +177,8 @@ def test_a_failing_run_leaves_the_others_done(cli, tmp_path):
     assert RunFolder(broken.parent, broken.name).status["status"] == "failed"
 
 
-@pytest.mark.parametrize("model, content", [("rnn", "python_docs"), ("mlp", "digits")])
+@pytest.mark.scorecard("R11", "a loss that is not finite ends as diverged, before the step, and is a result")
+@pytest.mark.parametrize("model, content", [("rnn", "python_docs"), ("mlp", "digits"), ("cnn", "digits")])
 def test_a_non_finite_loss_ends_as_diverged_before_the_step(model, content, tmp_path):
     cfg = composed(
         *(f"model={model}", f"data={content}", "norm=none", "optim=sgd", "optim.lr=1e38", "trainer.steps=50"),

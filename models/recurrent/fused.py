@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
-from models.norms import BatchNorm, GroupNorm, LayerNorm, NoNorm, Normaliser, RMSNorm, WeightNorm
-from models.recurrent.spec import Inputs, Spec, Statistics
+from ..norms import BatchNorm, GroupNorm, LayerNorm, NoNorm, Normaliser, RMSNorm, WeightNorm
+from .spec import Inputs, Spec, Statistics
 
 # What a kernel knows. A normaliser of another type, a new one or a subclass, runs by its own forward.
 KNOWN = (NoNorm, WeightNorm, GroupNorm, LayerNorm, RMSNorm, BatchNorm)
@@ -53,7 +53,7 @@ def obstacle(x: Tensor, others: tuple[Tensor, ...], norm: SimpleNamespace) -> st
 @functools.cache
 def _machine_obstacle(device: str) -> str | None:
     if device == "cpu":
-        from models.recurrent.compiler import CompilerError, library
+        from .compiler import CompilerError, library
 
         try:
             library()
@@ -88,9 +88,9 @@ def sequence(
     norm: the normalisers by role, as for equations.py. Batch normalisation moves its running statistics.
     """
     if x.is_cuda:
-        from models.recurrent import cuda as kernels
+        from . import cuda as kernels
     else:
-        from models.recurrent import cpu as kernels
+        from . import cpu as kernels
     T, N, _ = x.shape
     # A tanh RNN has one normaliser, of the sum; where no term has one of its own, both are summed first as well.
     joined = cell != "gru" and _plain(norm.ih) and _plain(norm.hh)

@@ -5,10 +5,13 @@ experiments.cli puts the folder's parent on the path.
 """
 
 import sys
+from collections.abc import Iterator
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
 from experiments import grid
@@ -24,7 +27,7 @@ ConfigStore.instance().store(
 
 
 class ResumableSweeper(BasicSweeper):
-    """Runs the unfinished jobs of a grid: `norm=none,ln seed=0,1`, or an experiment's; the command line wins.
+    """Runs the unfinished jobs of a grid: `norm=none,ln seed=0,1`, or those of experiments; the command line wins.
 
     Every job is composed and checked before the first one starts, what is finished is left out, and the last lines
     count the outcomes. The launcher is any of Hydra's. Exits with 1 when a run failed or trains elsewhere.
@@ -39,12 +42,12 @@ class ResumableSweeper(BasicSweeper):
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         given = parser.parse_overrides(arguments)
         with refusals_in_one_line():
-            if any(override.is_sweep_override() for override in given if override.key_or_group == "experiment"):
-                raise ConfigError("each experiment has a grid of its own; give one experiment=... to a sweep")
-            if sources := self.config.experiment.sources:
-                name = self.config.experiment.name
-                raise ConfigError(f"experiment={name} has no runs of its own; run those of {' and '.join(sources)}")
-            jobs = grid.jobs(self.params, self.config.experiment.grids, arguments, parser)
+            jobs = []
+            for config, own in self._experiments(arguments, given):
+                if sources := config.experiment.sources:
+                    name = config.experiment.name
+                    raise ConfigError(f"experiment={name} has no runs of its own; run those of {' and '.join(sources)}")
+                jobs += grid.jobs(config.hydra.sweeper.params or {}, config.experiment.grids, own, parser)
             configs = grid.compose_all(jobs, self._compose)
             folders, pending = select_pending(configs)
         if self.config.plan:
@@ -65,6 +68,18 @@ class ResumableSweeper(BasicSweeper):
             sys.exit(stop_request.exit_code)
         if not finished:
             sys.exit(1)
+
+    def _experiments(self, arguments: list[str], given: list[Override]) -> Iterator[tuple[DictConfig, list[str]]]:
+        """Every experiment's configuration and arguments. Each has a grid of its own: no product with the others'."""
+        chosen = [override for override in given if override.key_or_group == "experiment"]
+        if not any(override.is_sweep_override() for override in chosen):
+            yield self.config, arguments
+            return
+        others = [argument for argument, override in zip(arguments, given, strict=True) if override not in chosen]
+        for name in chosen[-1].sweep_string_iterator():
+            own = [f"experiment={name}", *others]
+            loader = self.hydra_context.config_loader
+            yield loader.load_configuration(self.config.hydra.job.config_name, own, RunMode.MULTIRUN), own
 
     def _launch(self, jobs: list[list[str]], batch: list[int]):
         return self.launcher.launch([jobs[index] for index in batch], initial_job_idx=0)
