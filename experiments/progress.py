@@ -17,14 +17,21 @@ ENDED = ("done", "diverged", "failed", "interrupted")
 POLL = 0.5  # seconds; the runs write their status as often
 WINDOW = 20  # statuses over which a speed is taken: ten seconds at least
 NAME = 20  # characters of a name that should be seen; columns give way for it ...
-GIVE_WAY = ("examples", "loss", "bar", "speed")  # ... in this order
-BAR = 12  # characters
+GIVE_WAY = ("examples", "loss", "bar", "speed", "val")  # ... in this order
+BAR = 10  # characters
 
 
 def duration(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
+
+
+def clock(seconds: float) -> str:
+    """3:07 or 1:02:45; short, for a table."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
 def rate(number: float, unit: str) -> str:
@@ -72,7 +79,7 @@ class Watched:
             (began, first), (now, last) = self.seen[0], self.seen[-1]
             speed = (last - first) / (now - began)
             words["speed"], words["examples"] = rate(speed, "steps"), rate(speed * self.batch_size, "examples")
-            words["left"] = f"{duration((steps - step) / speed)} left"
+            words["left"] = f"{clock((steps - step) / speed)} left"
         return words
 
 
@@ -148,14 +155,14 @@ class ProgressDisplay:
     def _left(self) -> str:
         """Time left of the sweep, at the pace so far."""
         done = self._done()
-        return f"{duration((time.monotonic() - self.clock) * (1 - done) / done)} left" if done >= 0.02 else ""
+        return f"{clock((time.monotonic() - self.clock) * (1 - done) / done)} left" if done >= 0.02 else ""
 
     def _screen(self) -> Table:
         """What a terminal shows now, at the width that it has now."""
         lines = []
         if len(self.runs) > 1:
             step = f"{len(self.told)}/{len(self.runs)}"
-            lines.append(("whole sweep", self._done(), {"step": step, "left": self._left()}))
+            lines.append(("sweep", self._done(), {"step": step, "left": self._left()}))
         for name, run in zip(self.names, self.runs, strict=True):
             if run.status and not run.ended:
                 lines.append((name, run.part, run.columns()))

@@ -19,7 +19,8 @@ def row(norm="ln", batch_size=32, per_step=0.01, rest=1.0, steps=100, **more) ->
 
 
 def estimate(rows: list[dict], trainer: Trainer, **run):
-    return Finished(rows, ("model", "norm", "batch_size"), "").estimate(row(**run), trainer)
+    cell = ("experiment", "profile", "stage", "data", "model", "norm", "batch_size")
+    return Finished(rows, "").estimate({name: row(**run)[name] for name in cell}, trainer)
 
 
 def test_the_same_cell_comes_first_and_training_time_grows_with_the_steps():
@@ -35,6 +36,8 @@ def test_else_the_nearest_batch_size_of_model_and_data_and_there_the_same_normal
     found = estimate(rows, Trainer(steps=100))
     assert found.source == "similar" and found.seconds == pytest.approx(0.03 * 100 + 1.0)
     rows.append(row(batch_size=64, per_step=0.04))
+    assert estimate(rows, Trainer(steps=100)).seconds == pytest.approx(0.04 * 100 + 1.0)
+    rows.append(row(experiment="other", batch_size=32, per_step=9.0))
     assert estimate(rows, Trainer(steps=100)).seconds == pytest.approx(0.04 * 100 + 1.0)
 
 
