@@ -77,8 +77,8 @@ class ResumableSweeper(BasicSweeper):
         failures: dict[int, str] = {}
         if pending:
             unfinished = [folders[index] for index in pending]
-            display = ProgressDisplay(watched(configs, folders, pending), quiet=self.config.quiet)
-            with display, stop_passed_on(unfinished):
+            watched_runs = watched([configs[index] for index in pending], unfinished)
+            with ProgressDisplay(watched_runs, quiet=self.config.quiet), stop_passed_on(unfinished):
                 try:
                     failures = run_all(lambda batch: self._launch(jobs, batch), folders, pending)
                 except LaunchError as error:
