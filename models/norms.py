@@ -50,8 +50,8 @@ class Normaliser(nn.Module):
         layer.register_parameter("bias", None)
         return nn.Sequential(layer, self)
 
-    def over_time(self, z: Tensor) -> Tensor:
-        """z (T, N, C), all steps of a sequence at once: the same as `forward(z[t], t)` for every t."""
+    def over_time(self, z: Tensor, start: int = 0) -> Tensor:
+        """z (T, N, C), all steps of a sequence at once: the same as `forward(z[t], start + t)` for every t."""
         return self(z.flatten(0, 1)).view_as(z)
 
 
@@ -68,7 +68,7 @@ class NoNorm(Normaliser):
     def forward(self, x: Tensor, t: int = 0) -> Tensor:
         return x
 
-    def over_time(self, z):
+    def over_time(self, z, start=0):
         return self(z)  # a call, so that hooks see the summed inputs here too
 
 
@@ -110,8 +110,8 @@ class BatchNorm(Normaliser):
         # torch.batch_norm, not F.batch_norm: the latter refuses eps = 0, for which the invariances are exact.
         return torch.batch_norm(x, weight, self.bias, mean, var, self.training, self.momentum, eps, True)
 
-    def over_time(self, z):
-        return torch.stack([self(z_t, t) for t, z_t in enumerate(z)])
+    def over_time(self, z, start=0):
+        return torch.stack([self(z_t, t) for t, z_t in enumerate(z, start)])
 
     def scaled(self, n: int) -> tuple[Tensor, float]:
         """(gain, eps) with which the biased variance of n values normalises as the option `unbiased` asks."""
@@ -123,20 +123,25 @@ class BatchNorm(Normaliser):
         r = n / (n - 1)
         return self.weight / r**0.5, self.eps / r
 
-    def rows(self, T: int) -> tuple[Tensor, Tensor]:
-        """Running mean and variance (T, C) of steps 0 to T - 1; the last row stands for all steps beyond it."""
-        known = len(self.running_mean)
-        row = slice(T) if known >= T else torch.arange(T, device=self.running_mean.device).clamp_max(known - 1)
+    def rows(self, T: int, start: int = 0) -> tuple[Tensor, Tensor]:
+        """Running mean and variance (T, C) of T steps from `start` on; the last row stands for all steps beyond it."""
+        known, end = len(self.running_mean), start + T
+        row = slice(start, end)
+        if end > known:
+            row = torch.arange(start, end, device=self.running_mean.device).clamp_max(known - 1)
         return self.running_mean[row], self.running_var[row]
 
     @torch.no_grad()
-    def track(self, mean: Tensor, var: Tensor, n: int) -> None:
-        """Move the running statistics of steps 0 to T - 1 towards the means and biased variances (T, C) of n values."""
-        T = len(mean)
-        if len(self.running_mean) < T:
-            self._grow(T)
-        self.running_mean[:T].lerp_(mean, self.momentum)
-        self.running_var[:T].lerp_(var * (n / (n - 1)), self.momentum)
+    def track(self, mean: Tensor, var: Tensor, n: int, start: int = 0) -> None:
+        """Move the running statistics of T steps towards the means and biased variances (T, C) of n values.
+
+        start: the first of these steps.
+        """
+        end = start + len(mean)
+        if len(self.running_mean) < end:
+            self._grow(end)
+        self.running_mean[start:end].lerp_(mean, self.momentum)
+        self.running_var[start:end].lerp_(var * (n / (n - 1)), self.momentum)
 
     def _grow(self, steps: int) -> None:
         new = (steps - len(self.running_mean), self.num_features)
