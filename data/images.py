@@ -17,6 +17,7 @@ from .results import Images
 from .settings import ImageData, NoisyDigits, SplitImages
 
 Arrays = dict[str, np.ndarray]
+CLASSES = 10  # of every set here
 Splits = dict[str, tuple[np.ndarray, np.ndarray]]  # "train", "val", "test" -> images (N, C, H, W), labels (N,)
 
 
@@ -35,11 +36,12 @@ def assemble(settings: ImageData, arrays: Arrays, manifest: dict) -> Images:
         return images.sub_(torch.tensor(mean).view(-1, 1, 1)).div_(torch.tensor(sd).view(-1, 1, 1))
 
     counts = {name: len(labels) for name, (_, labels) in splits.items()}
+    of_input = {"shape": list(train.shape[1:]), "classes": CLASSES}
     return Images(
         images={name: standardised(raw) for name, (raw, _) in splits.items()},
         labels={name: torch.from_numpy(labels.astype(np.int64)) for name, (_, labels) in splits.items()},
-        num_classes=10,
-        manifest=manifest | {"counts": counts, "mean": mean, "sd": sd},
+        num_classes=CLASSES,
+        manifest=manifest | {"counts": counts, "mean": mean, "sd": sd} | of_input,
     )
 
 
