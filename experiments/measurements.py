@@ -112,7 +112,7 @@ def train_test_gap(model: nn.Module, task: LanguageModelling | Classification) -
         if isinstance(module, Normaliser):
             module.train()
     gap = largest = total = 0.0
-    batches = _validation_batches(task)
+    batches = validation_batches(task)
     for x, targets in batches:
         expected, got = _logits(evaluating(x)), _logits(training(x))
         gap = max(gap, (expected - got).abs().max().item())
@@ -121,7 +121,7 @@ def train_test_gap(model: nn.Module, task: LanguageModelling | Classification) -
     return {"gap/output": gap / (largest or 1.0), "gap/loss": total / len(batches)}
 
 
-def _validation_batches(task: LanguageModelling | Classification) -> list[tuple[Tensor, Tensor]]:
+def validation_batches(task: LanguageModelling | Classification) -> list[tuple[Tensor, Tensor]]:
     """Inputs and targets of whole batches of the training batch size."""
     if isinstance(task, LanguageModelling):
         windows = task.tokens["val"].unfold(0, task.T + 1, task.stride)
