@@ -11,7 +11,7 @@ import difflib
 import hashlib
 import importlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from platform import python_version
@@ -31,7 +31,7 @@ from .settings import (
     TextFile,
 )
 
-__all__ = ["SETS", "DataError", "Images", "Set", "Text", "fingerprint", "load"]
+__all__ = ["SETS", "DataError", "Images", "Set", "Text", "fingerprint", "load", "recorded_fingerprint"]
 
 
 @dataclass(frozen=True)
@@ -177,6 +177,8 @@ def load(settings: DataSettings) -> Text | Images:
     loaded = _load(type(settings), values, fingerprint(settings))
     if isinstance(loaded, Text) and loaded.row_length is None:
         _long_enough(settings, loaded)
+        if len(loaded.vocabulary) < 2:
+            raise DataError(f"{settings.name}: the text is one symbol over and over; there is nothing to predict")
     return loaded
 
 
@@ -186,8 +188,16 @@ def fingerprint(settings: DataSettings) -> str:
     Needs neither torch nor, where hashes are pinned, the files. Together with the settings it decides every number.
     """
     row = _row(settings)
-    sha256s = row.files.values() or [source.sha256 for source in _named(row.sources)(settings)]
-    return hashlib.sha256("\n".join([f"version {row.version}", *sha256s]).encode()).hexdigest()
+    return _fingerprint(row.version, row.files.values() or [s.sha256 for s in _named(row.sources)(settings)])
+
+
+def recorded_fingerprint(manifest: dict) -> str:
+    """The fingerprint of the set that a manifest is of, wherever that was prepared."""
+    return _fingerprint(manifest["preparation"], [source["sha256"] for source in manifest["sources"]])
+
+
+def _fingerprint(version: int, sha256s: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join([f"version {version}", *sha256s]).encode()).hexdigest()
 
 
 @lru_cache(maxsize=4)

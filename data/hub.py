@@ -4,6 +4,7 @@ import contextlib
 import difflib
 import hashlib
 import json
+import re
 import tempfile
 from pathlib import Path
 
@@ -14,10 +15,17 @@ from .files import DataError, Source
 from .settings import HubText
 from .text import carve, encode, symbols
 
+HUB_NAME = r"\w[\w.-]*(/\w[\w.-]*)?"
+
 
 def sources(settings: HubText) -> list[Source]:
     """What identifies the set: for local files their content, for a set on the hub its name and revision."""
     local = Path(settings.path).expanduser()
+    if not local.exists() and not re.fullmatch(HUB_NAME, settings.path):
+        raise DataError(
+            f"{settings.name}: there is no data.path={settings.path} (looked for {local.absolute()}), and a set on the "
+            "hub is called name or owner/name; mend the path"
+        )
     name = "local files" if local.exists() else settings.path
     identity = json.dumps([name, settings.config, settings.column, settings.revision])
     asked = Source(name, hashlib.sha256(identity.encode()).hexdigest())

@@ -131,11 +131,15 @@ def whole_text(settings: FractionText, sources: list[Source]) -> dict[str, np.nd
             f"{settings.name}: {source.path} is not UTF-8 text (byte {error.start}); convert it first, "
             "e.g. iconv -f latin1 -t utf-8"
         ) from error
+    if text.startswith("\N{BYTE ORDER MARK}"):  # it would be a symbol of its own, or a part of the first word
+        raise DataError(f"{settings.name}: {source.path} starts with a byte order mark; cut it off, e.g. tail -c +4")
     return encode(carve(settings, {"train": symbols(text, settings.unit)}), settings.unit)
 
 
 def text_file_sources(settings: TextFile) -> list[Source]:
     path = Path(settings.path).expanduser()
+    if path.exists() and not path.is_file():  # to open a named pipe would wait for ever
+        raise DataError(f"{settings.name}: data.path={settings.path} is a folder or a device; name a text file")
     try:
         return [files.current(path, path.name)]
     except OSError as error:
@@ -148,13 +152,16 @@ def text_file_sources(settings: TextFile) -> list[Source]:
 def python_docs(settings: PythonDocs, sources: list[Source]) -> dict[str, np.ndarray]:
     """The language reference, cut into equal blocks that are dealt out to the splits."""
     val, test = settings.val_blocks, settings.test_blocks
-    train = sorted(set(range(settings.blocks)) - {*val, *test})
-    if not (train and val and test) or set(val) & set(test) or not {*val, *test} <= set(range(settings.blocks)):
+    whole, held_out = symbols(_language_reference(), settings.unit), {*val, *test}
+    if settings.blocks > len(whole):
+        raise DataError(f"{settings.name}: data.blocks={settings.blocks} is more than the text's {len(whole)} symbols")
+    numbered = all(0 <= block < settings.blocks for block in held_out)
+    if not (val and test and numbered and len(val) + len(test) == len(held_out) < settings.blocks):
         raise DataError(
             f"{settings.name}: val_blocks={val} and test_blocks={test} must be different numbers in "
             f"0..{settings.blocks - 1}, and leave some to train on"
         )
-    whole = symbols(_language_reference(), settings.unit)
+    train = [block for block in range(settings.blocks) if block not in held_out]
     edges = [len(whole) * block // settings.blocks for block in range(settings.blocks + 1)]
 
     def joined(blocks):

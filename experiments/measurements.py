@@ -122,7 +122,7 @@ def train_test_gap(model: nn.Module, task: LanguageModelling | Classification) -
 
 
 def validation_batches(task: LanguageModelling | Classification) -> list[tuple[Tensor, Tensor]]:
-    """Inputs and targets of whole batches of the training batch size."""
+    """Inputs and targets of whole batches of the training batch size. Raises ValueError where there is not one."""
     if isinstance(task, LanguageModelling):
         windows = task.tokens["val"].unfold(0, task.T + 1, task.stride)
         x, targets = windows[:, :-1], windows[:, 1:]

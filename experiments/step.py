@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from experiments import distributed
 from experiments.config import Trainer
 from experiments.probes import gradient_norms
 
@@ -25,7 +26,8 @@ def make_step(model: nn.Module, task, optimizer: torch.optim.Optimizer, clip: fl
 
     task: see experiments.tasks. clip: largest norm of the whole gradient, None for no clipping.
     """
-    if settings.capture and next(model.parameters()).device.type == "cuda":
+    alone = not distributed.several()  # a capture would have to hold the sums over the ranks
+    if alone and settings.capture and next(model.parameters()).device.type == "cuda":
         return CapturedStep(model, task, optimizer, clip)
     return EagerStep(model, task, optimizer, clip)
 
@@ -57,10 +59,11 @@ class EagerStep:
             parameter.grad = None
         loss = self.task.loss(self.model, batch)
         loss.backward()
+        loss = distributed.average(loss.detach(), self.parameters)
         if row is not None:
             row |= gradient_norms(self.model)
         norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
-        return loss.detach(), norm
+        return loss, norm
 
 
 class CapturedStep(EagerStep):

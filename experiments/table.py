@@ -5,9 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from omegaconf import DictConfig
 
-from experiments.config import run_id
 from experiments.run_folder import RunFolder
 
 ROW = ["model", "norm", "batch_size", "run_id", "experiment", "seed", "status", "lr"]  # of a table without rows
@@ -19,7 +17,7 @@ def cell_columns(axes: Iterable[str]) -> list[str]:
     return ["model", "norm", "batch_size", *axes]
 
 
-def collect(configs: Iterable[DictConfig], runs_dir: str) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+def collect(run_ids: Iterable[str], runs_dir: str) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     """(rows, curves, missing) of exactly these runs, in their order.
 
     rows: a summary a run. curves: losses by step, examples and seconds, wherever the validation loss was taken.
@@ -27,8 +25,7 @@ def collect(configs: Iterable[DictConfig], runs_dir: str) -> tuple[pd.DataFrame,
     not picked up.
     """
     rows, curves, missing = [], [], []
-    for cfg in configs:
-        folder = RunFolder(runs_dir, run_id(cfg))
+    for folder in (RunFolder(runs_dir, run_id) for run_id in run_ids):
         if not folder.finished:
             missing.append(folder.run_id)
             continue

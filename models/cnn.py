@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.errors import ModelError
-from models.norms import norm_after
-from models.settings import CNN, ResNet20
+from .errors import ModelError
+from .norms import norm_after
+from .settings import CNN, ResNet20
 
 
 def conv3x3(inputs: int, outputs: int, stride: int, norm: str, options: Mapping | None) -> nn.Sequential:

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.errors import ModelError
-from models.recurrent import CELLS
-from models.settings import Recurrent
-from models.start import start, start_output
+from .errors import ModelError
+from .recurrent import CELLS
+from .settings import Recurrent
+from .start import start, start_output
 
 ONE_HOT_LIMIT = 1000  # symbols; beyond, one-hot vectors fill the memory and an embedding is the custom
 

@@ -28,7 +28,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
-from models.errors import ModelError
+from . import ranks
+from .errors import ModelError
 
 
 class Normaliser(nn.Module):
@@ -49,6 +50,12 @@ class Normaliser(nn.Module):
         """The layer followed by this normaliser. The shift replaces the layer's bias (Ba et al. 2016, eq. 5)."""
         layer.register_parameter("bias", None)
         return nn.Sequential(layer, self)
+
+    def scale_and_shift(self, x: Tensor) -> Tensor:
+        """g * x + b, channel by channel."""
+        per_channel = (-1,) + (1,) * (x.dim() - 2)
+        y = x * self.weight.view(per_channel)
+        return y if self.bias is None else y + self.bias.view(per_channel)
 
     def over_time(self, z: Tensor, start: int = 0) -> Tensor:
         """z (T, N, C), all steps of a sequence at once: the same as `forward(z[t], start + t)` for every t."""
@@ -78,7 +85,7 @@ class BatchNorm(Normaliser):
     Training uses the batch's mean and variance, evaluation the running ones (an exponential average that moves by
     `momentum` a batch). `unbiased` divides the batch's variance by n - 1 instead of n, as the paper did at batch 4
     (Ba et al. 2016, section 6.6). Row t of the running statistics belongs to step t (Cooijmans et al. 2016, section
-    3); steps beyond the longest training sequence use the last row.
+    3); steps beyond the longest training sequence use the last row. Of a batch shared by ranks, it is the whole.
 
     Raises ValueError in training when a channel has a single value.
     """
@@ -100,11 +107,13 @@ class BatchNorm(Normaliser):
         self.register_buffer("running_var", torch.ones(1, num_features))
 
     def forward(self, x: Tensor, t: int = 0) -> Tensor:
-        weight, eps = self.weight, self.eps
-        if self.training:
-            weight, eps = self.scaled(x.numel() // self.num_features)
-            if t >= len(self.running_mean):
-                self._grow(t + 1)
+        if self.training and ranks.several():
+            y, mean, var, n = ranks.standardise(x, self.eps, self.unbiased)
+            self.track(mean, var, n, first=t)
+            return self.scale_and_shift(y)
+        weight, eps = self.scaled(x.numel() // self.num_features) if self.training else (self.weight, self.eps)
+        if self.training and t >= len(self.running_mean):
+            self._grow(t + 1)
         row = min(t, len(self.running_mean) - 1)
         mean, var = self.running_mean[row], self.running_var[row]
         # torch.batch_norm, not F.batch_norm: the latter refuses eps = 0, for which the invariances are exact.
@@ -132,16 +141,13 @@ class BatchNorm(Normaliser):
         return self.running_mean[row], self.running_var[row]
 
     @torch.no_grad()
-    def track(self, mean: Tensor, var: Tensor, n: int, start: int = 0) -> None:
-        """Move the running statistics of T steps towards the means and biased variances (T, C) of n values.
-
-        start: the first of these steps.
-        """
-        end = start + len(mean)
-        if len(self.running_mean) < end:
-            self._grow(end)
-        self.running_mean[start:end].lerp_(mean, self.momentum)
-        self.running_var[start:end].lerp_(var * (n / (n - 1)), self.momentum)
+    def track(self, mean: Tensor, var: Tensor, n: int | Tensor, first: int = 0) -> None:
+        """Move the running statistics from row `first` on towards means and biased variances (T, C) of n values."""
+        rows = slice(first, first + len(mean))
+        if len(self.running_mean) < rows.stop:
+            self._grow(rows.stop)
+        self.running_mean[rows].lerp_(mean, self.momentum)
+        self.running_var[rows].lerp_(var * (n / (n - 1)), self.momentum)
 
     def _grow(self, steps: int) -> None:
         new = (steps - len(self.running_mean), self.num_features)
@@ -199,10 +205,7 @@ class RMSNorm(Normaliser):
         self.eps = eps
 
     def forward(self, x: Tensor, t: int = 0) -> Tensor:
-        per_channel = (-1,) + (1,) * (x.dim() - 2)
-        rms = x.square().mean(tuple(range(1, x.dim())), keepdim=True).add(self.eps).sqrt()
-        y = x / rms * self.weight.view(per_channel)
-        return y if self.bias is None else y + self.bias.view(per_channel)
+        return self.scale_and_shift(x / x.square().mean(tuple(range(1, x.dim())), keepdim=True).add(self.eps).sqrt())
 
 
 class WeightNorm(NoNorm):
@@ -226,8 +229,7 @@ class WeightNorm(NoNorm):
         if not (self.training and self.waiting):
             return None
         with torch.no_grad():
-            axes = (0, *range(2, output.dim()))  # every axis but the channels
-            std, mean = torch.std_mean(output, axes, correction=0)
+            std, mean = ranks.std_mean(output)
             std = std.clamp_min(1e-5)  # a unit that is constant over the batch has no scale to be given
             gain = layer.parametrizations.weight.original0
             gain.div_(std.view_as(gain))

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.errors import ModelError
-from models.recurrent import CELLS
-from models.settings import ImageRecurrent
-from models.start import start, start_output
+from .errors import ModelError
+from .recurrent import CELLS
+from .settings import ImageRecurrent
+from .start import start, start_output
 
 ORDERS = ("rows", "pixels", "permuted")
 PERMUTATION_SEED = 0  # one permutation for all runs: with another the task is another

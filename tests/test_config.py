@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from experiments.cli import CONFIGS
 from experiments.config import ROOT, cell, cell_key, run_id, settings
-from experiments.grid import base, expand
+from experiments.grid import base, expand, run_ids
 from models.norms import NORMS
 
 GROUPS = ("model", "norm", "data", "optim", "profile", "experiment")
@@ -57,6 +57,8 @@ def test_every_experiment_expands_to_its_grid_and_its_claims_name_cells_that_are
     sources = rule.sources or [experiment]
     configs = [cfg for name in sources for cfg in expand(name, profile, ["optim.lr=0.1"])]
     assert len({run_id_without_data(cfg) for cfg in configs}) == len(configs)
+    if not rule.sources:
+        assert run_ids(experiment, profile, ["optim.lr=0.1"]) == [run_id(cfg) for cfg in configs]
     assert {cfg.seed for cfg in configs} == set(rule.final_seeds)
     assert len(rule.final_seeds) >= 5
     assert not set(rule.final_seeds) & set(rule.tune_seeds), "the seeds that decide must not have taken part in tuning"

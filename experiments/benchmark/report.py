@@ -81,10 +81,16 @@ def milliseconds(case: dict, name: str) -> float:
 
 
 def read(folder: Path) -> dict:
+    path = folder / "benchmark.json"
     try:
-        return json.loads((folder / "benchmark.json").read_text())
+        data = json.loads(path.read_text())
     except (FileNotFoundError, NotADirectoryError):
         raise ConfigError(f"rows={folder} has no benchmark.json; name a folder that a benchmark wrote") from None
+    except ValueError as error:
+        raise ConfigError(f"{path} is damaged ({error}); restore it, or name another folder") from None
+    if not (isinstance(data, dict) and {"machine", "sizes", "absent", "cases"} <= data.keys()):
+        raise ConfigError(f"{path} is not what a benchmark wrote; name another folder")
+    return data
 
 
 def write(data: dict, folder: Path) -> None:

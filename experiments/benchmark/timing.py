@@ -27,9 +27,9 @@ from torch import Tensor, nn
 
 from experiments.benchmark.peers import BASE, BOTH, Candidate, Problem, Size, ours, torch_nn
 from experiments.config import ROOT, Adam, Trainer, Wandb
+from experiments.environment import environment
 from experiments.optimisation import make_optimizer
 from experiments.recorder import Recorder
-from experiments.run import _environment
 from experiments.run_folder import RunFolder
 from experiments.trainer import fit
 from models.recurrent import LSTM
@@ -284,7 +284,7 @@ def machine_facts(device: str, cores: list[int]) -> dict:
         "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
         "blas": ", ".join(found for pattern in BLAS for found in re.findall(pattern, build)),
         "compiler": first_line(compiler() or "c++", "--version"),
-        **{name: _environment()[name] for name in ("platform", "python", "torch", "git", "dirty")},
+        **{name: environment()[name] for name in ("platform", "python", "torch", "git", "dirty")},
     }
 
 

@@ -10,9 +10,11 @@ from omegaconf import DictConfig, OmegaConf
 from experiments import table
 from experiments.claims import Verdict, judge
 from experiments.config import ROOT, ConfigError, Experiment, tuned_path
-from experiments.grid import base, expand
+from experiments.grid import base, run_ids
 from experiments.integrity import problems
 
+NUMBERS = ("batch_size", "seed", "lr", "wall_seconds")
+NEEDED = (*table.ROW, "profile", "data", "wall_seconds", "git", "dirty", "torch", "python")
 REFERENCE = ROOT / "results" / "reference"
 
 
@@ -63,7 +65,7 @@ def from_folders(configs: dict[str, DictConfig], profile: str, runs_dir: str) ->
         tuned = not cfg.experiment.tune_lr or tuned_path(profile, name).exists()
         if not (started and tuned):
             continue
-        found = table.collect(expand(name, profile), runs_dir)
+        found = table.collect(run_ids(name, profile), runs_dir)
         rows.append(found[0])
         curves.append(found[1])
         missing += found[2]
@@ -77,11 +79,23 @@ def from_folders(configs: dict[str, DictConfig], profile: str, runs_dir: str) ->
 
 
 def from_tables(configs: dict[str, DictConfig], folder: Path) -> Tables:
-    """The tables that a report wrote. Raises ConfigError when they are not there."""
+    """The tables that a report wrote. Raises ConfigError when they are not there or not whole."""
     for file in ("runs.csv", "curves.csv"):
         if not (folder / file).exists():
             raise ConfigError(f"rows={folder} has no {file}; name a folder that a report wrote")
-    return Tables(*read(folder / "runs.csv", folder / "curves.csv", configs), folder, [])
+    try:
+        rows, curves = read(folder / "runs.csv", folder / "curves.csv", configs)
+    except (OSError, ValueError) as error:  # pandas' own are ValueErrors
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"rows={folder}: runs.csv or curves.csv is damaged ({reason}); name another folder") from None
+    for file, content, columns in (("runs.csv", rows, NEEDED), ("curves.csv", curves, table.CURVE)):
+        if absent := [column for column in columns if column not in content]:
+            raise ConfigError(f"{folder / file} has no column {', '.join(absent)}; name a folder that a report wrote")
+    if wrong := [column for column in NUMBERS if not pd.api.types.is_numeric_dtype(rows[column])]:
+        raise ConfigError(f"{folder / 'runs.csv'} is damaged: {', '.join(wrong)} hold more than numbers; restore it")
+    if rows.empty:
+        raise ConfigError(f"{folder / 'runs.csv'} holds no run; name another folder")
+    return Tables(rows, curves, folder, [])
 
 
 def read(rows, curves, configs: dict[str, DictConfig]) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from models.recurrent.compiler import library
-from models.recurrent.pool import take
-from models.recurrent.spec import GATES, Inputs, Spec, Statistics
+from .compiler import library
+from .pool import take
+from .spec import GATES, Inputs, Spec, Statistics
 
 POINTER, INT, INT64 = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
 OVER = {"case": 1, "batch": 2, "frozen": 3}

@@ -28,7 +28,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from models.recurrent.spec import GATES, Inputs, Spec
+from .spec import GATES, Inputs, Spec
 
 ROLES = ("in", "hh", "cell")
 MAX_GRAPHS = 16  # recorded sequences in this process, each with buffers of its own; 0 records none

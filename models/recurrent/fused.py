@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
-from models.norms import BatchNorm, GroupNorm, LayerNorm, NoNorm, Normaliser, RMSNorm, WeightNorm
-from models.recurrent.spec import Inputs, Spec, Statistics
+from .. import ranks
+from ..norms import BatchNorm, GroupNorm, LayerNorm, NoNorm, Normaliser, RMSNorm, WeightNorm
+from .spec import Inputs, Spec, Statistics
 
 # What a kernel knows. A normaliser of another type, a new one or a subclass, runs by its own forward.
 KNOWN = (NoNorm, WeightNorm, GroupNorm, LayerNorm, RMSNorm, BatchNorm)
@@ -35,6 +36,8 @@ def obstacle(x: Tensor, others: tuple[Tensor, ...], norm: SimpleNamespace) -> st
             continue
         if type(parts[0]) not in KNOWN:
             return f"the kernels do not know the normaliser {type(parts[0]).__name__}"
+        if type(parts[0]) is BatchNorm and parts[0].training and ranks.several():
+            return "the batch is spread over several processes, and the kernels know one share of it"
         if len(parts) > 1 and len({_alike(part) for part in parts}) > 1:
             return f"the normalisers of the gates in norm_{name} differ in more than their size"
         if name != "cell" and "bias" in parts[0]._parameters:
@@ -47,13 +50,14 @@ def obstacle(x: Tensor, others: tuple[Tensor, ...], norm: SimpleNamespace) -> st
             tensor.dtype != dtype or tensor.device != device or type(tensor) not in PLAIN_TENSORS
         ):
             return f"the input is {dtype} on {device}, another tensor {tensor.dtype} on {tensor.device}"
-    return _machine_obstacle(x.device.type)
+    return machine_obstacle(x.device.type)
 
 
 @functools.cache
-def _machine_obstacle(device: str) -> str | None:
+def machine_obstacle(device: str) -> str | None:
+    """Why no kernel can run on this machine's cpu, cuda or mps; None when one can. The first call builds the CPU's."""
     if device == "cpu":
-        from models.recurrent.compiler import CompilerError, library
+        from .compiler import CompilerError, library
 
         try:
             library()
@@ -90,9 +94,9 @@ def sequence(
     T steps from `start` on.
     """
     if x.is_cuda:
-        from models.recurrent import cuda as kernels
+        from . import cuda as kernels
     else:
-        from models.recurrent import cpu as kernels
+        from . import cpu as kernels
     T, N, _ = x.shape
     # A tanh RNN has one normaliser, of the sum; where no term has one of its own, both are summed first as well.
     joined = cell != "gru" and _plain(norm.ih) and _plain(norm.hh)

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 from torch.nn.utils.rnn import PackedSequence
 
-from models.errors import ModelError
-from models.norms import NoNorm, Normaliser, make_norm, norm_row
-from models.recurrent import fused
-from models.recurrent.equations import gru_step, lstm_step, rnn_step
+from ..errors import ModelError
+from ..norms import NoNorm, Normaliser, make_norm, norm_row
+from . import fused
+from .equations import gru_step, lstm_step, rnn_step
 
 # Where a normaliser stands. The summed inputs are those of all gates joined.
 #   paper           the equations of Ba et al. 2016
