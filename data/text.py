@@ -31,11 +31,13 @@ def assemble(settings: TextData, arrays: dict[str, np.ndarray], manifest: dict) 
     """Arrays of shape (symbols,), or (rows, row length) where nothing crosses rows."""
     import torch
 
-    splits = ("train", "val", "test")
+    splits, vocabulary = ("train", "val", "test"), json.loads(arrays["vocabulary"].tobytes())
     tokens = {split: torch.from_numpy(arrays[split].ravel().astype(np.int64)) for split in splits}
     row_length = arrays["train"].shape[1] if arrays["train"].ndim == 2 else None
     manifest = manifest | {"counts": {split: len(tokens[split]) for split in splits}}
-    return Text(tokens, json.loads(arrays["vocabulary"].tobytes()), settings.unit, row_length, manifest)
+    if settings.unit != "word":  # words are many, and in order of first appearance they spell the text's beginning
+        manifest["vocabulary"] = vocabulary
+    return Text(tokens, vocabulary, settings.unit, row_length, manifest)
 
 
 # -- Symbols -----------------------------------------------------------------------------------------------------------

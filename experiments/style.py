@@ -14,6 +14,17 @@ STYLE = {  # norm: (colour, marker as matplotlib names it)
 OTHER = ("#777777", "*")  # a normaliser that is not in the table yet
 
 
+FIGURE = {  # matplotlib's settings for every figure
+    "svg.hashsalt": "layer-normalization",  # the same numbers give the same bytes
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "legend.frameon": False,
+}
+
+
 def norms_of(norms: Iterable[str]) -> list[str]:
     """The normalisers among the values, in the order of STYLE; those that are not in it come last."""
     present = list(dict.fromkeys(norms))

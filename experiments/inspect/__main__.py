@@ -1,0 +1,3 @@
+from experiments.inspect.inspect import main
+
+main()
