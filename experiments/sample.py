@@ -133,7 +133,7 @@ def text(trained: Trained, cfg: DictConfig) -> None:
         first = torch.tensor([prompt or [start_of(trained.vocabulary)]])
         symbols = generate(trained.model, first, chooser(cfg.temperature, cfg.top_k, cfg.seed + k))
         for _, symbol in zip(range(cfg.length or LENGTH), symbols, strict=False):
-            put(symbol.item())
+            put(int(symbol))
         print()
 
 

@@ -6,7 +6,7 @@ Imports torch only when a model is loaded, so that a run that is not there is to
 import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import yaml
 from hydra import compose
@@ -38,7 +38,7 @@ class Trained:
     num_classes: int
     vocabulary: list[str]  # of a text; empty for images
     step: int  # that the checkpoint was made after
-    model: "nn.Module"  # in evaluation mode, on the CPU
+    model: Any  # a network of models.build, in evaluation mode, on the CPU, with the weights of `step`
 
     def __str__(self) -> str:
         status = self.folder.status["status"]
@@ -50,7 +50,7 @@ class Trained:
 
         return make_task(_content(self.cfg, self.manifest), settings(self.cfg.data), self.cfg.seed, "cpu")
 
-    def at_start(self) -> "nn.Module":
+    def at_start(self) -> Any:
         """The model before its first step: the seed gives the same initial weights again."""
         import torch
 
@@ -127,8 +127,8 @@ def _configuration(folder: RunFolder) -> DictConfig:
     """The run's config.yaml, with the types that the fields have."""
     path = folder.path / "config.yaml"
     try:
-        plain = OmegaConf.load(path)
-        return OmegaConf.merge(defaults(plain), plain)
+        plain = cast(DictConfig, OmegaConf.load(path))
+        return cast(DictConfig, OmegaConf.merge(defaults(plain), plain))
     except (yaml.YAMLError, OmegaConfBaseException, AttributeError, OSError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ConfigError(

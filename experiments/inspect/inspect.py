@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -111,7 +111,7 @@ def cells_of(runs: list[Trained]) -> dict["Look", list[Trained]]:
 
 def identity(run: Trained) -> dict[str, str]:
     """What makes two runs networks of one kind: every field that can change the numbers, but for the seed."""
-    plain = OmegaConf.to_container(run.cfg, resolve=True)
+    plain = cast(dict, OmegaConf.to_container(run.cfg, resolve=True))
     fields = {"stage": plain["stage"]}
     for section in ("model", "norm", "data", "optim", "trainer"):
         fields |= {f"{section}.{name}": str(value) for name, value in plain[section].items()}
@@ -193,7 +193,7 @@ def show_in_wandb(pictures: dict[str, Path], runs: list[Trained], output: Path) 
     name = runs[0].folder.run_id if len(runs) == 1 else common_name(runs)
     place = RunFolder(output, f"{name}-inspect")
     place.path.mkdir(exist_ok=True)
-    config = OmegaConf.to_container(runs[0].cfg, resolve=True) | {"stage": "inspect"}
+    config = cast(dict, OmegaConf.to_container(runs[0].cfg, resolve=True)) | {"stage": "inspect"}
     mirror = WandbMirror(wandb_settings, place, config, resuming=True)
     mirror.log({f"inspect/{name}": wandb.Image(str(path)) for name, path in pictures.items()})
     mirror.finish({}, exit_code=0)

@@ -7,6 +7,7 @@ said. Shapes: T steps, L layers, N cases, H units.
 import copy
 import math
 from collections.abc import Iterator
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -53,13 +54,13 @@ def sequence(model: LanguageModel | SequenceClassifier, x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def hidden_states(model: nn.Module, x: Tensor) -> Tensor:
+def hidden_states(model: LanguageModel | SequenceClassifier, x: Tensor) -> Tensor:
     """h of every step and layer, (T, L, N, H), before a normaliser of the layer's outputs."""
     return torch.stack([states[0] for _, states in walk(model, x)])
 
 
 @torch.no_grad()
-def gates(model: nn.Module, x: Tensor, h: Tensor) -> list[dict[str, Tensor]]:
+def gates(model: LanguageModel | SequenceClassifier, x: Tensor, h: Tensor) -> list[dict[str, Tensor]]:
     """Each layer's gates between 0 and 1, by name, (T, N, H). h: the hidden states. Empty for an RNN, which has none.
 
     lstm    (i,f,g,o)_t = n_ih(W_ih x_t) + b_ih + n_hh(W_hh h_{t-1}) + b_hh ;  input s(i), forget s(f), output s(o)
@@ -83,7 +84,9 @@ def gates(model: nn.Module, x: Tensor, h: Tensor) -> list[dict[str, Tensor]]:
     return layers
 
 
-def gradients_through_time(model: nn.Module, x: Tensor, targets: Tensor) -> dict[str, list[float]]:
+def gradients_through_time(
+    model: LanguageModel | SequenceClassifier, x: Tensor, targets: Tensor
+) -> dict[str, list[float]]:
     """The norm of d loss_T / d h_t, and for an LSTM of d loss_T / d c_t, for t = 1 ... T - 1; the mean over the cases.
 
     loss_T is the loss of the last step alone, h_t the state of all layers together (Cooijmans et al. 2016, figure 1).
@@ -102,7 +105,7 @@ def gradients_through_time(model: nn.Module, x: Tensor, targets: Tensor) -> dict
     last = targets[:, -1] if targets.dim() == 2 else targets
     F.cross_entropy(model.output(y), last, reduction="sum").backward()
     # (L, N, H) -> the norm over layers and units, for each case
-    norms = [[state.grad.norm(dim=(0, 2)).mean().item() for state in states] for _, states in before]
+    norms = [[cast(Tensor, state.grad).norm(dim=(0, 2)).mean().item() for state in states] for _, states in before]
     return dict(zip(("h", "c"), map(list, zip(*norms, strict=True)), strict=False))
 
 
@@ -112,7 +115,7 @@ def gradients_through_time(model: nn.Module, x: Tensor, targets: Tensor) -> dict
 @torch.no_grad()
 def activations(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
     """By layer, as a flat tensor: of a recurrent network h, of another what leaves each normaliser, before the ReLU."""
-    if hasattr(model, "recurrent"):
+    if isinstance(model, (LanguageModel, SequenceClassifier)):
         h = hidden_states(model, x)
         return {f"layer {k + 1}": _drawn(h[:, k]) for k in range(h.shape[1])}
     seen: dict[str, Tensor] = {}
