@@ -21,8 +21,8 @@ class Recorder:
         self.folder.append(row)
         self.mirror.log(row)
 
-    def progress(self, step: int, steps: int, loss: float, val: dict) -> None:
-        self.folder.heartbeat(step=step, steps=steps, loss=loss, val=val)
+    def progress(self, step: int, steps: int, seconds: float, loss: float, val: dict) -> None:
+        self.folder.heartbeat(step=step, steps=steps, seconds=seconds, loss=loss, val=val)
 
     def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict) -> None:
         generators = {"cpu": torch.get_rng_state()}

@@ -1,5 +1,6 @@
 """One run from its configuration: lock, data, model, loop, evaluation, summary, status."""
 
+import errno
 import functools
 import importlib.metadata
 import platform
@@ -12,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import data
 from experiments.config import ROOT, cell, device_name, norm_options, run_id, settings
+from experiments.interruption import Interrupted, stop_request
 from experiments.measurements import invariance, train_test_gap
 from experiments.recorder import Recorder
 from experiments.run_folder import AlreadyRunningError, RunFolder, write_atomically, write_json
@@ -26,21 +28,26 @@ MEASUREMENTS = {
 
 
 def run(cfg: DictConfig) -> dict:
-    """Train one configuration unless that is done; returns {"run_id", "status", "message"}.
+    """Train one configuration unless that is done; returns {"run_id", "path", "status", "message"}.
 
-    cfg: one that experiments.check has accepted. Never raises into a sweep: an exception becomes the status
-    "failed" with its traceback in the run's error.txt. Only KeyboardInterrupt passes, after the status "interrupted".
+    cfg: one that experiments.check has accepted. Never raises into a sweep: an exception becomes the status "failed"
+    with its traceback in the run's error.txt. After SIGTERM or Ctrl-C the run leaves a checkpoint and is "interrupted",
+    and this process starts no other. Only a second such signal, KeyboardInterrupt, passes.
     """
     folder = RunFolder(cfg.runs_dir, run_id(cfg))
-    try:
-        with folder.lock():
-            if folder.finished:
-                return _report(folder, "skipped", "already done")
-            return _train(cfg, folder)
-    except AlreadyRunningError as error:
-        return _report(folder, "running elsewhere", str(error))
-    except OSError as error:  # the folder itself cannot be written: a full disk, no permission
-        return _report(folder, "failed", f"cannot write the run's folder: {error}")
+    with stop_request.taken():
+        try:
+            stop_request.check()
+            with folder.lock():
+                if folder.finished:
+                    return _report(folder, "skipped", "already done")
+                return _train(cfg, folder)
+        except Interrupted as stop:
+            return _report(folder, "interrupted", f"not started: {stop}")
+        except AlreadyRunningError as error:
+            return _report(folder, "running elsewhere", str(error))
+        except OSError as error:  # the folder itself cannot be written: a full disk, no permission
+            return _report(folder, "failed", f"the run's folder cannot be written: {_reason(error)}")
 
 
 def _report(folder: RunFolder, status: str, message: str = "") -> dict:
@@ -81,17 +88,33 @@ def _train(cfg: DictConfig, folder: RunFolder) -> dict:
         folder.set_status(status, message=message)
         recorder.mirror.finish(summary, exit_code=0)
         return _report(folder, status, message)
+    except Interrupted as stop:
+        folder.set_status("interrupted", message=str(stop), **_progress(folder))
+        recorder.mirror.finish({"status": "interrupted"}, exit_code=1)
+        return _report(folder, "interrupted", str(stop))
     except BaseException as error:
         # SystemExit too: one run must not end the sweep that it is part of.
         interrupted = isinstance(error, KeyboardInterrupt)
-        message = str(error).strip().partition("\n")[0] or type(error).__name__
         write_atomically(folder.path / "error.txt", lambda file: file.write(traceback.format_exc().encode()))
-        folder.set_status("interrupted" if interrupted else "failed", message=message)
+        folder.set_status("interrupted" if interrupted else "failed", message=_reason(error), **_progress(folder))
         if recorder is not None:
             recorder.mirror.finish({"status": "failed"}, exit_code=1)
         if interrupted:
             raise
-        return _report(folder, "failed", message)
+        return _report(folder, "failed", _reason(error))
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what went wrong; of a full disk, what to do as well."""
+    reason = str(error).strip().partition("\n")[0] or type(error).__name__
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return f"{reason}; make room and start again" if full else reason
+
+
+def _progress(folder: RunFolder) -> dict:
+    """How far the run had come, as its last status says."""
+    status = folder.status
+    return {key: status[key] for key in ("step", "steps", "seconds") if key in status}
 
 
 def _headline(summary: dict) -> str:

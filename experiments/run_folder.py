@@ -1,21 +1,31 @@
 """The folder of one run: lock, status, metrics, checkpoint. All writes are atomic or append-only.
 
-    config.yaml  environment.json  metrics.jsonl  summary.json  status.json  last.pt  error.txt  lock  wandb/
+    config.yaml  environment.json  metrics.jsonl  summary.json  status.json  last.pt  previous.pt  error.txt  lock
+    wandb/
 
 `metrics.jsonl` is the truth, a row a line, flushed as written; wandb mirrors it. Status: running, done, diverged,
 interrupted or failed.
 """
 
+import hashlib
+import io
 import json
 import os
+import pickle
+import sys
 import time
-import zipfile
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 FINISHED = ("done", "diverged")  # a non-finite loss is a result
+FORMAT = 1  # of a checkpoint's content
+LOOK = 0.5  # seconds that a lock is asked for: another process may hold it just to see whether it is free
+
+
+class DamagedCheckpointError(ValueError):
+    """A checkpoint that is not what was saved for this run. The message says in what way."""
 
 
 class AlreadyRunningError(RuntimeError):
@@ -30,10 +40,11 @@ def read_json(path: Path) -> dict | None:
         return None
 
 
-def write_atomically(path: Path, write, durable: bool = False) -> None:
+def write_atomically(path: Path, write, durable: bool = False, keep: Path | None = None) -> None:
     """`write(file)` into a temporary file beside `path`, then one rename: a reader sees the old or the new, whole.
 
-    durable: force it to the disk first, so that it survives a power cut. Raises OSError (no space, no permission).
+    durable: force it to the disk first, so that it survives a power cut. keep: the name that an old file goes on under.
+    Raises OSError (no space, no permission); what was there is then untouched.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -42,9 +53,25 @@ def write_atomically(path: Path, write, durable: bool = False) -> None:
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
+        if keep is not None and path.exists():
+            os.replace(path, keep)
         os.replace(temporary, path)
+        if durable:
+            _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(path: Path) -> None:
+    """The renames themselves reach the disk. Not every file system can open a folder; then they come when they come."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_json(path: Path, content: dict) -> None:
@@ -82,7 +109,7 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / "lock")
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=LOOK, poll_interval=0.02)
         except Timeout:
             pid = self.status.get("pid", "unknown")
             raise AlreadyRunningError(f"{self.run_id} is already running (pid {pid}); wait for it or stop it") from None
@@ -122,23 +149,72 @@ class RunFolder:
                 break  # the line that a killed process was writing
         return rows
 
+    @property
+    def held(self) -> bool:
+        """Does a living process hold the run, on this machine or, with a shared file system that locks, on another?"""
+        if not (self.path / "lock").exists():
+            return False
+        lock = FileLock(self.path / "lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return True
+        lock.release()
+        return False
+
+    @property
+    def state(self) -> str:
+        """The status, but "died" where a run is said to be running and no process holds it."""
+        status = self.status["status"]
+        return "died" if status == "running" and not self.held else status
+
     def save_checkpoint(self, content: dict) -> None:
+        """Write last.pt; the one before goes on as previous.pt. Raises OSError and leaves both as they were."""
         import torch
 
-        # Through a file object: torch.save(path) hides "No space left on device" behind a message of its own.
-        write_atomically(self.path / "last.pt", lambda file: torch.save(content, file), durable=True)
+        buffer = io.BytesIO()
+        torch.save({"format": FORMAT, "run_id": self.run_id, **content}, buffer)
+        archive = buffer.getvalue()
+        digest = hashlib.sha256(archive).digest()
+        # A zip archive ends with the length of a comment and the comment: torch writes none, here it is the checksum.
+        signed = archive[:-2] + len(digest).to_bytes(2, "little") + digest
+        path = self.path / "last.pt"
+        write_atomically(path, lambda file: file.write(signed), durable=True, keep=self.path / "previous.pt")
 
     def load_checkpoint(self, device: str) -> dict | None:
-        """The checkpoint, or None when there is none or it is damaged: the run then starts anew."""
-        import torch
+        """The newest checkpoint that is whole, or None: the run then starts anew. One line on stderr for each that is not.
 
-        path = self.path / "last.pt"
-        if not path.exists():
-            return None
-        try:
-            with zipfile.ZipFile(path) as archive:
-                if archive.testzip() is not None:  # torch.load does not check the archive's checksums
-                    return None
-            return torch.load(path, map_location=device, weights_only=True)
-        except (OSError, zipfile.BadZipFile, RuntimeError, EOFError):
-            return None
+        Nothing of a file is executed or trusted before its checksum; what is no plain data in it is refused after that.
+        """
+        for name in ("last.pt", "previous.pt"):
+            path = self.path / name
+            if not path.exists():
+                continue
+            try:
+                return read_checkpoint(path, self.run_id, device)
+            except DamagedCheckpointError as error:
+                print(f"{path} is not used: {error}", file=sys.stderr)
+        return None
+
+
+def read_checkpoint(path: Path, run_id: str, device: str) -> dict:
+    """A checkpoint's content, of the run it is for. Raises DamagedCheckpointError."""
+    import torch
+
+    try:
+        signed = path.read_bytes()
+    except OSError as error:
+        raise DamagedCheckpointError(f"it cannot be read ({error.strerror})") from None
+    size = hashlib.sha256().digest_size
+    archive = signed[: -size - 2] + bytes(2)
+    if len(signed) < size + 2 or hashlib.sha256(archive).digest() != signed[-size:]:
+        raise DamagedCheckpointError(f"its {len(signed)} bytes do not have the checksum that was saved with them")
+    try:
+        content = torch.load(io.BytesIO(archive), map_location=device, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise DamagedCheckpointError(f"it holds more than tensors and plain data, or less ({reason})") from None
+    found = (content.get("format"), content.get("run_id")) if isinstance(content, dict) else (None, None)
+    if found != (FORMAT, run_id):
+        raise DamagedCheckpointError(f"it is of format {found[0]} and run {found[1]}, not of format {FORMAT} and {run_id}")
+    return content

@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from experiments.check import check
 from experiments.cli import CONFIGS, command, refusals_in_one_line
 from experiments.config import run_id
+from experiments.interruption import stop_request
 from experiments.progress import ProgressDisplay
 from experiments.run_folder import RunFolder
 
@@ -33,7 +34,7 @@ def train(cfg: DictConfig) -> dict | None:
 
 
 def single(cfg: DictConfig) -> None:
-    """One run with its progress; exits with 1 when it failed or trains elsewhere."""
+    """One run with its progress; exits with 1 when it failed or trains elsewhere, as the signal says after one."""
     with refusals_in_one_line():
         folder = RunFolder(cfg.runs_dir, run_id(cfg))
         if folder.finished:
@@ -45,6 +46,9 @@ def single(cfg: DictConfig) -> None:
     with ProgressDisplay([folder]):
         outcome = run(cfg)
     print(f"{outcome['status']}: {outcome['path']}")
+    if outcome["status"] == "interrupted":
+        print("the same command goes on from the checkpoint", file=sys.stderr)
+        sys.exit(stop_request.exit_code)
     if outcome["status"] in ("failed", "running elsewhere"):
         sys.exit(outcome["message"] + ("; see error.txt there" if outcome["status"] == "failed" else ""))
 

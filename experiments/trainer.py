@@ -6,6 +6,7 @@ import time
 from torch import nn
 
 from experiments.config import SGD, Adam, Trainer
+from experiments.interruption import stop_request
 from experiments.optimisation import learning_rate, make_optimizer
 from experiments.probes import watch_summed_inputs
 from experiments.step import make_step
@@ -39,25 +40,29 @@ def fit(model: nn.Module, task, optim: Adam | SGD, settings: Trainer, recorder) 
 
     task: see experiments.tasks; recorder: see experiments.recorder, which takes the rows and the checkpoints. A row
     has step, examples, seconds (of training steps alone) and metrics named split/metric.
-    Returns counts and validation metrics, last and best. Raises DivergedError before a non-finite step is applied.
+    Returns counts and validation metrics, last and best. Raises DivergedError before a non-finite step is applied, and
+    Interrupted, with a checkpoint saved, at the first step after a request to stop.
     """
     optimizer = make_optimizer(model, optim)
     steps = budget(settings, task.steps_per_epoch, task.batch_size)
     evaluate_at = {round(steps * (k + 1) / settings.evaluations) for k in range(settings.evaluations)}
     state = {"step": 0, "seconds": 0.0, "best": math.inf, "best_step": 0, "train": {}, "val": {}}
+    state["losses"] = []  # of the steps since the last row
     state |= recorder.restore(model, optimizer)
+    losses = state["losses"]
     advance = make_step(model, task, optimizer, optim.clip, settings)
-    losses, saved = [], time.monotonic()
+    saved = time.monotonic()
 
     while (step := state["step"]) < steps:
         started, row = time.perf_counter(), {}
+        stopping = stop_request.number is not None
         logged = (step + 1) % settings.log_every == 0 or step + 1 in evaluate_at
         watched = settings.statistics and logged
         if not model.training:  # an evaluation is over
             model.train()
         lr = learning_rate(optim, step, steps, task.batch_size)
         with watch_summed_inputs(model, row, active=watched):
-            results = advance(task.batch(step), lr, wait=logged, row=row if watched else None)
+            results = advance(task.batch(step), lr, wait=logged or stopping, row=row if watched else None)
         step = state["step"] = step + 1
         for at, (loss, norm) in enumerate(results, start=step - len(results)):
             losses.append(must_be_finite(loss, at, "the training loss"))
@@ -65,25 +70,26 @@ def fit(model: nn.Module, task, optim: Adam | SGD, settings: Trainer, recorder) 
         state["seconds"] += time.perf_counter() - started
 
         if results:
-            recorder.progress(step, steps, losses[-1], state["val"])
-        if not logged:
-            continue
-        mean = task.metrics(sum(losses) / len(losses))  # of the steps since the last row
-        state["train"] = {f"train/{name}": value for name, value in mean.items()}
-        row |= {"step": step, "examples": step * task.batch_size, "seconds": state["seconds"], "train/lr": lr}
-        row |= state["train"]
-        if optim.clip is not None:
-            row["train/grad_norm"] = norm
-        losses.clear()
-        if step in evaluate_at:
-            state["val"] = {f"val/{name}": value for name, value in task.evaluate(model, "val").items()}
-            row |= state["val"]
-            if must_be_finite(row["val/loss"], step, "the validation loss") < state["best"]:
-                state |= {"best": row["val/loss"], "best_step": step}
-        recorder.log(row)
-        if time.monotonic() - saved >= settings.checkpoint_every:
+            recorder.progress(step, steps, state["seconds"], losses[-1], state["val"])
+        if logged:
+            mean = task.metrics(sum(losses) / len(losses))
+            losses.clear()
+            state["train"] = {f"train/{name}": value for name, value in mean.items()}
+            row |= {"step": step, "examples": step * task.batch_size, "seconds": state["seconds"], "train/lr": lr}
+            row |= state["train"]
+            if optim.clip is not None:
+                row["train/grad_norm"] = norm
+            if step in evaluate_at:
+                state["val"] = {f"val/{name}": value for name, value in task.evaluate(model, "val").items()}
+                row |= state["val"]
+                if must_be_finite(row["val/loss"], step, "the validation loss") < state["best"]:
+                    state |= {"best": row["val/loss"], "best_step": step}
+            recorder.log(row)
+        if stopping or (logged and time.monotonic() - saved >= settings.checkpoint_every):
             recorder.save(model, optimizer, state)
             saved = time.monotonic()
+        if stopping and step < steps:
+            stop_request.check()
 
     recorder.save(model, optimizer, state)
     return {
