@@ -155,11 +155,29 @@ class Report:
     readme: bool = False  # put the verdicts into README.md; for the reference results
 
 
+@dataclass
+class Sync:
+    runs_dir: str = "results/runs"
+    project: str | None = None  # null: the one that each run was logged for
+    entity: str | None = None  # null: the run's own, else the account of the key on this machine
+    timeout: float = 60.0  # seconds that one run's upload may take, and as many again until the server shows it
+
+
+@dataclass
+class Dashboard:
+    profile: Any = MISSING
+    project: str = "layer-normalization"
+    entity: str | None = None  # null: the account of the key on this machine
+    output: str | None = None  # a file for the specification, in place of a server
+
+
 def register() -> None:
     """Make the schemas and resolvers known to Hydra. Called on import: a sweep's worker process imports this module."""
     store = ConfigStore.instance()
     store.store(name="config_schema", node=Config)
     store.store(name="report_schema", node=Report)
+    store.store(name="wandb_sync_schema", node=Sync)
+    store.store(name="dashboard_schema", node=Dashboard)
     store.store(group="schema/optim", name="adam", node=Adam)
     store.store(group="schema/optim", name="sgd", node=SGD)
     store.store(group="schema", name="profile", node=Profile)

@@ -1,8 +1,8 @@
 """A wandb run beside metrics.jsonl: offline unless asked, and unable to stop, slow or hang training.
 
-metrics.jsonl is the truth, and a run in wandb is made from it: it starts with the rows that are there. So what wandb has
-of a run is whole after a kill, a resume or an upload, whatever it had before; a run of the same id on a server is
-replaced. wandb's own step is the step of training.
+metrics.jsonl is the truth, and a run in wandb is made from it: it starts with the rows that wandb does not have yet. So
+what wandb has of a run has no gap and no row twice, after a kill, a resume or an upload. wandb's own step is the step
+of training, which tells how far a run on the server has come.
 """
 
 import math
@@ -56,37 +56,47 @@ class WandbMirror:
         self.run = start(Wandb("offline", settings.project, settings.entity), folder, config)
 
 
-def start(settings: Wandb, folder: RunFolder, config: dict, place: str | None = None, patience: float = 15):
-    """A wandb.Run with the folder's rows. Raises what wandb raises when it cannot be had.
-
-    config: as in the folder's config.yaml; place: where wandb's own files go, by default the folder; patience: seconds
-    that the end of the run waits for a server.
-    """
+def ready(mode: str):
+    """The wandb module, set to a mode. Raises ConnectionError where it lacks a key to go online."""
     # wandb's telemetry goes out in offline mode too, and holds the end of the process for 10 to 20 s on a network that
     # swallows packets.
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     import wandb
 
-    wandb.setup(wandb.Settings(silent=True))  # else login asks the server for the name to greet
-    if settings.mode == "online" and not wandb.login(prompt=False, verify=False):
+    wandb.setup(wandb.Settings(mode=mode, silent=True))  # silent: else login asks the server for the name to greet
+    if mode == "online" and not wandb.login(prompt=False, verify=False):
         raise ConnectionError("no key on this machine; wandb login stores one")
-    claims = [claim["id"] for claim in config["experiment"]["claims"]]
+    return wandb
+
+
+def start(settings: Wandb, folder: RunFolder, config: dict, place: str | None = None, patience: float = 15):
+    """A wandb.Run that has the folder's rows. Raises what wandb raises when it cannot be had.
+
+    config: as in the folder's config.yaml; place: where wandb's own files go, by default the folder; patience: seconds
+    that the end of the run waits for a server.
+    """
+    wandb = ready(settings.mode)
+    known = identity(folder)
+    tags = [f"{choice}:{config[choice]['name']}" for choice in ("profile", "model", "norm")]
     try:
         run = wandb.init(
             mode=settings.mode,
             project=settings.project,
             entity=settings.entity,
             dir=place or folder.path,
-            id=identity(folder)["id"],
+            id=known["id"],
             name=folder.run_id,
             group=config["experiment"]["name"],
             job_type=config["stage"],
-            tags=[f"model:{config['model']['name']}", f"norm:{config['norm']['name']}", *claims],
+            tags=[*tags, *(claim["id"] for claim in config["experiment"]["claims"])],
             config=config | {"cell": labels(config)},
+            resume="allow" if settings.mode == "online" else None,
+            reinit="create_new",  # else a run that was given up would be handed out in place of the next one
             settings=wandb.Settings(
                 # Without these two, an unreachable server holds the start for 90 s and the end for ever.
                 init_timeout=PATIENCE,
                 finish_timeout=patience,
+                sweep_id=known.get("sweep"),
                 # Console capture, system probes and a copy of the requirements cost more than the run's rows.
                 **{"console": "off", "disable_git": True, "disable_code": True},
                 **{"x_disable_stats": True, "x_disable_meta": True, "x_save_requirements": False},
@@ -104,7 +114,8 @@ def start(settings: Wandb, folder: RunFolder, config: dict, place: str | None = 
 
 
 def log(run, row: dict) -> None:
-    run.log(row, step=row["step"], commit=True)
+    if row["step"] >= run.starting_step:  # the server has the others
+        run.log(row, step=row["step"], commit=True)
 
 
 def finish(run, summary: dict, exit_code: int) -> None:

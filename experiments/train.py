@@ -6,17 +6,19 @@ python -m experiments.train -m experiment=recurrent_gain hydra/launcher=joblib
 python -m experiments.train experiment=recurrent_gain plan=true
 """
 
+import os
 import sys
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from experiments.check import check
 from experiments.cli import CONFIGS, command, refusals_in_one_line
-from experiments.config import run_id
+from experiments.config import run_id, settings
 from experiments.interruption import stop_request
+from experiments.mirror import WandbMirror
 from experiments.progress import ProgressDisplay
 from experiments.run_folder import RunFolder
 
@@ -39,6 +41,9 @@ def single(cfg: DictConfig) -> None:
         folder = RunFolder(cfg.runs_dir, run_id(cfg))
         if folder.finished:
             print(f"already {folder.status['status']}: {folder.path}")
+            if "WANDB_SWEEP_ID" in os.environ:  # its agent waits for the metrics
+                mirror = WandbMirror(settings(cfg.wandb), folder, OmegaConf.to_container(cfg, resolve=True))
+                mirror.finish(folder.summary, exit_code=0)
             return
         check(cfg)
     from experiments.run import run

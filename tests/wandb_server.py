@@ -1,7 +1,7 @@
 """A small Weights & Biases server for the tests: what wandb 0.31 asks of one, answered from memory.
 
-It keeps runs as the real one does (history by line number, so that a batch that is sent again lands on itself), sweeps
-with their agents, and saved views. It can go away, come back at the same address, hang, and answer 500.
+It keeps runs as the real one does (history by line number: a batch that is sent again lands on itself), sweeps with
+their agents, and saved views. It can go away, come back at the same address, hang, and answer 500.
 """
 
 import gzip
@@ -20,14 +20,13 @@ ENTITY = "tester"
 
 @dataclass
 class Run:
-    """One run as the server has it. `overwritten` counts history lines that were replaced by other ones."""
+    """One run as the server has it."""
 
     name: str
     project: str
     fields: dict = field(default_factory=dict)  # groupName, jobType, displayName, tags, sweep: as last given
     config: dict = field(default_factory=dict)
     history: list[dict] = field(default_factory=list)
-    overwritten: int = 0
     summary: dict = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
     state: str = "running"
@@ -42,9 +41,7 @@ class Run:
             if name == "wandb-history.jsonl":
                 at = piece["offset"]
                 assert at <= len(self.history), f"{self.name}: a gap before history line {at}"
-                replaced = self.history[at : at + len(lines)]
-                self.overwritten += sum(old != new for old, new in zip(replaced, lines, strict=False))
-                self.history[at : at + len(lines)] = lines
+                self.history[at:] = lines
             elif name == "wandb-summary.json":
                 self.summary = lines[-1]
         if body.get("complete"):
@@ -107,7 +104,8 @@ class WandbServer:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {"WANDB_BASE_URL": f"http://127.0.0.1:{self.port}", "WANDB_API_KEY": "0" * 40}
+        where = {"WANDB_BASE_URL": f"http://127.0.0.1:{self.port}", "WANDB_API_KEY": "0" * 40}
+        return {**where, "WANDB__FILE_STREAM_TRANSMIT_INTERVAL": "1"}  # seconds, whole ones; left alone it is 15
 
     def start(self) -> None:
         """Listen; after a stop, at the same port."""
@@ -139,7 +137,7 @@ class WandbServer:
         """The `data` of a GraphQL answer."""
         name = given.get("name") or given.get("run")
         run = self.runs.get(name)
-        if operation == "Viewer":
+        if operation in ("Viewer", "GetDefaultEntity"):
             viewer = {"id": "user", "entity": ENTITY, "username": ENTITY, "name": ENTITY, "email": "", "flags": "{}"}
             return {"viewer": {**viewer, "admin": False, "deletedAt": None, "teams": {"edges": []}, "apiKeys": None}}
         if operation == "ServerFeaturesQuery":
@@ -168,6 +166,13 @@ class WandbServer:
             return {"createAgent": {"agent": {"id": f"agent-{given['sweep']}"}}}
         if operation == "Heartbeat":
             return {"agentHeartbeat": {"agent": {"id": given["id"]}, "commands": json.dumps(self._next(given))}}
+        if operation == "CreateProject":
+            project = {"id": "project", "name": given["input"]["name"], "entityName": ENTITY}
+            return {"result": {"project": project, "model": project, "inserted": True}}
+        if operation == "View":
+            saved = self.views.get(given["viewName"])
+            node = saved and {"id": f"id-{saved['name']}", "displayName": saved["displayName"], "spec": saved["spec"]}
+            return {"project": saved and {"allViews": {"edges": [{"node": node}]}}}
         if operation == "UpsertView2":
             self.views[given["name"]] = given
             return {"upsertView": {"view": {"id": f"id-{given['name']}", "name": given["name"]}, "inserted": True}}
@@ -179,10 +184,18 @@ class WandbServer:
         queue = [dict(zip(keys, values, strict=True)) for values in itertools.product(*choices)]
         name = f"sweep{len(self.sweeps)}"
         self.sweeps[name] = Sweep(name, config, queue)
-        return {"name": name, "project": {"id": "p", "name": given["projectName"], "entity": {"id": "e", "name": ENTITY}}}
+        return {
+            "name": name,
+            "project": {"id": "p", "name": given["projectName"], "entity": {"id": "e", "name": ENTITY}},
+        }
 
     def _told(self, sweep: Sweep) -> dict:
-        known = {"id": f"id-{sweep.name}", "name": sweep.name, "state": "RUNNING", "config": yaml.safe_dump(sweep.config)}
+        known = {
+            "id": f"id-{sweep.name}",
+            "name": sweep.name,
+            "state": "RUNNING",
+            "config": yaml.safe_dump(sweep.config),
+        }
         return {**known, "createdAt": "", "heartbeatAt": "", "method": "grid", "runs": {"edges": []}}
 
     def _next(self, given: dict) -> list[dict]:
@@ -221,9 +234,6 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_of_runs: WandbServer
 
-    def do_GET(self) -> None:
-        self._reply({})
-
     def do_PUT(self) -> None:
         _, _, run, name = self.path.split("/", 3)
         self.server_of_runs.runs[run].files[name] = self._body()
@@ -239,7 +249,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif match := re.fullmatch(r"/files/[^/]+/[^/]+/([^/]+)/file_stream", self.path):
             self._reply(lambda: server.runs[match[1]].receive(json.loads(body)) or {}, "file_stream")
         else:
-            self._reply({})  # telemetry
+            self._reply({}, self.path)  # telemetry, which nobody is to send
 
     def _body(self) -> bytes:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
