@@ -188,15 +188,15 @@ def show_in_wandb(pictures: dict[str, Path], runs: list[Trained], output: Path) 
         return
     import wandb
 
-    from experiments.recorder import WandbMirror
+    from experiments.mirror import WandbMirror
 
     name = runs[0].folder.run_id if len(runs) == 1 else common_name(runs)
     place = RunFolder(output, f"{name}-inspect")
     place.path.mkdir(exist_ok=True)
     config = cast(dict, OmegaConf.to_container(runs[0].cfg, resolve=True)) | {"stage": "inspect"}
-    mirror = WandbMirror(wandb_settings, place, config, resuming=True)
-    mirror.log({f"inspect/{name}": wandb.Image(str(path)) for name, path in pictures.items()})
-    mirror.finish({}, exit_code=0)
+    mirror = WandbMirror(wandb_settings, place, config)
+    mirror.log({"step": 0} | {f"inspect/{name}": wandb.Image(str(path)) for name, path in pictures.items()})
+    mirror.finish({"status": "done"}, exit_code=0)
 
 
 def main() -> None:
