@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from platform import python_version
+from typing import Any
 
 from .files import DataError, verified
 from .results import Images, Text
@@ -52,7 +53,7 @@ class Set:
     version: int = 1  # of the preparation: a change of numbers is a new version
 
 
-PTB = {
+PTB: dict[str, Any] = {
     "files": {
         "ptb/ptb.train.txt": "fcea919f6cf83f35d4d00c6cbf08040d13d4155226340912e2fef9c9c4102cbf",
         "ptb/ptb.valid.txt": "c9fe6985fe0d4ccb578183407d7668fc6066c20700cb4cf87d8ff1cc34df1bf2",
@@ -174,8 +175,8 @@ def load(settings: DataSettings) -> Text | Images:
     """
     # Batch and window sizes are no part of the content, so a sweep over them loads once.
     values = json.dumps(_without(settings, BATCHING))
-    loaded = _load(type(settings), values, fingerprint(settings))
-    if isinstance(loaded, Text) and loaded.row_length is None:
+    loaded = _load(values, fingerprint(settings))
+    if isinstance(loaded, Text) and isinstance(settings, TextData) and loaded.row_length is None:
         _long_enough(settings, loaded)
         if len(loaded.vocabulary) < 2:
             raise DataError(f"{settings.name}: the text is one symbol over and over; there is nothing to predict")
@@ -201,11 +202,11 @@ def _fingerprint(version: int, sha256s: Iterable[str]) -> str:
 
 
 @lru_cache(maxsize=4)
-def _load(settings_type: type, values: str, fingerprint: str) -> Text | Images:
+def _load(values: str, fingerprint: str) -> Text | Images:
     from .cache import cache_folder, cached
 
-    settings = settings_type(**json.loads(values))
-    row = SETS[settings.name]
+    row = SETS[json.loads(values)["name"]]
+    settings = row.settings(**json.loads(values))
     options = _without(settings, PLACES | BATCHING)
 
     def make():
@@ -246,8 +247,10 @@ def _row(settings: DataSettings) -> Set:
             f"{settings.name} takes the settings {row.settings.__name__}, not {type(settings).__name__}; "
             f"choose the whole set with data={settings.name}"
         )
-    if row.units and settings.unit not in row.units:
-        raise DataError(f"{settings.name}: data.unit={settings.unit!r}, but it comes as: {', '.join(row.units)}")
+    if isinstance(settings, TextData) and settings.unit not in row.units:
+        raise DataError(
+            f"{settings.name}: data.unit={settings.unit!r}, but it comes as: {', '.join(row.units)}; give one"
+        )
     return row
 
 

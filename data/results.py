@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from torch import FloatTensor, LongTensor
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Text:
                 vocabulary; JSON-serialisable
     """
 
-    tokens: dict[str, LongTensor]
+    tokens: dict[str, Tensor]
     vocabulary: list[str]
     unit: str
     row_length: int | None
@@ -35,7 +35,7 @@ class Images:
     manifest: as for Text, that mean and sd, an image's shape and the number of classes
     """
 
-    images: dict[str, FloatTensor]
-    labels: dict[str, LongTensor]
+    images: dict[str, Tensor]
+    labels: dict[str, Tensor]
     num_classes: int
     manifest: dict

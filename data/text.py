@@ -11,7 +11,9 @@ import json
 import operator
 import platform
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -53,7 +55,7 @@ def _lines(text: str) -> list[str]:
     return text.removesuffix("\n").split("\n") if text else []
 
 
-def encode(splits: dict[str, Symbols], unit: str) -> dict[str, np.ndarray]:
+def encode(splits: Mapping[str, Any], unit: str) -> dict[str, np.ndarray]:
     """Splits of symbols -> arrays of indices, and the packed vocabulary.
 
     Characters: the sorted set over the whole text. Words: those of the training split in order of first appearance;
@@ -64,7 +66,7 @@ def encode(splits: dict[str, Symbols], unit: str) -> dict[str, np.ndarray]:
     return {**indices, "vocabulary": np.frombuffer(json.dumps(vocabulary).encode(), np.uint8)}
 
 
-def _encode_characters(splits: dict[str, str]) -> tuple[list[str], dict[str, np.ndarray]]:
+def _encode_characters(splits: Mapping[str, str]) -> tuple[list[str], dict[str, np.ndarray]]:
     vocabulary = sorted(set().union(*splits.values()))
     index_of = np.zeros(ord(vocabulary[-1]) + 1 if vocabulary else 0, np.min_scalar_type(len(vocabulary)))
     index_of[[ord(character) for character in vocabulary]] = np.arange(len(vocabulary))
@@ -72,7 +74,7 @@ def _encode_characters(splits: dict[str, str]) -> tuple[list[str], dict[str, np.
     return vocabulary, {split: index_of[codes[split]] for split in splits}
 
 
-def _encode_words(splits: dict[str, list[str]]) -> tuple[list[str], dict[str, np.ndarray]]:
+def _encode_words(splits: Mapping[str, list[str]]) -> tuple[list[str], dict[str, np.ndarray]]:
     index_of = {word: index for index, word in enumerate(dict.fromkeys(splits["train"]))}
     if not index_of.keys() >= {*splits["val"], *splits["test"]}:
         index_of.setdefault(UNK, len(index_of))
@@ -89,7 +91,7 @@ def carve(settings: FractionText, splits: dict[str, Symbols]) -> dict[str, Symbo
     if not (settings.val > 0 and settings.test > 0 and settings.val + settings.test < 1):
         raise DataError(
             f"{settings.name}: data.val={settings.val} and data.test={settings.test} are fractions: "
-            "both above 0 and together below 1"
+            "both above 0 and together below 1; give others"
         )
     whole = len(splits["train"])
     for split, fraction in (("test", settings.test), ("val", settings.val)):
@@ -145,7 +147,7 @@ def text_file_sources(settings: TextFile) -> list[Source]:
     except OSError as error:
         raise DataError(
             f"{settings.name}: data.path={settings.path} cannot be read ({error.strerror}); "
-            f"looked for {path.absolute()}"
+            f"looked for {path.absolute()}; mend the path"
         ) from error
 
 
@@ -154,7 +156,9 @@ def python_docs(settings: PythonDocs, sources: list[Source]) -> dict[str, np.nda
     val, test = settings.val_blocks, settings.test_blocks
     whole, held_out = symbols(_language_reference(), settings.unit), {*val, *test}
     if settings.blocks > len(whole):
-        raise DataError(f"{settings.name}: data.blocks={settings.blocks} is more than the text's {len(whole)} symbols")
+        raise DataError(
+            f"{settings.name}: data.blocks={settings.blocks} is more than the text's {len(whole)} symbols; give fewer"
+        )
     numbered = all(0 <= block < settings.blocks for block in held_out)
     if not (val and test and numbered and len(val) + len(test) == len(held_out) < settings.blocks):
         raise DataError(
@@ -186,7 +190,7 @@ def _language_reference() -> str:
     """
     from pydoc_data.topics import topics
 
-    first = {}
+    first: dict[tuple[str, ...], str] = {}
     for _, topic in sorted(topics.items()):
         for paragraph in re.split(r"\n\s*\n", topic):
             if words := paragraph.split():

@@ -22,7 +22,7 @@ from omegaconf.errors import (
 
 from data import DataError
 from experiments import fields, overrides
-from experiments.config import ROOT, ConfigError
+from experiments.config import ROOT, ConfigError, nearest
 from experiments.interruption import stop_request
 from experiments.torchrun import rank
 from models.errors import ModelError
@@ -62,7 +62,7 @@ def command(entry: Callable[[], None], config_name: str, sweeps: bool = False) -
 def print_help(entry: Callable[[], None], config_name: str) -> None:
     from experiments.help import help_text
 
-    doc = sys.modules[entry.__module__].__doc__
+    doc = sys.modules[entry.__module__].__doc__ or ""
     overrides = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
     print(help_text(doc, config_name, overrides, width=shutil.get_terminal_size().columns))
 
@@ -126,14 +126,15 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 def _missing_file(error: MissingConfigException) -> str:
     group, _, given = str(error.missing_cfg_file).removesuffix(".yaml").rpartition("/")
     if error.options:
-        return fields.unknown_choice(group, given, sorted(error.options))
+        options = sorted(error.options)
+        return f"{group}={given} is unknown; allowed: {', '.join(options)}; nearest: {nearest(given, options)}"
     names = ", ".join(sorted(path.stem for path in Path(CONFIGS).glob("*.yaml")))
     return f"there is no configuration {given}.yaml; leave --config-name out, or name one of: {names}"
 
 
 def _field(error: OmegaConfBaseException, config_name: str) -> str:
     """What is said of a field that OmegaConf refuses."""
-    key = error.full_key
+    key = str(error.full_key)
     if isinstance(error, (ConfigKeyError, ConfigAttributeError)):
         return fields.unknown(key, config_name)
     if isinstance(error, MissingMandatoryValue):

@@ -188,7 +188,7 @@ def register() -> None:
     store = ConfigStore.instance()
     # Hydra copies its store whenever it composes or lists a group, though it is a singleton and copies what it gives
     # out: 10 ms each time, which is felt in tab completion and in a sweep.
-    ConfigStore.__deepcopy__ = lambda self, memo: self
+    ConfigStore.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]
     store.store(name="config_schema", node=Config)
     store.store(name="report_schema", node=Report)
     store.store(name="status_schema", node=Status)
@@ -269,7 +269,8 @@ def settings(node: DictConfig) -> Any:
 
 
 def norm_options(cfg: DictConfig) -> dict:
-    return {key: value for key, value in OmegaConf.to_container(cfg.norm, resolve=True).items() if key != "name"}
+    options: Any = OmegaConf.to_container(cfg.norm, resolve=True)
+    return {key: value for key, value in options.items() if key != "name"}
 
 
 def run_id(cfg: DictConfig, device: str | None = None, fingerprint: str | None = None, ranks: int | None = None) -> str:
@@ -288,7 +289,7 @@ def identity(
     It includes the content of data that are not pinned by a checksum (a text of one's own; the Python documentation,
     which differs between Python versions).
     """
-    found = {
+    found: dict[str, Any] = {
         key: OmegaConf.to_container(cfg[key], resolve=True) for key in ("model", "norm", "data", "optim", "trainer")
     }
     for section, name in (("data", "root"), ("data", "cache"), ("data", "path"), ("trainer", "checkpoint_every")):

@@ -1,7 +1,7 @@
 """Options that change nothing in their combination, where a run gets another name for the same numbers."""
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,6 +42,11 @@ ROWS = (
         lambda cfg: cfg.model.placement != "per_gate" or not cfg.model.name.endswith("rnn"),
         "with model={model.name}, which has one gate",
     ),
+    Row(
+        "model.placement",
+        lambda cfg: cfg.model.placement != "per_gate" or cfg.norm.name != "bn",
+        "with norm=bn, which normalises each unit by itself",
+    ),
     Row("model.forget_bias", lambda cfg: cfg.model.name.endswith("lstm"), "with model={model.name}"),
     Row("model.embedding_size", lambda cfg: cfg.model.input != "onehot", "with model.input=onehot"),
     Row("model.norm_output", lambda cfg: cfg.norm.name != "none", "with norm=none"),
@@ -57,7 +62,7 @@ ROWS = (
         "with data={data.name}, where a window is an image",
     ),
     Row(
-        "data.config data.revision",
+        "data.revision",
         lambda cfg: not Path(cfg.data.path).expanduser().exists(),
         "with local files, as data.path={data.path}",
     ),
@@ -83,7 +88,7 @@ ROWS = (
 )
 
 
-def warn(arguments: Iterable[str], configs: list[DictConfig]) -> None:
+def warn(arguments: list[str], configs: list[DictConfig]) -> None:
     """A line on stderr for every option on the command line that changes nothing, in all of the runs or in some.
 
     arguments: overrides as they were typed. configs: the configurations that they made, after experiments.check.
@@ -102,9 +107,11 @@ def _idle(key: str, cfg: DictConfig) -> str | None:
     if OmegaConf.select(cfg, key) is None:
         return None
     lacking = (row for row in ROWS if key in row.options.split() and not row.counts(cfg))
-    return next((row.otherwise.format(**cfg) for row in lacking), None)
+    return next((row.otherwise.format_map(cfg) for row in lacking), None)
 
 
 def _shown(key: str, cfg: DictConfig) -> str:
     value = OmegaConf.select(cfg, key)
-    return value.name if isinstance(value, DictConfig) else str(value)
+    if isinstance(value, DictConfig):
+        return value.name
+    return str(value).lower() if isinstance(value, bool) else str(value)

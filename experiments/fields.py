@@ -16,7 +16,7 @@ import yaml
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
-from experiments.config import ROOT, nearest
+from experiments.config import ROOT
 
 CONFIGS = ROOT / "configs"
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", list: "a list, as [a,b]"}
@@ -70,12 +70,12 @@ def _file(path: Path) -> dict:
     return yaml.safe_load(path.read_text()) or {}
 
 
-def _schema(name: str) -> type:
+def _schema(name: str) -> type | None:
     """The dataclass that a defaults list names, as /schema/model/cnn@_here_."""
     return OmegaConf.get_type(ConfigStore.instance().load(f"{name.partition('@')[0]}.yaml").node)
 
 
-def _declared(schema: type, prefix: str):
+def _declared(schema: Any, prefix: str):
     hints = typing.get_type_hints(schema)
     for field in fields(schema):
         hint = hints[field.name]
@@ -120,13 +120,3 @@ def unfit(key: str, value: Any, config_name: str) -> str | None:
     if element and kind is list:
         [kind] = typing.get_args(hint)
     return f"{given} is not {WORDS.get(kind, 'such a value')}{optional}; give one, or leave it out for the default"
-
-
-def unknown_choice(group: str, given: str, choices: list[str]) -> str:
-    """What is said of a choice that the group does not have."""
-    known = f"allowed: {', '.join(choices)}"
-    return (
-        f"{group}={given} is unknown; {known}; nearest: {nearest(given, choices)}"
-        if given
-        else (f"{group}= is empty; {known}")
-    )

@@ -1,6 +1,7 @@
 """What the loop writes to: rows to metrics.jsonl and wandb, checkpoints and progress to the run folder."""
 
 import sys
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,7 +14,7 @@ class WandbMirror:
     """A wandb run beside metrics.jsonl. Whatever befalls it, training goes on: one line says so, and it is dropped."""
 
     def __init__(self, settings: Wandb, folder: RunFolder, config: dict, resuming: bool):
-        self.run = None
+        self.run: Any = None
         if settings.mode != "disabled":
             self._guarded(self._start, settings, folder, config, resuming)
 
@@ -37,10 +38,10 @@ class WandbMirror:
         import wandb
 
         # Console capture, system probes and a copy of the requirements per run cost more than the run's rows.
-        quiet = {"console": "off", "silent": True, "disable_git": True, "disable_code": True}
+        quiet: dict[str, Any] = {"console": "off", "silent": True, "disable_git": True, "disable_code": True}
         quiet |= {"x_disable_stats": True, "x_disable_meta": True, "x_save_requirements": False}
         claims = [claim["id"] for claim in config["experiment"]["claims"]]
-        arguments = {
+        arguments: dict[str, Any] = {
             "project": settings.project,
             "entity": settings.entity,
             "dir": folder.path,
@@ -57,7 +58,7 @@ class WandbMirror:
         try:
             if settings.mode == "online" and not wandb.login(prompt=False):
                 raise ConnectionError("no key on this machine; wandb login stores one")
-            self.run = wandb.init(mode=settings.mode, **arguments)
+            self.run = wandb.init(**arguments, mode=settings.mode)  # type: ignore[arg-type]
         except Exception as error:
             if settings.mode != "online":
                 raise

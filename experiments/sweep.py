@@ -52,7 +52,9 @@ def run_all(launch: Callable[[list[int]], Iterable], folders: list[RunFolder], p
     Returns {index: reason}. Stops early, with runs left, after a request to stop. Raises LaunchError when no run can be
     started.
     """
-    began, suspects, failures, fruitless = time.time(), set(), {}, 0
+    began, fruitless = time.time(), 0
+    suspects: set[int] = set()
+    failures: dict[int, str] = {}
     while pending and stop_request.number is None:
         alone = [index for index in pending if index in suspects]
         batch = [index for index in pending if index not in suspects] or alone[:1]
@@ -103,7 +105,8 @@ def stop_passed_on(folders: list[RunFolder]):
     ended = threading.Event()
 
     def watch() -> None:
-        told, idle = set(), 0
+        idle = 0
+        told: set[int] = set()
         while not ended.wait(POLL):
             if stop_request.number is None:
                 continue

@@ -36,7 +36,8 @@ def train(cfg: DictConfig) -> dict | None:
         from experiments.run import run
 
         return run(cfg)
-    return single(cfg)
+    single(cfg)
+    return None
 
 
 def single(cfg: DictConfig) -> None:
@@ -52,10 +53,11 @@ def single(cfg: DictConfig) -> None:
             print(f"already {folder.status['status']}: {folder.path}")
             return
         check(cfg)
-    effect.warn(HydraConfig.get().overrides.task, [cfg])
+    first = rank() == 0  # the one that speaks
+    if first:
+        effect.warn(HydraConfig.get().overrides.task, [cfg])
     from experiments.run import run
 
-    first = rank() == 0  # the one that speaks
     with ProgressDisplay([Watched(folder, cfg.data.batch_size)], quiet=cfg.quiet) if first else nullcontext():
         outcome = run(cfg)
     if first:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .errors import ModelError
+from .errors import ModelError, must_be_one_of
 from .recurrent import CELLS
 from .settings import Recurrent
 from .start import start, start_output
@@ -25,8 +25,7 @@ class LanguageModel(nn.Module):
 
     def __init__(self, settings: Recurrent, vocab_size: int, norm: str, norm_options: Mapping | None = None):
         super().__init__()
-        if settings.input not in ("auto", "onehot", "embedding"):
-            raise ModelError(f"model.input={settings.input} is unknown; allowed: auto, onehot, embedding")
+        must_be_one_of("model.input", settings.input, ("auto", "onehot", "embedding"))
         embedded = settings.input == "embedding" or (settings.input == "auto" and vocab_size > ONE_HOT_LIMIT)
         if settings.tied and (not embedded or settings.embedding_size != settings.hidden_size):
             raise ModelError(
@@ -48,7 +47,7 @@ class LanguageModel(nn.Module):
         )
         self.output = nn.Linear(settings.hidden_size, vocab_size)
         self.reset_parameters()
-        if settings.tied:
+        if settings.tied and self.embedding is not None:
             self.output.weight = self.embedding.weight
 
     def reset_parameters(self) -> None:

@@ -17,11 +17,11 @@ and they differ only in the set of values that mu and var are taken over (Ba et 
 To add one: a class, a row in NORMS, configs/norm/<name>.yaml, a test against its equation.
 """
 
-import difflib
 import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
 from . import ranks
-from .errors import ModelError
+from .errors import ModelError, must_be_one_of
 
 
 class Normaliser(nn.Module):
@@ -89,6 +89,9 @@ class BatchNorm(Normaliser):
 
     Raises ValueError in training when a channel has a single value.
     """
+
+    running_mean: Tensor
+    running_var: Tensor
 
     def __init__(
         self,
@@ -215,6 +218,8 @@ class WeightNorm(NoNorm):
     every summed input starts with mean 0 and variance 1 over that batch: g <- g/std, b <- -mean/std (their section 3).
     """
 
+    waiting: Tensor
+
     def __init__(self, num_features: int, data_init: bool = False):
         super().__init__(num_features)
         self.register_buffer("waiting", torch.tensor(data_init))
@@ -224,7 +229,7 @@ class WeightNorm(NoNorm):
         layer.register_forward_hook(self._first_batch)
         return nn.Sequential(layer, self)
 
-    def _first_batch(self, layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor | None:
+    def _first_batch(self, layer: Any, inputs: tuple[Tensor], output: Tensor) -> Tensor | None:
         """Hook on the layer: its output, again with the new g and b, so that the first batch is learnt from too."""
         if not (self.training and self.waiting):
             return None
@@ -265,9 +270,7 @@ NORMS: dict[str, Row] = {
 
 def norm_row(name: str) -> Row:
     """The table's row. Raises ModelError with the nearest name when there is none."""
-    if name not in NORMS:
-        near = difflib.get_close_matches(name, NORMS, 1, cutoff=0.0)[0]
-        raise ModelError(f"norm={name} is unknown; allowed: {', '.join(NORMS)}; nearest: {near}")
+    must_be_one_of("norm", name, NORMS)
     return NORMS[name]
 
 

@@ -28,7 +28,7 @@ def tune() -> None:
 
 
 def report() -> None:
-    from experiments.report.report import main
+    from experiments.report.__main__ import main
 
     main()
 

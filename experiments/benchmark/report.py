@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -231,10 +232,10 @@ def markdown(data: dict) -> str:
     titles = {"threads": "Two threads", "trainer": "The training loop", "sweep": "A run of a sweep"}
     for case in (case for case in data["cases"] if case["kind"] in titles):
         per, unit = case.get("steps", 1), "run" if case["kind"] == "sweep" else "step"
-        told = {"size": case["size"]} if "size" in case else {}
-        told["what"] = list(case["milliseconds"])
-        told[f"ms a {unit}"] = [f"{milliseconds(case, name) / per:.3g}" for name in case["milliseconds"]]
-        sections += [f"## {titles[case['kind']]}", f"{in_words(case)}.", table(pd.DataFrame(told))]
+        columns = {"size": case["size"]} if "size" in case else {}
+        columns["what"] = list(case["milliseconds"])
+        columns[f"ms a {unit}"] = [f"{milliseconds(case, name) / per:.3g}" for name in case["milliseconds"]]
+        sections += [f"## {titles[case['kind']]}", f"{in_words(case)}.", table(pd.DataFrame(columns))]
     if data["absent"]:
         absent = dict.fromkeys(f"- {name}: {why}" for name, why in data["absent"].items())
         sections += ["## Not timed here", "\n".join(absent)]
@@ -310,7 +311,7 @@ def draw(data: dict, path: Path) -> Path:
         row[0].invert_yaxis()
     for axis in axes[-1]:
         axis.set_xlabel(f"time / {BASE}")
-    key = {"color": INK, "linestyle": "none", "marker": "o", "markersize": 5}
+    key: dict[str, Any] = {"color": INK, "linestyle": "none", "marker": "o", "markersize": 5}
     handles = [
         Line2D([], [], **key, label="forward and backward, median (number on the right) and quartiles"),
         Line2D([], [], **key, markerfacecolor="white", label="forward alone"),

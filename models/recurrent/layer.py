@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 from types import SimpleNamespace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 from torch.nn.utils.rnn import PackedSequence
 
-from ..errors import ModelError
+from ..errors import ModelError, must_be_one_of
 from ..norms import NoNorm, Normaliser, make_norm, norm_row
 from . import fused
 from .equations import gru_step, lstm_step, rnn_step
@@ -34,7 +34,7 @@ class Spans(nn.Module):
 
     def __init__(self, norms: list[Normaliser]):
         super().__init__()
-        self.norms = nn.ModuleList(norms)
+        self.norms: Any = nn.ModuleList(norms)
         self.spans = [norm.num_features for norm in norms]
 
     def forward(self, z: Tensor, t: int = 0) -> Tensor:
@@ -86,8 +86,7 @@ class Recurrent(nn.Module):
         super().__init__()
         self.input_size, self.hidden_size, self.num_layers, self.bias = input_size, hidden_size, num_layers, bias
         self.batch_first, self.dropout, self.bidirectional = batch_first, dropout, bidirectional
-        if backend not in BACKENDS:
-            raise ModelError(f"model.backend={backend} is unknown; allowed: {', '.join(BACKENDS)}")
+        must_be_one_of("model.backend", backend, BACKENDS)
         self.norm, self.placement, self.backend = norm, placement, backend
         spans = self._spans(norm, placement)
         options = {**norm_row(norm).recurrent, **{k: v for k, v in (norm_options or {}).items() if v is not None}}
@@ -97,7 +96,7 @@ class Recurrent(nn.Module):
         for index, suffix in enumerate(self.suffixes):
             layer = index // self.num_directions
             inputs = input_size if layer == 0 else hidden_size * self.num_directions
-            shapes = {
+            shapes: dict[str, tuple[int, ...]] = {
                 "weight_ih": (self.gates * hidden_size, inputs),
                 "weight_hh": (self.gates * hidden_size, hidden_size),
             }
@@ -134,8 +133,7 @@ class Recurrent(nn.Module):
             raise ModelError(
                 f"norm={norm} is refused in a recurrent layer: {row.refused_in_recurrence}; use norm=ln or norm=gn"
             )
-        if placement not in PLACEMENTS:
-            raise ModelError(f"model.placement={placement} is unknown; allowed: {', '.join(PLACEMENTS)}")
+        must_be_one_of("model.placement", placement, PLACEMENTS)
         if row.on_weights or norm == "none":
             return {}  # activations are left alone, whatever the placement
         H = self.hidden_size
