@@ -17,6 +17,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from data import SETS
+from experiments.check import check_folder
 from experiments.cli import CONFIGS, command, refusals_in_one_line
 from experiments.config import ConfigError, norm_options, settings
 from experiments.run_folder import read_json, write_atomically
@@ -54,17 +55,14 @@ def export(cfg: DictConfig) -> None:
         folder = find(cfg.run, cfg.runs_dir)
         if cfg.output is None:
             raise ConfigError(f"output= is missing; name a folder, as output=exported/{folder.run_id}")
-        if not folder.finished or folder.status["status"] != "done":
-            status = folder.status["status"]
+        check_folder("output", cfg.output)
+        if not folder.finished or folder.state != "done":
             raise ConfigError(
-                f"{folder.path} is {status}: a model card tells how good a model is, so the run must be done; "
-                + ("choose another" if status == "diverged" else "train it further with the command that began it")
+                f"{folder.path} is {folder.state}: a model card tells how good a model is, so the run must be done; "
+                + ("choose another" if folder.state == "diverged" else "the command that began it goes on with it")
             )
         trained, output = load(folder), Path(cfg.output)
-        try:
-            write(trained, output)
-        except OSError as error:
-            raise ConfigError(f"output={output} cannot be written ({error.strerror}); give another folder") from None
+    write(trained, output)
     print(f"exported: {output.resolve()}")
 
 

@@ -7,7 +7,6 @@ A model reads its own output: the state is carried from symbol to symbol. Sample
 """
 
 import math
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig
 
 from data.text import EOS, START
+from experiments.check import check_folder
 from experiments.cli import CONFIGS, command, refusals_in_one_line
 from experiments.config import ConfigError, nearest
 from experiments.run_folder import write_atomically
@@ -178,6 +178,10 @@ def images(trained: Trained, cfg: DictConfig) -> None:
 
     if cfg.prompt or cfg.length is not None:
         raise ConfigError("prompt and length are for text; a model of pixels makes whole images, say samples=...")
+    path = Path(cfg.output or trained.folder.path / "samples.png")
+    if path.is_dir():
+        raise ConfigError(f"output={path} is a folder; give the name of a PNG in it, as output={path}/samples.png")
+    check_folder("output", str(path.parent))
     torch.set_num_threads(trained.cfg.threads)
     start, size = start_of(trained.vocabulary), trained.cfg.data.seq_len
     choose = chooser(cfg.temperature, cfg.top_k, cfg.seed)
@@ -190,14 +194,10 @@ def images(trained: Trained, cfg: DictConfig) -> None:
     for k, image in enumerate(pixels.view(-1, side, side).numpy()):
         top, left = (place * cell for place in divmod(k, columns))
         grid[top : top + side * SCALE, left : left + side * SCALE] = image.repeat(SCALE, 0).repeat(SCALE, 1)
-    path = Path(cfg.output or trained.folder.path / "samples.png")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(
-            path, lambda file: matplotlib.image.imsave(file, grid, cmap="gray_r", vmin=0, vmax=1, format="png")
-        )
-    except OSError as error:
-        raise ConfigError(f"output={path} cannot be written ({error.strerror}); give another output=") from None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(
+        path, lambda file: matplotlib.image.imsave(file, grid, cmap="gray_r", vmin=0, vmax=1, format="png")
+    )
     print(f"{trained}", file=sys.stderr)
     print(f"{cfg.samples} images: {path}")
 
@@ -214,7 +214,6 @@ def verbatim(argument: str) -> str:
 
 
 def main() -> None:
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends the command without a word
     sys.argv[1:] = map(verbatim, sys.argv[1:])
     command(sample, "sample")
 

@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 import data
 from experiments.config import ConfigError, nearest, norm_options, settings
 from experiments.grid import hydra_configs
-from experiments.run_folder import FINISHED, RunFolder, read_json
+from experiments.run_folder import RunFolder, read_json
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,8 +41,7 @@ class Trained:
     model: Any  # a network of models.build, in evaluation mode, on the CPU, with the weights of `step`
 
     def __str__(self) -> str:
-        status = self.folder.status["status"]
-        return f"{self.folder.run_id}: {status}, weights of step {self.step}"
+        return f"{self.folder.run_id}: {self.folder.state}, weights of step {self.step}"
 
     def task(self) -> "LanguageModelling | Classification":
         """What was learnt, with the data. Raises data.DataError, and ConfigError where the data are others now."""
@@ -148,13 +147,13 @@ def _composed(*choices: str) -> DictConfig:
 
 
 def _no_checkpoint(folder: RunFolder) -> str:
-    status = folder.status["status"]
+    state = folder.state
     if (folder.path / "last.pt").exists():
-        remedy = "delete the folder" if status in FINISHED else "give the command"
-        return f"{folder.path}: the checkpoint is damaged; {remedy} and train it again"
-    if status == "diverged":
-        return f"{folder.path}: diverged ({folder.status.get('message', '')}) before its first checkpoint"
-    return f"{folder.path}: no checkpoint yet (status {status}); train it further with the command that began it"
+        remedy = "delete the folder and train it again" if folder.finished else "the command that began it starts anew"
+        return f"{folder.path}: no checkpoint is whole; {remedy}"
+    if state == "diverged":
+        return f"{folder.path}: {folder.status.get('message', state)}, before its first checkpoint; choose another run"
+    return f"{folder.path}: no checkpoint yet ({state}); the command that began it goes on with it"
 
 
 def _sizes(cfg: DictConfig, manifest: dict) -> tuple[tuple[int, ...], int, list[str]]:

@@ -132,10 +132,11 @@ def test_a_run_that_was_evaluated_gives_its_figures_again(runs):
 
 
 def test_damage_is_told_in_one_line(folder):
-    whole = (folder.path / "last.pt").read_bytes()
-    (folder.path / "last.pt").write_bytes(whole[: len(whole) // 2])
-    assert "damaged" in refusal(lambda: load(folder))
-    (folder.path / "last.pt").unlink()
+    for path in folder.path.glob("*.pt"):
+        path.write_bytes(path.read_bytes()[:-1])
+    assert "no checkpoint is whole" in refusal(lambda: load(folder))
+    for path in folder.path.glob("*.pt"):
+        path.unlink()
     assert "no checkpoint yet" in refusal(lambda: load(folder))
     folder.set_status("diverged", message="the training loss is not finite after step 2")
     assert "after step 2" in refusal(lambda: load(folder))
@@ -240,7 +241,7 @@ def test_only_a_finished_run_is_exported(folder, tmp_path):
     folder.set_status("done")
     (tmp_path / "out").write_text("a file")
     result = command(*arguments)
-    assert result.returncode == 2 and "cannot be written" in result.stderr
+    assert result.returncode == 2 and "output=" in result.stderr
 
 
 def test_the_terms_of_every_set_are_those_of_the_data_card():

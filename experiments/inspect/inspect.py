@@ -20,6 +20,7 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
+from experiments.check import check_folder
 from experiments.cli import CONFIGS, command, refusals_in_one_line
 from experiments.config import ConfigError, settings
 from experiments.run_folder import RunFolder
@@ -54,13 +55,11 @@ def inspect(cfg: DictConfig) -> None:
         runs = [load(folder) for folder in folders.values()]
         cells = cells_of(runs)
         output = Path(cfg.output or default_output(runs, cfg.runs_dir))
-        try:
-            output.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"output={output} cannot be made ({error.strerror}); give another folder") from None
+        check_folder("output", str(output))
         pictures = draw_all(cells)
     from experiments.inspect.draw import save
 
+    output.mkdir(parents=True, exist_ok=True)
     saved = {name: save(figure, output / name) for name, figure in pictures.items()}
     for svg, png in saved.values():
         print(f"{svg} {png}")
