@@ -35,9 +35,12 @@ def command(entry: Callable[[], None], config_name: str) -> None:
     try:
         with refusals_in_one_line(config_name):
             if {"-h", "--help"} & set(sys.argv):
-                print_help(entry, config_name)
-            else:
-                entry()
+                return print_help(entry, config_name)
+            if {"-sc", "--shell-completion"} & set(sys.argv):
+                from experiments.completion import prepare
+
+                prepare()
+            entry()
             sys.stdout.flush()
     except BrokenPipeError:  # who read the output has left, as head does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains once more at its end
@@ -51,7 +54,7 @@ def print_help(entry: Callable[[], None], config_name: str) -> None:
 
     doc = sys.modules[entry.__module__].__doc__
     overrides = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
-    print(help_text(doc, config_name, overrides, width=shutil.get_terminal_size().columns))
+    print(help_text(doc, config_name, overrides, width=shutil.get_terminal_size().columns), flush=True)
 
 
 @contextmanager
