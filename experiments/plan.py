@@ -11,7 +11,7 @@ import csv
 import heapq
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -56,12 +56,12 @@ class Finished:
         return Estimate(_seconds(alike, run, trainer), f"{self.place}similar")
 
 
-def _with_same(column: str, rows: list[Mapping], run: Mapping) -> list[Mapping]:
+def _with_same(column: str, rows: list[dict], run: Mapping) -> list[dict]:
     """The rows that have the run's value; all of them if none has."""
     return [row for row in rows if row[column] == run[column]] or rows
 
 
-def _seconds(alike: list[Mapping], run: Mapping, trainer: Trainer) -> float:
+def _seconds(alike: Sequence[Mapping], run: Mapping, trainer: Trainer) -> float:
     from experiments.trainer import budget  # imports torch
 
     epoch = median(row["examples"] / row["epochs"] for row in alike)
@@ -95,11 +95,13 @@ def _reference(profile: str) -> list[dict]:
 
 def print_plan(configs: list[DictConfig], folders: list[RunFolder], workers: int) -> None:
     """A line a run: state, seconds that it took or will take, what that is learnt from. Then the sums."""
-    lines, left, sources = [], [], Counter()
+    lines: list[tuple[str, ...]] = []
+    left: list[float] = []
+    sources: Counter[str] = Counter()
     for folder, estimate in zip(folders, estimates(configs, folders), strict=True):
         state, status = folder.state, folder.status
-        if folder.finished:
-            lines.append((state, f"{folder.summary['wall_seconds']:.1f}", "", folder.run_id))
+        if folder.finished and (summary := folder.summary):
+            lines.append((state, f"{summary['wall_seconds']:.1f}", "", folder.run_id))
             continue
         part = status["step"] / status["steps"] if "steps" in status else 0.0
         source, seconds = "nothing", "?"

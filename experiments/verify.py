@@ -70,7 +70,8 @@ def _identity(folder: RunFolder) -> list[str]:
         return [] if folder.status["status"] in ("running", "failed") else ["config.yaml or environment.json is gone"]
     try:
         cfg = OmegaConf.create(yaml.safe_load(path.read_text()))
-        name = run_id(cfg, environment["device"], data.recorded_fingerprint(environment["data"]))
+        fingerprint = data.recorded_fingerprint(environment["data"])
+        name = run_id(cfg, environment["device"], fingerprint, environment.get("ranks", 1))
     except Exception as error:  # whatever a damaged file leads to
         return [f"config.yaml or environment.json is damaged ({type(error).__name__}: {error})".partition("\n")[0]]
     return [] if name == folder.run_id else [f"its configuration, device and data are those of {name}"]

@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
+from experiments.check import check_folder
 from experiments.cli import refusals_in_one_line
 from experiments.config import ROOT, ConfigError
 from experiments.progress import duration
@@ -23,6 +24,7 @@ def write_all(cfg: DictConfig) -> None:
     """Write what `output` is to hold and print the verdicts. Exits with 1 when runs lack a result."""
     with refusals_in_one_line("report"):
         profile, output = cfg.profile, Path(cfg.output)
+        check_folder("output", cfg.output)
         configs = configs_of(profile)
         found = find(cfg, configs)
         parts = parts_of(found, configs, profile)

@@ -6,6 +6,7 @@ experiments.cli puts the folder's parent on the path.
 
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
 from hydra.core.config_store import ConfigStore
@@ -14,10 +15,13 @@ from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
-from experiments import grid
+from experiments import effect, grid
 from experiments.cli import refusals_in_one_line
 from experiments.config import ConfigError
 from experiments.interruption import stop_request
+from experiments.torchrun import num_ranks
+
+EXTRAS = {"submitit_slurm": "slurm", "submitit_local": "slurm", "ray": "ray"}  # launchers that are not always installed
 
 ConfigStore.instance().store(
     group="hydra/sweeper",
@@ -33,6 +37,22 @@ class ResumableSweeper(BasicSweeper):
     count the outcomes. The launcher is any of Hydra's. Exits with 1 when a run failed or trains elsewhere.
     """
 
+    # Hydra sets them before it sweeps, and declares them as optional.
+    config: Any
+    hydra_context: Any
+    launcher: Any
+
+    def setup(self, *, hydra_context, task_function, config: DictConfig) -> None:
+        try:
+            super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
+        except RuntimeError as error:  # Hydra's: unknown plugin class
+            launcher = config.hydra.runtime.choices["hydra/launcher"]
+            if launcher not in EXTRAS:
+                raise
+            extra = EXTRAS[launcher]
+            remedy = f"pip install -e '.[{extra}]', or take hydra/launcher=joblib"
+            raise ConfigError(f"hydra/launcher={launcher} needs the extra `{extra}`: {remedy}") from error
+
     def sweep(self, arguments: list[str]) -> None:
         # Here, since Hydra imports its plugins whenever it starts, for tab completion too.
         from experiments.plan import print_plan, watched, workers
@@ -42,17 +62,19 @@ class ResumableSweeper(BasicSweeper):
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         given = parser.parse_overrides(arguments)
         with refusals_in_one_line():
+            if num_ranks() > 1:
+                raise ConfigError(
+                    "torchrun spreads one run over its processes; leave out -m, or start it without torchrun"
+                )
             jobs = []
             for config, own in self._experiments(arguments, given):
-                if sources := config.experiment.sources:
-                    name = config.experiment.name
-                    raise ConfigError(f"experiment={name} has no runs of its own; run those of {' and '.join(sources)}")
                 jobs += grid.jobs(config.hydra.sweeper.params or {}, config.experiment.grids, own, parser)
             configs = grid.compose_all(jobs, self._compose)
             folders, pending = select_pending(configs)
+        effect.warn(arguments, configs)
         if self.config.plan:
             return print_plan(configs, folders, workers(self.config.hydra.launcher))
-        failures = {}
+        failures: dict[int, str] = {}
         if pending:
             unfinished = [folders[index] for index in pending]
             watched_runs = watched([configs[index] for index in pending], unfinished)
@@ -61,8 +83,8 @@ class ResumableSweeper(BasicSweeper):
                     failures = run_all(lambda batch: self._launch(jobs, batch), folders, pending)
                 except LaunchError as error:
                     sys.exit(f"error: {error}")
-        failures = {folders[index]: reason for index, reason in failures.items()}
-        finished = conclude(folders, len(jobs) - len(pending), failures)
+        reasons = {folders[index]: reason for index, reason in failures.items()}
+        finished = conclude(folders, len(jobs) - len(pending), reasons)
         if stop_request.number is not None:
             print("the same command goes on where this one was stopped", file=sys.stderr)
             sys.exit(stop_request.exit_code)
