@@ -20,7 +20,7 @@ from tests.conftest import ROOT
 from tests.processes import QUIET, folders, only, start, train, wait_for
 from tests.test_faults import assert_equal
 
-SWEEP = ["-m", "model=mlp", "norm=none,ln,gn", "data=digits", "data.batch_size=32", "trainer.steps=1000"]
+SWEEP = ["-m", "model=mlp", "model.hidden_sizes=[32]", "norm=none,ln,gn", "data=digits", "trainer.steps=3000"]
 SWEEP += [*QUIET, "trainer.log_every=10", "trainer.evaluations=2", "trainer.checkpoint_every=0.2"]
 LAUNCHERS = {
     "basic": [],
