@@ -11,7 +11,6 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from experiments.cli import CONFIGS
 from experiments.config import cell, identity, run_name
@@ -30,7 +29,7 @@ def hydra_configs():
 def compose_all(jobs: Iterable[list[str]], compose_one: Callable[[list[str]], DictConfig]) -> list[DictConfig]:
     """Every job's configuration. Jobs that choose the same groups are composed once, since Hydra takes 0.1 s for each.
 
-    Their values, as data.batch_size=8, are then set as Hydra sets them. Raises what Hydra raises.
+    Their values, as data.batch_size=8, are then set as Hydra sets them. Raises what Hydra and OmegaConf raise.
     """
     chosen: dict[tuple, DictConfig] = {}
     configs = []
@@ -40,12 +39,8 @@ def compose_all(jobs: Iterable[list[str]], compose_one: Callable[[list[str]], Di
         if groups not in chosen:
             chosen[groups] = compose_one(list(groups))
         cfg = copy.deepcopy(chosen[groups])
-        try:
-            for override in OverridesParser.create().parse_overrides(values):
-                OmegaConf.update(cfg, override.key_or_group, override.value(), merge=True)
-        except OmegaConfBaseException:
-            compose_one(job)  # says what is wrong in Hydra's words
-            raise
+        for override in OverridesParser.create().parse_overrides(values):
+            OmegaConf.update(cfg, override.key_or_group, override.value(), merge=True)
         configs.append(cfg)
     return configs
 
@@ -75,13 +70,14 @@ def values(override: Override) -> list[str]:
 
 def select(grids: list[Mapping], given: Mapping[str, list[str]]) -> list[dict]:
     """The parts of the grids that have the given values; a key of which no grid has them is taken out of all."""
+    parts = [dict(grid) for grid in grids]
     for key, wanted in given.items():
-        if not any(key in grid for grid in grids):
+        if not any(key in part for part in parts):
             continue
-        shared = [[choice for choice in str(grid.get(key, "")).split(",") if choice in wanted] for grid in grids]
-        kept = [{**grid, key: ",".join(both)} for grid, both in zip(grids, shared, strict=True) if both]
-        grids = kept or [{name: value for name, value in grid.items() if name != key} for grid in grids]
-    return grids
+        shared = [[choice for choice in str(part.get(key, "")).split(",") if choice in wanted] for part in parts]
+        kept = [{**part, key: ",".join(both)} for part, both in zip(parts, shared, strict=True) if both]
+        parts = kept or [{name: value for name, value in part.items() if name != key} for part in parts]
+    return parts
 
 
 def base(experiment: str, profile: str) -> DictConfig:

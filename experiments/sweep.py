@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections import Counter
@@ -11,8 +12,8 @@ from contextlib import contextmanager, suppress
 import psutil
 from omegaconf import DictConfig
 
-from experiments.check import check
-from experiments.config import run_id
+from experiments.check import check, check_fields
+from experiments.config import ConfigError, run_id
 from experiments.interruption import stop_request
 from experiments.run_folder import FINISHED, RunFolder
 
@@ -20,11 +21,21 @@ POLL = 0.5  # seconds between two looks at other processes
 
 
 def select_pending(configs: list[DictConfig]) -> tuple[list[RunFolder], list[int]]:
-    """The runs' folders, and the indices of those that are not finished. Raises what `check` refuses, of any run."""
+    """The runs' folders, and the indices of those that are not finished. Raises what `check` refuses, of any run.
+
+    Of several jobs that are the same run the first is taken.
+    """
+    if not configs:
+        raise ConfigError("this sweep has no run; a value is empty, or matches nothing")
+    for cfg in configs:
+        check_fields(cfg)
     folders = [RunFolder(cfg.runs_dir, run_id(cfg)) for cfg in configs]
-    pending = [index for index, folder in enumerate(folders) if not folder.finished]
+    first = {folder.run_id: index for index, folder in reversed(list(enumerate(folders)))}
+    pending = [index for index in sorted(first.values()) if not folders[index].finished]
     for index in pending:
         check(configs[index])
+    if repeated := len(folders) - len(first):
+        print(f"warning: {repeated} of {len(folders)} jobs are runs that are asked for twice", file=sys.stderr)
     return folders, pending
 
 
@@ -41,7 +52,9 @@ def run_all(launch: Callable[[list[int]], Iterable], folders: list[RunFolder], p
     Returns {index: reason}. Stops early, with runs left, after a request to stop. Raises LaunchError when no run can be
     started.
     """
-    began, suspects, failures, fruitless = time.time(), set(), {}, 0
+    began, fruitless = time.time(), 0
+    suspects: set[int] = set()
+    failures: dict[int, str] = {}
     while pending and stop_request.number is None:
         alone = [index for index in pending if index in suspects]
         batch = [index for index in pending if index not in suspects] or alone[:1]
@@ -92,7 +105,8 @@ def stop_passed_on(folders: list[RunFolder]):
     ended = threading.Event()
 
     def watch() -> None:
-        told, idle = set(), 0
+        idle = 0
+        told: set[int] = set()
         while not ended.wait(POLL):
             if stop_request.number is None:
                 continue

@@ -23,6 +23,13 @@ from experiments.config import ConfigError, cell_key, tuned_path
 from experiments.grid import run_ids
 from experiments.table import cell_columns, collect
 
+OF_TUNING = {  # what it sets itself, and what to give in its place
+    "optim.lr": "experiment.tune_lr=[...]",
+    "seed": "experiment.tune_seeds=[...]",
+    "stage": "no stage",
+    "trainer.evaluations": "no number of evaluations",
+}
+
 
 @hydra.main(version_base="1.3", config_path=CONFIGS, config_name="train")
 def tune(cfg: DictConfig) -> None:
@@ -31,17 +38,22 @@ def tune(cfg: DictConfig) -> None:
         lrs, seeds = list(cfg.experiment.tune_lr), cfg.experiment.tune_seeds
         if not lrs:
             raise ConfigError("nothing to tune; name an experiment with tune_lr, as experiment=recurrent_gain")
-        given = list(HydraConfig.get().overrides.task)
+        metric, given = tuning_metric(cfg.experiment), list(HydraConfig.get().overrides.task)
+        for argument in given:
+            if (key := argument.partition("=")[0]) in OF_TUNING:
+                raise ConfigError(f"{argument}: tuning sets {key} itself; give {OF_TUNING[key]}")
         launcher = f"hydra/launcher={HydraConfig.get().runtime.choices['hydra/launcher']}"
         grid = ["stage=tune", "trainer.evaluations=1"]  # the last value chooses; no other is looked at
         grid += [f"optim.lr={','.join(map(str, lrs))}", f"seed={','.join(map(str, seeds))}"]
         sweep = subprocess.run([sys.executable, "-m", "experiments.train", "-m", *given, *grid, launcher])
         if sweep.returncode:
             sys.exit(sweep.returncode)  # the sweep has said why
+        if cfg.plan:
+            return
         rows, _, missing = collect(run_ids(name, profile, [*given, *grid]), cfg.runs_dir)
         if missing:
             raise ConfigError(f"{len(missing)} tuning runs are not finished; run the command again to finish them")
-        write(rows, cfg, lrs, tuning_metric(cfg.experiment))
+        write(rows, cfg, lrs, metric)
 
 
 def tuning_metric(experiment) -> str:

@@ -30,6 +30,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from experiments.benchmark import report
 from experiments.benchmark.peers import BOTH, CANDIDATES, FORWARD, NORMS, TORCH, Size
 from experiments.benchmark.timing import Timing, fastest_gemm, machine_facts, pin, sweep, work
+from experiments.check import check_folder
 from experiments.cli import CONFIGS, command, refusals_in_one_line
 from experiments.config import ConfigError, device_name, nearest
 from experiments.progress import duration
@@ -69,6 +70,7 @@ ConfigStore.instance().store(name="benchmark_schema", node=Benchmark)
 @hydra.main(version_base="1.3", config_path=CONFIGS, config_name="benchmark")
 def benchmark(cfg: DictConfig) -> None:
     with refusals_in_one_line("benchmark"):
+        check_folder("output", cfg.output)
         if cfg.quick:
             cfg.sizes, cfg.parts, cfg.scaling, cfg.trainer = ["tiny"], ["tiny"], "tiny", "tiny"
             cfg.sweep, cfg.minutes = 2, 0.0
@@ -128,7 +130,8 @@ def timed(plan: list[tuple], seconds: float) -> list[dict]:
 
     What time is left is shared out by the root of the work: large cases get fewer rounds, but not few.
     """
-    cases, end, console = [], time.monotonic() + seconds, Console(highlight=False, soft_wrap=True)
+    cases: list[dict] = []
+    end, console = time.monotonic() + seconds, Console(highlight=False, soft_wrap=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     # No refreshing thread: it would run on the core that is measured.
     with Progress(*columns, console=console, transient=True, auto_refresh=False) as bar:
@@ -171,9 +174,9 @@ def checked(cfg: DictConfig) -> tuple[str, list[int]]:
             known(f"{name}={cfg[name]}", cfg[name], SIZES)
     if cfg.sweep is not None and cfg.sweep < 1:
         raise ConfigError(f"sweep={cfg.sweep} has no run; give 1 or more, or sweep=null for no such sweep")
-    if cfg.minutes < 0 or cfg.max_rounds < 1:
+    if not 0 <= cfg.minutes < math.inf or cfg.max_rounds < 1:
         raise ConfigError(f"minutes={cfg.minutes} max_rounds={cfg.max_rounds} leave no time; give both above 0")
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count()))
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
     if not 1 <= cfg.threads <= len(cores):
         raise ConfigError(f"threads={cfg.threads} is not among the {len(cores)} cores here; give 1 to {len(cores)}")
     device = device_name(cfg)

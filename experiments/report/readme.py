@@ -63,7 +63,9 @@ def entry(claim: dict | None) -> str:
     one = deciding(claim["verdict"], with_interval)
     numbers = one["interval"]
     told = f"{signed(numbers['estimate'])} [{signed(numbers['low'])}, {signed(numbers['high'])}], n = {one['pairs']}"
-    several = f" ({one['where']}, one of {len(claim['outcomes'])})" if len(claim["outcomes"]) > 1 else ""
+    several = (
+        f" ({one['where'] or one['label']}, one of {len(claim['outcomes'])})" if len(claim["outcomes"]) > 1 else ""
+    )
     return f"**{claim['verdict']}**<br>{told}{several}"
 
 

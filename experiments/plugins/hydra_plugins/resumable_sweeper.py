@@ -6,6 +6,7 @@ experiments.cli puts the folder's parent on the path.
 
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
 from hydra.core.config_store import ConfigStore
@@ -14,7 +15,7 @@ from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
-from experiments import grid
+from experiments import effect, grid
 from experiments.cli import refusals_in_one_line
 from experiments.config import ConfigError
 from experiments.interruption import stop_request
@@ -35,6 +36,11 @@ class ResumableSweeper(BasicSweeper):
     Every job is composed and checked before the first one starts, what is finished is left out, and the last lines
     count the outcomes. The launcher is any of Hydra's. Exits with 1 when a run failed or trains elsewhere.
     """
+
+    # Hydra sets them before it sweeps, and declares them as optional.
+    config: Any
+    hydra_context: Any
+    launcher: Any
 
     def setup(self, *, hydra_context, task_function, config: DictConfig) -> None:
         try:
@@ -62,25 +68,23 @@ class ResumableSweeper(BasicSweeper):
                 )
             jobs = []
             for config, own in self._experiments(arguments, given):
-                if sources := config.experiment.sources:
-                    name = config.experiment.name
-                    raise ConfigError(f"experiment={name} has no runs of its own; run those of {' and '.join(sources)}")
                 jobs += grid.jobs(config.hydra.sweeper.params or {}, config.experiment.grids, own, parser)
             configs = grid.compose_all(jobs, self._compose)
             folders, pending = select_pending(configs)
+        effect.warn(arguments, configs)
         if self.config.plan:
             return print_plan(configs, folders, workers(self.config.hydra.launcher))
-        failures = {}
+        failures: dict[int, str] = {}
         if pending:
             unfinished = [folders[index] for index in pending]
-            display = ProgressDisplay(watched(configs, folders, pending), quiet=self.config.quiet)
-            with display, stop_passed_on(unfinished):
+            watched_runs = watched([configs[index] for index in pending], unfinished)
+            with ProgressDisplay(watched_runs, quiet=self.config.quiet), stop_passed_on(unfinished):
                 try:
                     failures = run_all(lambda batch: self._launch(jobs, batch), folders, pending)
                 except LaunchError as error:
                     sys.exit(f"error: {error}")
-        failures = {folders[index]: reason for index, reason in failures.items()}
-        finished = conclude(folders, len(jobs) - len(pending), failures)
+        reasons = {folders[index]: reason for index, reason in failures.items()}
+        finished = conclude(folders, len(jobs) - len(pending), reasons)
         if stop_request.number is not None:
             print("the same command goes on where this one was stopped", file=sys.stderr)
             sys.exit(stop_request.exit_code)
