@@ -35,12 +35,12 @@ SCALE, GAP, GREY = 4, 2, 0.3  # in an image: pixels a side for one of the model'
 @dataclass
 class Sample:
     run: str | None = None  # a run's name in runs_dir, the start of one that no other shares, or its folder
-    runs_dir: str = "results/runs"
+    runs_dir: str = "results/runs"  # folder of the run folders; relative to the working directory
     prompt: str = ""  # what the text begins with
     length: int | None = None  # characters or words after the prompt; null: 300
     temperature: float = 1.0  # the logits are divided by it; 0: always the likeliest symbol
     top_k: int | None = None  # draw from so many likeliest symbols; null: from all
-    samples: int = 1
+    samples: int = 1  # how many
     seed: int = 0  # of the first sample; the next have seed + 1, ...
     output: str | None = None  # PNG of a model of pixels; null: samples.png in the run's folder
 

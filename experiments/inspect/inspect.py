@@ -38,10 +38,8 @@ MOST = 8  # cells that can be told apart in one picture
 @dataclass
 class Inspect:
     run: Any = None  # a run's name in runs_dir, the start of several, a folder, or a list of these
-    runs_dir: str = "results/runs"
-    output: str | None = (
-        None  # folder of the pictures; null: inspect/ in the run's folder, or beside runs_dir of several
-    )
+    runs_dir: str = "results/runs"  # folder of the run folders; relative to the working directory
+    output: str | None = None  # folder of the pictures; null: inspect/ in the run's folder, of several beside runs_dir
 
 
 ConfigStore.instance().store(name="inspect_schema", node=Inspect)
