@@ -450,6 +450,7 @@ def process(folder: Path, *arguments: str, code: str = "") -> subprocess.Complet
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.scorecard("R10", "a mistake of the user: one line, exit code 2, nothing written")
 @pytest.mark.parametrize(
     "arguments",
     [
