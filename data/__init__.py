@@ -48,6 +48,8 @@ class Set:
     get: str = ""  # how to get them
     sources: str = ""  # (settings) -> sources, where nobody published hashes
     units: tuple[str, ...] = ()  # what a text's symbol may be
+    terms: str = ""  # licence, as far as known; as in data/README.md
+    handed_on: bool = True  # False: no piece of it may be given to others, and a list of its words is one
     version: int = 1  # of the preparation: a change of numbers is a new version
 
 
@@ -57,6 +59,8 @@ PTB: dict[str, Any] = {
         "ptb/ptb.valid.txt": "c9fe6985fe0d4ccb578183407d7668fc6066c20700cb4cf87d8ff1cc34df1bf2",
         "ptb/ptb.test.txt": "dd65dff31e70846b2a6030a87482edcd5d199130cdcfa1f3dccbb033728deee0",
     },
+    "terms": "Wall Street Journal text, LDC copyright; research only",
+    "handed_on": False,
     "get": "unpack simple-examples/data/ptb.{train,valid,test}.txt of "
     "http://www.fit.vutbr.cz/~imikolov/rnnlm/simple-examples.tgz into ptb/ below data.root",
 }
@@ -66,6 +70,7 @@ SETS = {
         PythonDocs,
         "text.python_docs",
         sources="text.python_docs_sources",
+        terms="Python licence (PSF)",
         units=("char", "word"),
     ),
     "ptb_char": Set(TextData, "text.ptb_char", units=("char",), **PTB),
@@ -81,6 +86,7 @@ SETS = {
         get="put {train,valid,test}.txt of https://github.com/pytorch/examples/tree/main/word_language_model/"
         "data/wikitext-2 into wikitext-2/ below data.root",
         units=("word",),
+        terms="Wikipedia, CC BY-SA",
     ),
     "tinyshakespeare": Set(
         FractionText,
@@ -89,9 +95,12 @@ SETS = {
         get="put https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt "
         "into tinyshakespeare/ below data.root",
         units=("char", "word"),
+        terms="public domain",
     ),
-    "text_file": Set(TextFile, "text.whole_text", sources="text.text_file_sources", units=("char", "word")),
-    "hf_text": Set(HubText, "hub.read", sources="hub.sources", units=("char", "word")),
+    "text_file": Set(
+        TextFile, "text.whole_text", sources="text.text_file_sources", units=("char", "word"), terms="yours"
+    ),
+    "hf_text": Set(HubText, "hub.read", sources="hub.sources", units=("char", "word"), terms="see its card"),
     "binarized_mnist": Set(
         BinarizedMNIST,
         "text.binarized_mnist",
@@ -109,16 +118,19 @@ SETS = {
         get="put binarized_mnist_{train,valid,test}.amat of "
         "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/ into binarized_mnist/ below data.root",
         units=("pixel",),
+        terms="none stated; derived from MNIST",
     ),
     "digits": Set(
         SplitImages,
         "images.digits",
         sources="images.digits_sources",
+        terms="CC BY 4.0 (UCI)",
     ),
     "noisy_digits": Set(
         NoisyDigits,
         "images.digits",
         sources="images.digits_sources",
+        terms="CC BY 4.0 (UCI)",
     ),
     "mnist": Set(
         ImageData,
@@ -131,6 +143,7 @@ SETS = {
         },
         get="put the four .gz files of https://ossci-datasets.s3.amazonaws.com/mnist/ (e.g. "
         "train-images-idx3-ubyte.gz) into MNIST/raw/ below data.root",
+        terms="commonly stated as CC BY-SA 3.0",
     ),
     "cifar10": Set(
         ImageData,
@@ -145,6 +158,7 @@ SETS = {
             "cifar-10-batches-py/batches.meta": "f962466ef690d46b226450fb9aadc74ba4bc64a76aa526b5827fe4bc5c7125cb",
         },
         get="unpack https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz below data.root",
+        terms="none stated; cite the report",
     ),
 }
 
@@ -234,7 +248,9 @@ def _row(settings: DataSettings) -> Set:
             f"choose the whole set with data={settings.name}"
         )
     if isinstance(settings, TextData) and settings.unit not in row.units:
-        raise DataError(f"{settings.name}: data.unit={settings.unit!r}, but it comes as: {', '.join(row.units)}")
+        raise DataError(
+            f"{settings.name}: data.unit={settings.unit!r}, but it comes as: {', '.join(row.units)}; give one"
+        )
     return row
 
 

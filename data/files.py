@@ -42,7 +42,7 @@ def _verified(settings: DataSettings, file: str, expected: str, get: str) -> Sou
     except (lzma.LZMAError, EOFError):
         found, size = "no whole xz file", None
     except OSError as error:
-        raise DataError(f"{settings.name}: {path} cannot be read ({error.strerror})") from error
+        raise DataError(f"{settings.name}: {path} cannot be read ({error.strerror}); replace it: {get}") from error
     if found != expected:
         raise DataError(
             f"{settings.name}: {path} is damaged or another edition (sha256 expected {expected[:12]}, "

@@ -66,11 +66,15 @@ def _hub(settings: HubText) -> dict[str, str]:
 def _texts(settings: HubText, problem: str, **where) -> dict[str, str]:
     import datasets
 
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what it logs of an error is told below
     try:
         found = datasets.load_dataset(name=settings.config, **where)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise DataError(f"{settings.name}: data.path={settings.path} {problem}: {reason}") from error
+        raise DataError(
+            f"{settings.name}: data.path={settings.path} {problem}: {reason}; mend data.path or data.config"
+        ) from error
     return {split: _column(settings, rows) for split, rows in found.items()}
 
 
@@ -78,10 +82,13 @@ def _column(settings: HubText, rows) -> str:
     if settings.column not in rows.column_names:
         [nearest] = difflib.get_close_matches(settings.column, rows.column_names, n=1, cutoff=0)
         raise DataError(
-            f"{settings.name}: {settings.path} has no column {settings.column!r}; the nearest is {nearest!r}"
+            f"{settings.name}: {settings.path} has no column {settings.column!r}; the nearest is {nearest!r}; "
+            "give data.column"
         )
     if getattr(rows.features[settings.column], "dtype", None) not in ("string", "large_string"):
-        raise DataError(f"{settings.name}: column {settings.column!r} of {settings.path} does not hold text")
+        raise DataError(
+            f"{settings.name}: column {settings.column!r} of {settings.path} does not hold text; give data.column"
+        )
     return "\n".join(line or "" for line in rows[settings.column])
 
 

@@ -45,11 +45,12 @@ def assemble(settings: ImageData, arrays: Arrays, manifest: dict) -> Images:
         return images.sub_(torch.tensor(mean).view(-1, 1, 1)).div_(torch.tensor(sd).view(-1, 1, 1))
 
     counts = {name: len(labels) for name, (_, labels) in splits.items()}
+    of_input = {"shape": list(train.shape[1:]), "classes": NUM_CLASSES}
     return Images(
         images={name: standardised(raw) for name, (raw, _) in splits.items()},
         labels={name: torch.from_numpy(labels.astype(np.int64)) for name, (_, labels) in splits.items()},
         num_classes=NUM_CLASSES,
-        manifest=manifest | {"counts": counts, "mean": mean, "sd": sd},
+        manifest=manifest | {"counts": counts, "mean": mean, "sd": sd} | of_input,
     )
 
 

@@ -31,11 +31,13 @@ def assemble(settings: TextData, arrays: dict[str, np.ndarray], manifest: dict) 
     """Arrays of shape (symbols,), or (rows, row length) where nothing crosses rows."""
     import torch
 
-    splits = ("train", "val", "test")
+    splits, vocabulary = ("train", "val", "test"), json.loads(arrays["vocabulary"].tobytes())
     tokens = {split: torch.from_numpy(arrays[split].ravel().astype(np.int64)) for split in splits}
     row_length = arrays["train"].shape[1] if arrays["train"].ndim == 2 else None
     manifest = manifest | {"counts": {split: len(tokens[split]) for split in splits}}
-    return Text(tokens, json.loads(arrays["vocabulary"].tobytes()), settings.unit, row_length, manifest)
+    if settings.unit != "word":  # words are many, and in order of first appearance they spell the text's beginning
+        manifest["vocabulary"] = vocabulary
+    return Text(tokens, vocabulary, settings.unit, row_length, manifest)
 
 
 # -- Symbols -----------------------------------------------------------------------------------------------------------
@@ -89,7 +91,7 @@ def carve(settings: FractionText, splits: dict[str, Symbols]) -> dict[str, Symbo
     if not (settings.val > 0 and settings.test > 0 and settings.val + settings.test < 1):
         raise DataError(
             f"{settings.name}: data.val={settings.val} and data.test={settings.test} are fractions: "
-            "both above 0 and together below 1"
+            "both above 0 and together below 1; give others"
         )
     whole = len(splits["train"])
     for split, fraction in (("test", settings.test), ("val", settings.val)):
@@ -145,7 +147,7 @@ def text_file_sources(settings: TextFile) -> list[Source]:
     except OSError as error:
         raise DataError(
             f"{settings.name}: data.path={settings.path} cannot be read ({error.strerror}); "
-            f"looked for {path.absolute()}"
+            f"looked for {path.absolute()}; mend the path"
         ) from error
 
 
@@ -154,7 +156,9 @@ def python_docs(settings: PythonDocs, sources: list[Source]) -> dict[str, np.nda
     val, test = settings.val_blocks, settings.test_blocks
     whole, held_out = symbols(_language_reference(), settings.unit), {*val, *test}
     if settings.blocks > len(whole):
-        raise DataError(f"{settings.name}: data.blocks={settings.blocks} is more than the text's {len(whole)} symbols")
+        raise DataError(
+            f"{settings.name}: data.blocks={settings.blocks} is more than the text's {len(whole)} symbols; give fewer"
+        )
     numbered = all(0 <= block < settings.blocks for block in held_out)
     if not (val and test and numbered and len(val) + len(test) == len(held_out) < settings.blocks):
         raise DataError(

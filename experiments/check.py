@@ -38,11 +38,13 @@ RANGES = {
     ),
     between(0, MOST): "seed data.split_seed data.noise_seed optim.warmup_steps",
     between(-MOST, MOST): "data.val data.test data.train_examples data.pool data.max_shift norm.groups",
-    Range("above 0", lambda value: value > 0): "optim.lr optim.clip model.input_scale",
-    Range("0 or more", lambda value: value >= 0): (
-        "optim.weight_decay optim.momentum data.noise data.contrast_low trainer.checkpoint_every"
+    Range("a number above 0", lambda value: value > 0): "optim.lr optim.clip model.input_scale",
+    Range("0 or a number above it", lambda value: value >= 0): (
+        "optim.weight_decay data.noise data.contrast_low trainer.checkpoint_every"
     ),
-    Range("0 or more and below 1", lambda value: 0 <= value < 1): "optim.beta1 optim.beta2 model.dropout",
+    Range("0 or a number above it, below 1", lambda value: 0 <= value < 1): (
+        "optim.beta1 optim.beta2 optim.momentum model.dropout"
+    ),
 }
 RANGE_OF = {key: allowed for allowed, keys in RANGES.items() for key in keys.split()}
 WORDS = {
@@ -78,14 +80,18 @@ def check(cfg: DictConfig) -> None:
 
 
 def check_fields(cfg: DictConfig) -> None:
-    """The part of `check` that looks at nothing but the configuration: no torch, no file. Raises ConfigError."""
+    """The part of `check` that needs neither torch nor data, and no look at the run's folder. Raises ConfigError."""
     _check_schemas(cfg)
     plain: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     for key, value in _values({key: node for key, node in plain.items() if key not in ("experiment", "profile")}):
         _check_value(key, value)
     _check_combinations(cfg)
+    if sources := cfg.experiment.sources:
+        name = cfg.experiment.name
+        raise ConfigError(f"experiment={name} has no runs of its own; run those of {' and '.join(sources)}")
     for claim in settings(cfg.experiment).claims:
         check_claim(claim)
+    _check_path("runs_dir", cfg.runs_dir)
 
 
 def check_claim(claim: Claim) -> None:
@@ -105,16 +111,25 @@ def check_claim(claim: Claim) -> None:
 
 def check_folder(key: str, given: str) -> None:
     """Refuse a folder that cannot be made or written into. Raises ConfigError."""
+    _check_path(key, given)
     path = Path(given).absolute()
-    try:
-        path.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        pass  # it will be made, or a file is in its way
-    except OSError as error:
-        raise ConfigError(f"{key}={given} cannot be a folder ({error.strerror}); choose another") from None
     there = next(folder for folder in (path, *path.parents) if os.path.lexists(folder))
     if reason := _not_writable(there):
         raise ConfigError(f"{key}={given} cannot be written: {there} is no writable folder ({reason}); choose another")
+
+
+def _check_path(key: str, given: str) -> None:
+    try:
+        Path(given).lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # it will be made, or a file is in its way
+    except (OSError, ValueError) as error:  # too long, in a loop of links, or with a NUL
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{key}={_short(given)} cannot be a folder ({reason}); choose another") from None
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 @functools.cache
@@ -144,7 +159,9 @@ def _check_schemas(cfg: DictConfig) -> None:
         schema: Any = OmegaConf.get_type(cfg[group])
         kind = schema.__dataclass_fields__["kind"].default
         if cfg[group].kind != kind:
-            raise ConfigError(f"{group}.kind={cfg[group].kind} cannot be set: {group}={cfg[group].name} is of {kind}")
+            raise ConfigError(
+                f"{group}.kind={cfg[group].kind} cannot be set: {group}={cfg[group].name} is of {kind}; leave it out"
+            )
 
 
 def _values(node, prefix: str = "") -> Iterator[tuple[str, object]]:
@@ -222,11 +239,7 @@ def _one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:
 def _check_place(cfg: DictConfig) -> None:
     name = run_id(cfg)
     if len(name) > 200 or set(name) & set("/\\#?%:"):
-        raise ConfigError(
-            f"the run's name {name[:200]} cannot be a folder's; choose a shorter, plainer experiment.name"
-        )
-    if cfg.runs_dir.startswith("~"):
-        raise ConfigError(f"runs_dir={cfg.runs_dir}: the shell did not expand ~; give $HOME in its place")
+        raise ConfigError(f"the run's name {_short(name)} cannot be a folder's; choose a shorter experiment.name")
     check_folder("runs_dir", cfg.runs_dir)
     check_folder("runs_dir", f"{cfg.runs_dir}/{name}")
 

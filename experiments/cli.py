@@ -22,7 +22,7 @@ from omegaconf.errors import (
 
 from data import DataError
 from experiments import fields, overrides
-from experiments.config import ROOT, ConfigError
+from experiments.config import ROOT, ConfigError, nearest
 from experiments.interruption import stop_request
 from experiments.torchrun import rank
 from models.errors import ModelError
@@ -48,6 +48,11 @@ def command(entry: Callable[[], None], config_name: str, sweeps: bool = False) -
         with refusals_in_one_line(config_name):
             if {"-h", "--help"} & set(sys.argv):
                 print_help(entry, config_name)
+            elif {"-sc", "--shell-completion"} & set(sys.argv):
+                from experiments.completion import prepare
+
+                prepare()
+                entry()
             else:
                 overrides.refuse(sys.argv[1:], config_name, sweeps)
                 entry()
@@ -64,7 +69,7 @@ def print_help(entry: Callable[[], None], config_name: str) -> None:
 
     doc = sys.modules[entry.__module__].__doc__ or ""
     overrides = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
-    print(help_text(doc, config_name, overrides, width=shutil.get_terminal_size().columns))
+    print(help_text(doc, config_name, overrides, width=shutil.get_terminal_size().columns), flush=True)
 
 
 @contextmanager
@@ -126,7 +131,8 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 def _missing_file(error: MissingConfigException) -> str:
     group, _, given = str(error.missing_cfg_file).removesuffix(".yaml").rpartition("/")
     if error.options:
-        return fields.unknown_choice(group, given, sorted(error.options))
+        options = sorted(error.options)
+        return f"{group}={given} is unknown; allowed: {', '.join(options)}; nearest: {nearest(given, options)}"
     names = ", ".join(sorted(path.stem for path in Path(CONFIGS).glob("*.yaml")))
     return f"there is no configuration {given}.yaml; leave --config-name out, or name one of: {names}"
 

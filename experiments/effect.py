@@ -42,6 +42,11 @@ ROWS = (
         lambda cfg: cfg.model.placement != "per_gate" or not cfg.model.name.endswith("rnn"),
         "with model={model.name}, which has one gate",
     ),
+    Row(
+        "model.placement",
+        lambda cfg: cfg.model.placement != "per_gate" or cfg.norm.name != "bn",
+        "with norm=bn, which normalises each unit by itself",
+    ),
     Row("model.forget_bias", lambda cfg: cfg.model.name.endswith("lstm"), "with model={model.name}"),
     Row("model.embedding_size", lambda cfg: cfg.model.input != "onehot", "with model.input=onehot"),
     Row("model.norm_output", lambda cfg: cfg.norm.name != "none", "with norm=none"),
@@ -57,7 +62,7 @@ ROWS = (
         "with data={data.name}, where a window is an image",
     ),
     Row(
-        "data.config data.revision",
+        "data.revision",
         lambda cfg: not Path(cfg.data.path).expanduser().exists(),
         "with local files, as data.path={data.path}",
     ),
@@ -107,4 +112,6 @@ def _idle(key: str, cfg: DictConfig) -> str | None:
 
 def _shown(key: str, cfg: DictConfig) -> str:
     value = OmegaConf.select(cfg, key)
-    return value.name if isinstance(value, DictConfig) else str(value)
+    if isinstance(value, DictConfig):
+        return value.name
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -16,7 +16,7 @@ import yaml
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
-from experiments.config import ROOT, nearest
+from experiments.config import ROOT
 
 CONFIGS = ROOT / "configs"
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", list: "a list, as [a,b]"}
@@ -120,13 +120,3 @@ def unfit(key: str, value: Any, config_name: str) -> str | None:
     if element and kind is list:
         [kind] = typing.get_args(hint)
     return f"{given} is not {WORDS.get(kind, 'such a value')}{optional}; give one, or leave it out for the default"
-
-
-def unknown_choice(group: str, given: str, choices: list[str]) -> str:
-    """What is said of a choice that the group does not have."""
-    known = f"allowed: {', '.join(choices)}"
-    return (
-        f"{group}={given} is unknown; {known}; nearest: {nearest(given, choices)}"
-        if given
-        else (f"{group}= is empty; {known}")
-    )

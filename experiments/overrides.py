@@ -22,14 +22,14 @@ def refuse(arguments: list[str], config_name: str, sweeps: bool) -> None:
     flags = parser.parse_args(arguments)
     if flags.shell_completion:  # what is being typed is not finished
         return
-    for flag, folder in (("--config-dir", flags.config_dir), ("--config-path", flags.config_path)):
-        if folder and not Path(folder).is_dir():
-            raise ConfigError(f"{flag}={folder} is no folder; name one that holds YAML files")
+    if flags.config_dir and not Path(flags.config_dir).is_dir():
+        raise ConfigError(f"--config-dir={flags.config_dir} is no folder; name one that holds YAML files")
     if flags.multirun and not sweeps:
         raise ConfigError("-m makes sweeps, and this command has none; leave it out")
-    own = [
-        override for override in OverridesParser.create().parse_overrides(flags.overrides) if not _of_hydra(override)
-    ]
+    given = OverridesParser.create().parse_overrides(flags.overrides)
+    if any(override.key_or_group == "hydra/sweeper" for override in given):
+        raise ConfigError("hydra/sweeper has one choice, which checks every run before the first; leave it out")
+    own = [override for override in given if not _of_hydra(override)]
     for override in own:
         _refuse_form(override, config_name)
         if override.is_sweep_override() and not flags.multirun:
@@ -47,7 +47,7 @@ def _of_hydra(override: Override) -> bool:
 
 
 def _refuse_form(override: Override, config_name: str) -> None:
-    """Additions and deletions, since every field is declared and needed; a group without one choice."""
+    """Additions and deletions, since every field is declared and needed; an empty value; a group without one choice."""
     key, value = override.key_or_group, str(override.input_line).partition("=")[2]
     if override.is_delete():
         raise ConfigError(f"~{key} takes out what is needed; leave it out for the default")
@@ -59,9 +59,13 @@ def _refuse_form(override: Override, config_name: str) -> None:
     groups = groups_of(config_name)
     if "/" in key and key not in groups:
         raise ConfigError(f"{key} is no group; groups are: {', '.join(groups)}")
-    choices = groups.get(key)
-    if choices and not override.is_sweep_override() and not isinstance(override.value(), str):
-        raise ConfigError(f"{key}={value} is no choice; give one of: {', '.join(choices)}; or leave it out")
+    if override.is_sweep_override():
+        return
+    if override.value() == "":
+        allowed = f"allowed: {', '.join(groups[key])}" if key in groups else "give a value, or leave it out"
+        raise ConfigError(f"{key}= is empty; {allowed}")
+    if key in groups and not isinstance(override.value(), str):
+        raise ConfigError(f"{key}={value} is no choice; give one of: {', '.join(groups[key])}; or leave it out")
 
 
 def _refuse_twice(overrides: list[Override]) -> None:

@@ -48,6 +48,8 @@ def tune(cfg: DictConfig) -> None:
         sweep = subprocess.run([sys.executable, "-m", "experiments.train", "-m", *given, *grid, launcher])
         if sweep.returncode:
             sys.exit(sweep.returncode)  # the sweep has said why
+        if cfg.plan:
+            return
         rows, _, missing = collect(run_ids(name, profile, [*given, *grid]), cfg.runs_dir)
         if missing:
             raise ConfigError(f"{len(missing)} tuning runs are not finished; run the command again to finish them")

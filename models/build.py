@@ -1,12 +1,11 @@
 """From a name to a model: the table of all models."""
 
-import difflib
 from collections.abc import Mapping
 
 from torch import nn
 
 from .cnn import CIFARResNet20, PlainCNN
-from .errors import ModelError
+from .errors import must_be_one_of
 from .language_model import LanguageModel
 from .mlp import FullyConnected
 from .sequence_classifier import SequenceClassifier
@@ -30,7 +29,5 @@ def build(settings, input_shape: tuple[int, ...], num_classes: int, norm: str, n
     input_shape: (C, H, W) of an image, () for tokens. num_classes: classes, or the vocabulary's size.
     Raises ModelError when the model, its settings or the normaliser cannot be had.
     """
-    if settings.name not in MODELS:
-        near = difflib.get_close_matches(settings.name, MODELS, 1, cutoff=0.0)[0]
-        raise ModelError(f"model={settings.name} is unknown; allowed: {', '.join(MODELS)}; nearest: {near}")
+    must_be_one_of("model", settings.name, MODELS)
     return MODELS[settings.name](settings, input_shape, num_classes, norm, norm_options)

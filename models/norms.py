@@ -17,7 +17,6 @@ and they differ only in the set of values that mu and var are taken over (Ba et 
 To add one: a class, a row in NORMS, configs/norm/<name>.yaml, a test against its equation.
 """
 
-import difflib
 import inspect
 import math
 from collections.abc import Mapping
@@ -30,7 +29,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
 from . import ranks
-from .errors import ModelError
+from .errors import ModelError, must_be_one_of
 
 
 class Normaliser(nn.Module):
@@ -58,8 +57,8 @@ class Normaliser(nn.Module):
         y = x * self.weight.view(per_channel)
         return y if self.bias is None else y + self.bias.view(per_channel)
 
-    def over_time(self, z: Tensor) -> Tensor:
-        """z (T, N, C), all steps of a sequence at once: the same as `forward(z[t], t)` for every t."""
+    def over_time(self, z: Tensor, start: int = 0) -> Tensor:
+        """z (T, N, C), all steps of a sequence at once: the same as `forward(z[t], start + t)` for every t."""
         return self(z.flatten(0, 1)).view_as(z)
 
 
@@ -76,7 +75,7 @@ class NoNorm(Normaliser):
     def forward(self, x: Tensor, t: int = 0) -> Tensor:
         return x
 
-    def over_time(self, z):
+    def over_time(self, z, start=0):
         return self(z)  # a call, so that hooks see the summed inputs here too
 
 
@@ -123,8 +122,8 @@ class BatchNorm(Normaliser):
         # torch.batch_norm, not F.batch_norm: the latter refuses eps = 0, for which the invariances are exact.
         return torch.batch_norm(x, weight, self.bias, mean, var, self.training, self.momentum, eps, True)
 
-    def over_time(self, z):
-        return torch.stack([self(z_t, t) for t, z_t in enumerate(z)])
+    def over_time(self, z, start=0):
+        return torch.stack([self(z_t, t) for t, z_t in enumerate(z, start)])
 
     def scaled(self, n: int) -> tuple[Tensor, float]:
         """(gain, eps) with which the biased variance of n values normalises as the option `unbiased` asks."""
@@ -136,10 +135,12 @@ class BatchNorm(Normaliser):
         r = n / (n - 1)
         return self.weight / r**0.5, self.eps / r
 
-    def rows(self, T: int) -> tuple[Tensor, Tensor]:
-        """Running mean and variance (T, C) of steps 0 to T - 1; the last row stands for all steps beyond it."""
-        known = len(self.running_mean)
-        row = slice(T) if known >= T else torch.arange(T, device=self.running_mean.device).clamp_max(known - 1)
+    def rows(self, T: int, start: int = 0) -> tuple[Tensor, Tensor]:
+        """Running mean and variance (T, C) of T steps from `start` on; the last row stands for all steps beyond it."""
+        known, end = len(self.running_mean), start + T
+        row: slice | Tensor = slice(start, end)
+        if end > known:
+            row = torch.arange(start, end, device=self.running_mean.device).clamp_max(known - 1)
         return self.running_mean[row], self.running_var[row]
 
     @torch.no_grad()
@@ -269,9 +270,7 @@ NORMS: dict[str, Row] = {
 
 def norm_row(name: str) -> Row:
     """The table's row. Raises ModelError with the nearest name when there is none."""
-    if name not in NORMS:
-        near = difflib.get_close_matches(name, NORMS, 1, cutoff=0.0)[0]
-        raise ModelError(f"norm={name} is unknown; allowed: {', '.join(NORMS)}; nearest: {near}")
+    must_be_one_of("norm", name, NORMS)
     return NORMS[name]
 
 

@@ -53,8 +53,7 @@ def test_the_wheel_holds_every_file_of_models_and_the_commands(wheel):
         for path in (ROOT / "models").rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    commands = {"layernorm_commands.py"}  # of a clone; elsewhere they say so in a line
-    assert packaged == {f"layer_normalization/{source}" for source in sources} | commands
+    assert packaged == {f"layer_normalization/{source}" for source in sources} | {"layernorm_commands.py"}
     assert "layer_normalization/recurrent/kernel.cpp" in packaged
     assert any(name.endswith("licenses/LICENSE") for name in names)
 

@@ -14,23 +14,13 @@ from experiments.benchmark.peers import BASE, BOTH, CANDIDATES, FORWARD, TORCH, 
 from experiments.benchmark.timing import AT_ONCE, BY_STEP, GEMM, OURS
 from experiments.config import ROOT, ConfigError
 from experiments.run_folder import write_atomically
-from experiments.style import OTHER, STYLE
+from experiments.style import FIGURE, OTHER, STYLE
 
 matplotlib.use("svg")
 import matplotlib.pyplot as plt
 from matplotlib.lines import Line2D
 
-plt.rcParams.update(
-    {
-        "svg.hashsalt": "layer-normalization",  # the same rows give the same bytes
-        "font.size": 9,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "grid.alpha": 0.3,
-        "legend.frameon": False,
-    }
-)
+plt.rcParams.update(FIGURE)
 
 FLOOR = "floor"
 INK = "#444444"

@@ -48,6 +48,8 @@ class Part:
 
 def configs_of(profile: DictConfig) -> dict[str, DictConfig]:
     """Every experiment of the profile and those whose rows they read, composed."""
+    if not profile.experiments:
+        raise ConfigError("profile.experiments=[] leaves nothing to report; name an experiment, as [conv_gain]")
     configs = {name: base(name, profile.name) for name in profile.experiments}
     for cfg in list(configs.values()):
         configs |= {name: base(name, profile.name) for name in cfg.experiment.sources if name not in configs}
@@ -91,10 +93,11 @@ def from_tables(configs: dict[str, DictConfig], folder: Path) -> Tables:
     for file, content, columns in (("runs.csv", rows, NEEDED), ("curves.csv", curves, table.CURVE)):
         if absent := [column for column in columns if column not in content]:
             raise ConfigError(f"{folder / file} has no column {', '.join(absent)}; name a folder that a report wrote")
-    if wrong := [column for column in NUMBERS if not pd.api.types.is_numeric_dtype(rows[column])]:
-        raise ConfigError(f"{folder / 'runs.csv'} is damaged: {', '.join(wrong)} hold more than numbers; restore it")
     if rows.empty:
         raise ConfigError(f"{folder / 'runs.csv'} holds no run; name another folder")
+    holes = rows.columns[rows.isna().any()].intersection(NEEDED)
+    if wrong := [*holes, *(column for column in NUMBERS if not pd.api.types.is_numeric_dtype(rows[column]))]:
+        raise ConfigError(f"{folder / 'runs.csv'} is damaged in the column {', '.join(wrong)}; restore it")
     return Tables(rows, curves, folder, [])
 
 

@@ -87,10 +87,12 @@ def sequence(
     biases: tuple[Tensor, Tensor] | None,
     norm: SimpleNamespace,
     reverse: bool,
+    start: int = 0,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """One layer in one direction over x (T, N, I): outputs (T, N, H) and final state(s) (N, H), in one kernel.
 
-    norm: the normalisers by role, as for equations.py. Batch normalisation moves its running statistics.
+    norm: the normalisers by role, as for equations.py. Batch normalisation moves its running statistics, those of the
+    T steps from `start` on.
     """
     if x.is_cuda:
         from .cuda import sequence as run
@@ -100,7 +102,7 @@ def sequence(
     # A tanh RNN has one normaliser, of the sum; where no term has one of its own, both are summed first as well.
     joined = cell != "gru" and _plain(norm.ih) and _plain(norm.hh)
     roles = {"in": norm.sum if joined else norm.ih, "hh": norm.hh, "cell": norm.cell}
-    given = {role: _statistics(module, T, N) for role, module in roles.items()}
+    given = {role: _statistics(module, T, N, start) for role, module in roles.items()}
     b_in, b_hh = biases or (None, None)
     if b_in is not None and b_hh is not None and cell != "gru":
         b_in, b_hh = b_in + b_hh, None
@@ -124,7 +126,7 @@ def sequence(
         column = 0
         for part in _parts(roles[role]):
             columns = slice(column, column := column + part.num_features)
-            part.track(mean[:, columns], var[:, columns], N)
+            part.track(mean[:, columns], var[:, columns], N, start)
     return y, (h_n,) if c_n is None else (h_n, c_n)
 
 
@@ -149,8 +151,10 @@ def _plain(module) -> bool:
     return isinstance(module, NoNorm)
 
 
-def _statistics(module, T: int, N: int) -> tuple[Statistics | None, Tensor | None, tuple[Tensor, Tensor] | None]:
-    """(statistics, gain, frozen mean and 1/sqrt(var + eps)) of a role over T steps of N cases."""
+def _statistics(
+    module, T: int, N: int, start: int
+) -> tuple[Statistics | None, Tensor | None, tuple[Tensor, Tensor] | None]:
+    """(statistics, gain, frozen mean and 1/sqrt(var + eps)) of a role over T steps from `start` on of N cases."""
     if _plain(module):
         return None, None, None
     parts = _parts(module)
@@ -160,7 +164,7 @@ def _statistics(module, T: int, N: int) -> tuple[Statistics | None, Tensor | Non
         return Statistics("batch", epsilons[0]), _joined(gains), None
     gain = _joined([part.weight for part in parts])
     if isinstance(first, BatchNorm):
-        rows = [part.rows(T) for part in parts]
+        rows = [part.rows(T, start) for part in parts]
         mean, var = (_joined([row[k] for row in rows]) for k in range(2))
         # copies: a training pass may move the running statistics before this one's backward pass
         return Statistics("frozen"), gain, (mean.clone(), (var + first.eps).rsqrt())

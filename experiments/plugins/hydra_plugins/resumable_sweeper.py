@@ -68,9 +68,6 @@ class ResumableSweeper(BasicSweeper):
                 )
             jobs = []
             for config, own in self._experiments(arguments, given):
-                if sources := config.experiment.sources:
-                    name = config.experiment.name
-                    raise ConfigError(f"experiment={name} has no runs of its own; run those of {' and '.join(sources)}")
                 jobs += grid.jobs(config.hydra.sweeper.params or {}, config.experiment.grids, own, parser)
             configs = grid.compose_all(jobs, self._compose)
             folders, pending = select_pending(configs)
@@ -80,10 +77,10 @@ class ResumableSweeper(BasicSweeper):
         failures: dict[int, str] = {}
         if pending:
             unfinished = [folders[index] for index in pending]
-            display = ProgressDisplay(watched(configs, folders, pending), quiet=self.config.quiet)
-            with display, stop_passed_on(unfinished):
+            watched_runs = watched([configs[index] for index in pending], unfinished)
+            with ProgressDisplay(watched_runs, quiet=self.config.quiet), stop_passed_on(unfinished):
                 try:
-                    failures = run_all(lambda batch: self._launch(jobs, batch), folders, pending)
+                    failures = run_all(lambda batch: self._launch(jobs, batch), folders, pending, self.max_batch_size)
                 except LaunchError as error:
                     sys.exit(f"error: {error}")
         reasons = {folders[index]: reason for index, reason in failures.items()}
