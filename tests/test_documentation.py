@@ -109,6 +109,7 @@ def test_paths_are_there(page):
 
 
 @name
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of libraries that a command imports
 def test_commands_are_understood(page):
     for words in commands(page):
         if "/" not in words[0]:  # a listing of files
