@@ -53,8 +53,9 @@ def apply(content: str, path: Path, how: str, line: str) -> None:
         path.write_text(text + ("\n\n" if whole else "") + content)
         return
     lines = text.splitlines(keepends=True)
-    (at,) = [number for number, present in enumerate(lines) if present.strip().startswith(line.strip())]
-    at += how == "after"
+    found = [number for number, present in enumerate(lines) if present.strip().startswith(line.strip())]
+    assert len(found) == 1, f"{path.name} has {len(found)} lines that begin with {line}"
+    at = found[0] + (how == "after")
     path.write_text("".join([*lines[:at], content, *(["\n\n"] if whole else []), *lines[at:]]))
 
 
@@ -62,7 +63,8 @@ def run(command: str, folder: Path) -> None:
     """In a shell, as a reader does; `python` is the tests' own."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = os.environ | {"PATH": path, "WANDB_MODE": "offline"}
-    result = subprocess.run(["bash", "-c", command], cwd=folder, capture_output=True, text=True, env=environment)
+    shell = ["bash", "-c", command]
+    result = subprocess.run(shell, cwd=folder, capture_output=True, text=True, timeout=600, env=environment)
     assert result.returncode == 0, f"{command}\n{result.stdout}{result.stderr}"
 
 
