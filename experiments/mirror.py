@@ -9,6 +9,7 @@ import math
 import os
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -45,6 +46,7 @@ class WandbMirror:
         except Exception as error:  # a mirror has no failure that is worth a run
             print(f"wandb is given up for this run ({first_line(error)}); metrics.jsonl has it all", file=sys.stderr)
             self.run = None
+            let_go()
 
     def _start(self, settings: Wandb, folder: RunFolder, config: dict) -> None:
         if settings.mode == "online" and time.monotonic() >= WandbMirror.asks_from:
@@ -104,7 +106,7 @@ def start(settings: Wandb, folder: RunFolder, config: dict, place: str | None = 
             ),
         )
     except Exception:
-        wandb.teardown()  # the attempt still holds the run's id
+        let_go()  # the attempt still holds the run's id
         raise
     for axis in AXES:
         run.define_metric(axis)
@@ -112,6 +114,14 @@ def start(settings: Wandb, folder: RunFolder, config: dict, place: str | None = 
     for row in folder.metrics():
         log(run, row)
     return run
+
+
+def let_go() -> None:
+    """End wandb's own process, with whatever it holds; the next run starts another."""
+    with suppress(Exception, SystemExit):  # it exits as that process did
+        import wandb
+
+        wandb.teardown()
 
 
 def log(run, row: dict) -> None:

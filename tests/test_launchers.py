@@ -12,15 +12,17 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from experiments.run_folder import RunFolder
+from experiments.run_folder import RunFolder, write_json
+from experiments.sweep import run_all
 from tests.conftest import ROOT
 from tests.processes import QUIET, folders, only, start, train, wait_for
 from tests.test_faults import assert_equal
 
-SWEEP = ["-m", "model=mlp", "norm=none,ln,gn", "data=digits", "data.batch_size=32", "trainer.steps=1000"]
+SWEEP = ["-m", "model=mlp", "model.hidden_sizes=[32]", "norm=none,ln,gn", "data=digits", "trainer.steps=3000"]
 SWEEP += [*QUIET, "trainer.log_every=10", "trainer.evaluations=2", "trainer.checkpoint_every=0.2"]
 LAUNCHERS = {
     "basic": [],
@@ -126,6 +128,21 @@ def interrupted(folder: RunFolder) -> dict:
     status = folder.status
     shown = {key: status.get(key) for key in ("status", "message", "pid")}
     return shown if status["status"] == "interrupted" else {}
+
+
+def test_a_sweep_can_be_launched_in_batches(tmp_path):
+    """As a job array of Slurm has its limit; here each run is done as soon as it is launched."""
+    folders, sizes = [RunFolder(tmp_path, str(number)) for number in range(5)], []
+
+    def launch(batch: list[int]) -> list[SimpleNamespace]:
+        sizes.append(len(batch))
+        for index in batch:
+            with folders[index].lock():
+                write_json(folders[index].path / "summary.json", {})
+                folders[index].set_status("done")
+        return [SimpleNamespace(return_value={"status": "done"}) for _ in batch]
+
+    assert run_all(launch, folders, [0, 1, 2, 4], most=3) == {} and sizes == [3, 1]
 
 
 @pytest.mark.parametrize("launcher", PLUGINS)

@@ -25,7 +25,7 @@ CASES = {
     "cnn ln": ["norm=ln", *CNN],
     "cnn gn": ["norm=gn", *CNN],
     "cnn wn": ["norm=wn", "norm.data_init=true", *CNN],
-    "mlp bn": ["model=mlp", "norm=bn", "model.norm_output=true", *IMAGES],
+    "mlp bn": ["model=mlp", "model.hidden_sizes=[32,16]", "norm=bn", "model.norm_output=true", *IMAGES],
     "lstm bn": ["model=lstm", "norm=bn", *TEXT],
     "lstm bn unbiased": ["model=lstm", "norm=bn", "norm.unbiased=true", "model.placement=per_gate", *TEXT],
     "gru bn": ["model=gru", "norm=bn", *TEXT],
@@ -72,7 +72,9 @@ def trained(case: str, dtype: torch.dtype) -> tuple[list[dict], dict]:
 
 def diverged_at() -> tuple[int, bool]:
     """With one infinite pixel in the last case of the third batch: the last step made, and are the weights finite?"""
-    cfg, task, model = start(["model=mlp", "norm=none", *IMAGES, f"trainer.steps={STEPS}"], torch.float32)
+    cfg, task, model = start(
+        ["model=mlp", "model.hidden_sizes=[32]", "norm=none", *IMAGES, f"trainer.steps={STEPS}"], torch.float32
+    )
     labels = task.labels["train"]
     task.labels["train"] = torch.arange(len(labels))
     case = task.batch(2)[1][-1]

@@ -206,7 +206,8 @@ class WandbServer:
         if not sweep.queue:
             return [{"type": "exit"}]
         arguments = {key: {"value": value} for key, value in sweep.queue.pop(0).items()}
-        return [{"type": "run", "run_id": f"{sweep.name}-run{len(sweep.queue)}", "args": arguments}]
+        run = {"run_id": f"{sweep.name}-run{len(sweep.queue)}", "program": sweep.config["program"]}
+        return [{"type": "run", "args": arguments, **run}]
 
 
 class _Listener(ThreadingHTTPServer):
