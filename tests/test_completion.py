@@ -28,7 +28,7 @@ def installed(tmp_path):
 
 def bash(script: str, environment: dict, **options) -> str:
     return subprocess.run(
-        ["bash", "-c", script], env=environment, capture_output=True, text=True, check=True, timeout=120, **options
+        ["bash", "-c", script], env=environment, capture_output=True, text=True, check=True, timeout=300, **options
     ).stdout
 
 
