@@ -209,6 +209,9 @@ def _check_combinations(cfg: DictConfig) -> None:
     if whole_batch and cfg.data.batch_size < 2:
         remedy = "choose a larger batch, or norm=ln or gn"
         raise ConfigError(f"{whole_batch} needs a batch of at least two in training, got data.batch_size=1; {remedy}")
+    if cfg.model.get("backend") == "fused" and cfg.trainer.statistics:
+        given = "model.backend=fused with trainer.statistics=true"
+        raise ConfigError(f"{given}: the kernels show nothing of what they compute; use model.backend=auto")
     if "invariance" in cfg.trainer.measure:
         _check_invariance(cfg)
 

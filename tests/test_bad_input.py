@@ -202,6 +202,7 @@ COMPOSED = {
     "model=cnn data=python_docs": "choose data=digits",
     "data.batch_size=100000": "more than the 4",
     "data.seq_len=1000000": "data.seq_len=1000000 needs one more than that",
+    "model.backend=fused trainer.statistics=true": "use model.backend=auto",
     "trainer.measure=[invariance]": "choose model=mlp",
     f"{MLP} trainer.measure=[invariance] norm=in": "each statistic is of one value",
     f"{MLP} trainer.measure=[invariance] model.hidden_sizes=[]": "give one layer",
