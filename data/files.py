@@ -21,7 +21,7 @@ class Source:
     file: str
     sha256: str
     bytes: int | None = None  # None: not known before it is fetched
-    path: Path | None = field(default=None, compare=False)  # None: not a file of this machine
+    path: Path = field(default=Path(), compare=False)  # of a file of this machine
 
     def record(self) -> dict:
         return {"file": self.file, "bytes": self.bytes, "sha256": self.sha256}

@@ -7,6 +7,7 @@ import json
 import re
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -49,7 +50,7 @@ def read(settings: HubText, _: list[Source]) -> dict[str, np.ndarray]:
 
 def _local(settings: HubText) -> dict[str, str]:
     path = Path(settings.path).expanduser().absolute()
-    where = {"path": str(path)}
+    where: dict[str, Any] = {"path": str(path)}
     if path.is_file():
         where = {"path": str(path.parent), "data_files": {"train": path.name}}
     # A cache of its own, since that of `datasets` knows a file by its time and size, not by its content.
@@ -97,7 +98,7 @@ def _offline():
     import datasets
     import huggingface_hub
 
-    holders = (datasets.config, huggingface_hub.constants)
+    holders: tuple[Any, ...] = (datasets.config, huggingface_hub.constants)
     before = [holder.HF_HUB_OFFLINE for holder in holders]
     try:
         for holder in holders:

@@ -7,7 +7,9 @@ another split costs no disk and needs no raw file.
 import importlib.util
 import math
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -43,11 +45,12 @@ def assemble(settings: ImageData, arrays: Arrays, manifest: dict) -> Images:
         return images.sub_(torch.tensor(mean).view(-1, 1, 1)).div_(torch.tensor(sd).view(-1, 1, 1))
 
     counts = {name: len(labels) for name, (_, labels) in splits.items()}
+    of_input = {"shape": list(train.shape[1:]), "classes": NUM_CLASSES}
     return Images(
         images={name: standardised(raw) for name, (raw, _) in splits.items()},
         labels={name: torch.from_numpy(labels.astype(np.int64)) for name, (_, labels) in splits.items()},
         num_classes=NUM_CLASSES,
-        manifest=manifest | {"counts": counts, "mean": mean, "sd": sd},
+        manifest=manifest | {"counts": counts, "mean": mean, "sd": sd} | of_input,
     )
 
 
@@ -146,7 +149,11 @@ def _noisy(settings: NoisyDigits, digits: np.ndarray, rng: np.random.Generator) 
     return canvas.astype(np.float32)
 
 
-SPLITS = {ImageData: published_split, SplitImages: drawn_split, NoisyDigits: noisy_split}
+SPLITS: dict[type, Callable[[Any, Arrays], Splits]] = {
+    ImageData: published_split,
+    SplitImages: drawn_split,
+    NoisyDigits: noisy_split,
+}
 
 
 # -- Readers: settings, verified sources -> what the cache stores ------------------------------------------------------
@@ -162,8 +169,9 @@ def digits(settings: SplitImages, sources: list[Source]) -> Arrays:
 
 def digits_sources(settings: SplitImages) -> list[Source]:
     # find_spec finds the package without importing it, which takes a second.
-    package = Path(importlib.util.find_spec("sklearn").origin).parent
-    return [files.current(package / "datasets" / "data" / "digits.csv.gz", "sklearn digits.csv.gz")]
+    spec = importlib.util.find_spec("sklearn")
+    assert spec and spec.origin
+    return [files.current(Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz", "sklearn digits.csv.gz")]
 
 
 def mnist(settings: ImageData, sources: list[Source]) -> Arrays:

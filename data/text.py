@@ -11,7 +11,9 @@ import json
 import operator
 import platform
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,11 +31,13 @@ def assemble(settings: TextData, arrays: dict[str, np.ndarray], manifest: dict) 
     """Arrays of shape (symbols,), or (rows, row length) where nothing crosses rows."""
     import torch
 
-    splits = ("train", "val", "test")
+    splits, vocabulary = ("train", "val", "test"), json.loads(arrays["vocabulary"].tobytes())
     tokens = {split: torch.from_numpy(arrays[split].ravel().astype(np.int64)) for split in splits}
     row_length = arrays["train"].shape[1] if arrays["train"].ndim == 2 else None
     manifest = manifest | {"counts": {split: len(tokens[split]) for split in splits}}
-    return Text(tokens, json.loads(arrays["vocabulary"].tobytes()), settings.unit, row_length, manifest)
+    if settings.unit != "word":  # words are many, and in order of first appearance they spell the text's beginning
+        manifest["vocabulary"] = vocabulary
+    return Text(tokens, vocabulary, settings.unit, row_length, manifest)
 
 
 # -- Symbols -----------------------------------------------------------------------------------------------------------
@@ -51,7 +55,7 @@ def _lines(text: str) -> list[str]:
     return text.removesuffix("\n").split("\n") if text else []
 
 
-def encode(splits: dict[str, Symbols], unit: str) -> dict[str, np.ndarray]:
+def encode(splits: Mapping[str, Any], unit: str) -> dict[str, np.ndarray]:
     """Splits of symbols -> arrays of indices, and the packed vocabulary.
 
     Characters: the sorted set over the whole text. Words: those of the training split in order of first appearance;
@@ -62,7 +66,7 @@ def encode(splits: dict[str, Symbols], unit: str) -> dict[str, np.ndarray]:
     return {**indices, "vocabulary": np.frombuffer(json.dumps(vocabulary).encode(), np.uint8)}
 
 
-def _encode_characters(splits: dict[str, str]) -> tuple[list[str], dict[str, np.ndarray]]:
+def _encode_characters(splits: Mapping[str, str]) -> tuple[list[str], dict[str, np.ndarray]]:
     vocabulary = sorted(set().union(*splits.values()))
     index_of = np.zeros(ord(vocabulary[-1]) + 1 if vocabulary else 0, np.min_scalar_type(len(vocabulary)))
     index_of[[ord(character) for character in vocabulary]] = np.arange(len(vocabulary))
@@ -70,7 +74,7 @@ def _encode_characters(splits: dict[str, str]) -> tuple[list[str], dict[str, np.
     return vocabulary, {split: index_of[codes[split]] for split in splits}
 
 
-def _encode_words(splits: dict[str, list[str]]) -> tuple[list[str], dict[str, np.ndarray]]:
+def _encode_words(splits: Mapping[str, list[str]]) -> tuple[list[str], dict[str, np.ndarray]]:
     index_of = {word: index for index, word in enumerate(dict.fromkeys(splits["train"]))}
     if not index_of.keys() >= {*splits["val"], *splits["test"]}:
         index_of.setdefault(UNK, len(index_of))
@@ -186,7 +190,7 @@ def _language_reference() -> str:
     """
     from pydoc_data.topics import topics
 
-    first = {}
+    first: dict[tuple[str, ...], str] = {}
     for _, topic in sorted(topics.items()):
         for paragraph in re.split(r"\n\s*\n", topic):
             if words := paragraph.split():

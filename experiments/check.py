@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -79,7 +79,7 @@ def check(cfg: DictConfig) -> None:
 def check_fields(cfg: DictConfig) -> None:
     """The part of `check` that needs neither torch nor data, and no look at the run's folder. Raises ConfigError."""
     _check_schemas(cfg)
-    plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    plain: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     for key, value in _values({key: node for key, node in plain.items() if key not in ("experiment", "profile")}):
         _check_value(key, value)
     _check_combinations(cfg)
@@ -120,7 +120,8 @@ def _check_schemas(cfg: DictConfig) -> None:
             remedy = f"choose a whole, as {group}={nearest(name, choices)}"
             raise ConfigError(f"{group}.name={name} does not go with {others}; {remedy}")
     for group in ("model", "data"):
-        kind = OmegaConf.get_type(cfg[group]).__dataclass_fields__["kind"].default
+        schema: Any = OmegaConf.get_type(cfg[group])
+        kind = schema.__dataclass_fields__["kind"].default
         if cfg[group].kind != kind:
             raise ConfigError(
                 f"{group}.kind={cfg[group].kind} cannot be set: {group}={cfg[group].name} is of {kind}; leave it out"
@@ -156,9 +157,9 @@ def _check_combinations(cfg: DictConfig) -> None:
     for column, key in cfg.experiment.axes.items():
         if OmegaConf.select(cfg, key) is None and key not in fields_of("train"):
             raise ConfigError(f"experiment.axes.{column}: {unknown(key, 'train')}")
-    given = [name for name in ("steps", "epochs", "examples") if cfg.trainer[name] is not None]
-    if len(given) > 1:
-        budgets = " ".join(f"trainer.{name}={cfg.trainer[name]}" for name in given)
+    budgeted = [name for name in ("steps", "epochs", "examples") if cfg.trainer[name] is not None]
+    if len(budgeted) > 1:
+        budgets = " ".join(f"trainer.{name}={cfg.trainer[name]}" for name in budgeted)
         choices = "trainer.steps, trainer.epochs, trainer.examples"
         raise ConfigError(f"{budgets}: a run has one budget; give one of {choices}")
     if cfg.model.kind != cfg.data.kind:

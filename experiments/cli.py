@@ -49,6 +49,11 @@ def command(entry: Callable[[], None], config_name: str, sweeps: bool = False) -
         with refusals_in_one_line(config_name):
             if {"-h", "--help"} & set(sys.argv):
                 print_help(entry, config_name)
+            elif {"-sc", "--shell-completion"} & set(sys.argv):
+                from experiments.completion import prepare
+
+                prepare()
+                entry()
             else:
                 overrides.refuse(sys.argv[1:], config_name, sweeps)
                 entry()
@@ -63,9 +68,9 @@ def command(entry: Callable[[], None], config_name: str, sweeps: bool = False) -
 def print_help(entry: Callable[[], None], config_name: str) -> None:
     from experiments.help import help_text
 
-    doc = sys.modules[entry.__module__].__doc__
+    doc = sys.modules[entry.__module__].__doc__ or ""
     overrides = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
-    print(help_text(doc, config_name, overrides, width=shutil.get_terminal_size().columns))
+    print(help_text(doc, config_name, overrides, width=shutil.get_terminal_size().columns), flush=True)
 
 
 @contextmanager
@@ -135,7 +140,7 @@ def _missing_file(error: MissingConfigException) -> str:
 
 def _field(error: OmegaConfBaseException, config_name: str) -> str:
     """What is said of a field that OmegaConf refuses."""
-    key = error.full_key
+    key = str(error.full_key)
     if isinstance(error, (ConfigKeyError, ConfigAttributeError)):
         return fields.unknown(key, config_name)
     if isinstance(error, MissingMandatoryValue):

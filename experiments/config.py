@@ -183,16 +183,34 @@ class Verify:
     rows: list[str] = field(default_factory=lambda: ["results/*/runs.csv"])  # tables that are compared with the runs
 
 
+@dataclass
+class Sync:
+    runs_dir: str = "results/runs"  # folder of the run folders; relative to the working directory
+    project: str | None = None  # null: the one that each run was logged for
+    entity: str | None = None  # null: the run's own, else the account of the key on this machine
+    timeout: float = 60.0  # seconds that one run's upload may take, and as many again until the server shows it
+
+
+@dataclass
+class Dashboard:
+    profile: Any = MISSING  # whose experiments get a section each
+    project: str = "layer-normalization"  # that the workspace is of
+    entity: str | None = None  # null: the account of the key on this machine
+    output: str | None = None  # a file for the specification, in place of a server
+
+
 def register() -> None:
     """Make the schemas and resolvers known to Hydra. Called on import: a sweep's worker process imports this module."""
     store = ConfigStore.instance()
     # Hydra copies its store whenever it composes or lists a group, though it is a singleton and copies what it gives
     # out: 10 ms each time, which is felt in tab completion and in a sweep.
-    ConfigStore.__deepcopy__ = lambda self, memo: self
+    ConfigStore.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]
     store.store(name="config_schema", node=Config)
     store.store(name="report_schema", node=Report)
     store.store(name="status_schema", node=Status)
     store.store(name="verify_schema", node=Verify)
+    store.store(name="wandb_sync_schema", node=Sync)
+    store.store(name="dashboard_schema", node=Dashboard)
     store.store(group="schema/optim", name="adam", node=Adam)
     store.store(group="schema/optim", name="sgd", node=SGD)
     store.store(group="schema", name="profile", node=Profile)
@@ -269,7 +287,8 @@ def settings(node: DictConfig) -> Any:
 
 
 def norm_options(cfg: DictConfig) -> dict:
-    return {key: value for key, value in OmegaConf.to_container(cfg.norm, resolve=True).items() if key != "name"}
+    options: Any = OmegaConf.to_container(cfg.norm, resolve=True)
+    return {key: value for key, value in options.items() if key != "name"}
 
 
 def run_id(cfg: DictConfig, device: str | None = None, fingerprint: str | None = None, ranks: int | None = None) -> str:
@@ -288,7 +307,7 @@ def identity(
     It includes the content of data that are not pinned by a checksum (a text of one's own; the Python documentation,
     which differs between Python versions).
     """
-    found = {
+    found: dict[str, Any] = {
         key: OmegaConf.to_container(cfg[key], resolve=True) for key in ("model", "norm", "data", "optim", "trainer")
     }
     for section, name in (("data", "root"), ("data", "cache"), ("data", "path"), ("trainer", "checkpoint_every")):

@@ -8,6 +8,7 @@ ends the others: torchrun sees to it. Gloo on a CPU, NCCL on CUDA, where this ha
 
 import io
 import os
+from typing import Any
 
 import numpy as np
 import torch
@@ -83,7 +84,8 @@ class Follower:
     """The other ranks' recorder: starts where the first rank says, and writes nothing."""
 
     def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict:
-        sent, device = [None], next(model.parameters()).device
+        sent: list[Any] = [None]
+        device = next(model.parameters()).device
         dist.broadcast_object_list(sent)
         weights, moments, state = torch.load(io.BytesIO(sent[0]), map_location=device, weights_only=True)
         model.load_state_dict(weights)
@@ -107,7 +109,7 @@ def asked_to_stop() -> bool:
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
     number = torch.tensor(stop_request.number or 0, device=device)
     dist.all_reduce(number, dist.ReduceOp.MAX)
-    if asked := number.item():
+    if asked := int(number.item()):
         stop_request.number = asked
     return asked != 0  # a signal that came meanwhile has its turn at the next step, with all ranks
 

@@ -1,7 +1,7 @@
 """Options that change nothing in their combination, where a run gets another name for the same numbers."""
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,7 +88,7 @@ ROWS = (
 )
 
 
-def warn(arguments: Iterable[str], configs: list[DictConfig]) -> None:
+def warn(arguments: list[str], configs: list[DictConfig]) -> None:
     """A line on stderr for every option on the command line that changes nothing, in all of the runs or in some.
 
     arguments: overrides as they were typed. configs: the configurations that they made, after experiments.check.
@@ -107,7 +107,7 @@ def _idle(key: str, cfg: DictConfig) -> str | None:
     if OmegaConf.select(cfg, key) is None:
         return None
     lacking = (row for row in ROWS if key in row.options.split() and not row.counts(cfg))
-    return next((row.otherwise.format(**cfg) for row in lacking), None)
+    return next((row.otherwise.format_map(cfg) for row in lacking), None)
 
 
 def _shown(key: str, cfg: DictConfig) -> str:

@@ -70,12 +70,12 @@ def _file(path: Path) -> dict:
     return yaml.safe_load(path.read_text()) or {}
 
 
-def _schema(name: str) -> type:
+def _schema(name: str) -> type | None:
     """The dataclass that a defaults list names, as /schema/model/cnn@_here_."""
     return OmegaConf.get_type(ConfigStore.instance().load(f"{name.partition('@')[0]}.yaml").node)
 
 
-def _declared(schema: type, prefix: str):
+def _declared(schema: Any, prefix: str):
     hints = typing.get_type_hints(schema)
     for field in fields(schema):
         hint = hints[field.name]

@@ -70,13 +70,14 @@ def values(override: Override) -> list[str]:
 
 def select(grids: list[Mapping], given: Mapping[str, list[str]]) -> list[dict]:
     """The parts of the grids that have the given values; a key of which no grid has them is taken out of all."""
+    parts = [dict(grid) for grid in grids]
     for key, wanted in given.items():
-        if not any(key in grid for grid in grids):
+        if not any(key in part for part in parts):
             continue
-        shared = [[choice for choice in str(grid.get(key, "")).split(",") if choice in wanted] for grid in grids]
-        kept = [{**grid, key: ",".join(both)} for grid, both in zip(grids, shared, strict=True) if both]
-        grids = kept or [{name: value for name, value in grid.items() if name != key} for grid in grids]
-    return grids
+        shared = [[choice for choice in str(part.get(key, "")).split(",") if choice in wanted] for part in parts]
+        kept = [{**part, key: ",".join(both)} for part, both in zip(parts, shared, strict=True) if both]
+        parts = kept or [{name: value for name, value in part.items() if name != key} for part in parts]
+    return parts
 
 
 def base(experiment: str, profile: str) -> DictConfig:

@@ -10,6 +10,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
 from hydra import compose
@@ -47,7 +48,8 @@ def help_text(doc: str, config_name: str, overrides: list[str], width: int) -> s
 def prose(doc: str, width: int) -> Iterator[str]:
     for paragraph in doc.strip().split("\n\n"):
         if paragraph.startswith("python -m"):
-            examples = dict(re.match(r"(.*?)(?:\s{2,}(.*))?$", line).groups("") for line in paragraph.splitlines())
+            parted = (line.partition("  ") for line in paragraph.splitlines())
+            examples = {command: remark.strip() for command, _, remark in parted}
             yield columns("", examples, width, left=8, below=True)
         else:
             yield textwrap.fill(" ".join(paragraph.split()), width)
@@ -71,8 +73,8 @@ def columns(heading: str, rows: dict[str, str], width: int, left: int, below: bo
 
 def groups_of(cfg: DictConfig, chosen: DictConfig) -> dict[str, str]:
     """The groups of the defaults list, and where there is a sweep its launcher: {group=: meaning and choices}."""
-    root = OmegaConf.get_type(cfg)
-    groups = {str(key): meaning(root, key) for key in cfg if key in chosen}
+    root: Any = OmegaConf.get_type(cfg)
+    groups = {str(key): meaning(root, str(key)) for key in cfg if key in chosen}
     if chosen["hydra/sweeper"] == "resumable":
         groups["hydra/launcher"] = "what starts the runs of a sweep"
     options = {group: GlobalHydra.instance().config_loader().get_group_options(group) for group in groups}
@@ -82,14 +84,15 @@ def groups_of(cfg: DictConfig, chosen: DictConfig) -> dict[str, str]:
 
 def sections(cfg: DictConfig, chosen: DictConfig) -> Iterator[tuple[str, dict[str, str]]]:
     """(heading, {field=value: meaning}): the fields of the run itself, then those of every part of it."""
-    root, plain = OmegaConf.get_type(cfg), OmegaConf.to_container(cfg, resolve=False)
+    root: Any = OmegaConf.get_type(cfg)
+    plain: Any = OmegaConf.to_container(cfg, resolve=False)
     del plain["hydra"]
     parts = {key: plain.pop(key) for key, value in list(plain.items()) if isinstance(value, dict)}
     yield "", {f"{key}={shown(value)}": meaning(root, key) for key, value in plain.items()}
     for part, values in parts.items():
         if part in chosen and chosen[part] is None:
             continue
-        kind = OmegaConf.get_type(cfg, part)
+        kind: Any = OmegaConf.get_type(cfg, part)
         file = ROOT / "configs" / part / f"{chosen.get(part)}.yaml"
         rows = {
             f"{part}.{key}={shown(value)}": behind_keys(file).get(key) or meaning(kind, key)
@@ -122,8 +125,11 @@ def meaning(kind: type, field: str) -> str:
 @functools.cache
 def comments(module: str) -> dict[str, dict[str, str]]:
     """{class: {field: comment}} of a module whose fields stand on a line each."""
-    found, fields, above = {}, {}, []
-    for line in Path(sys.modules[module].__file__).read_text().splitlines() if module != "builtins" else ():
+    found: dict[str, dict[str, str]] = {}
+    fields: dict[str, str] = {}
+    above: list[str] = []
+    file = getattr(sys.modules[module], "__file__", None)  # builtins have none
+    for line in Path(file).read_text().splitlines() if file else ():
         if comment := re.match(r"    # (.*)", line):
             above.append(comment[1])
             continue

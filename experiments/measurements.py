@@ -4,6 +4,7 @@ Both leave the network as it was: weights, running statistics, mode and random g
 """
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -72,16 +73,16 @@ def invariance(model: FullyConnected, images: Tensor) -> dict[str, float]:
     return changes
 
 
-def _exact(layer: nn.Sequential) -> nn.Sequential:
+def _exact(layer: Any) -> Any:
     """A copy of a linear layer and its normaliser in float64, without eps, with the statistics of training."""
-    layer = copy.deepcopy(layer).double().train()
-    for norm in layer.modules():
+    exact = copy.deepcopy(layer).double().train()
+    for norm in exact.modules():
         if hasattr(norm, "eps"):
             norm.eps = 0.0
-    return layer
+    return exact
 
 
-def _weights(layer: nn.Sequential) -> Tensor:
+def _weights(layer: Any) -> Tensor:
     """W of a linear layer with its normaliser; of weight normalisation the vectors v, the second of g and v."""
     linear = layer[0]
     return linear.parametrizations.weight.original1 if parametrize.is_parametrized(linear, "weight") else linear.weight

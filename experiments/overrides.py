@@ -1,6 +1,7 @@
 """What was typed, looked at before Hydra composes it: mistakes that Hydra lets pass or tells in a way of its own."""
 
 from pathlib import Path
+from typing import NoReturn
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -16,7 +17,8 @@ def refuse(arguments: list[str], config_name: str, sweeps: bool) -> None:
     sweeps: the command runs sweeps with -m.
     """
     parser = get_args_parser()
-    parser.error = _refuse_flag  # argparse would print its usage, which is Hydra's and eight lines long
+    # argparse would print its usage, which is Hydra's and eight lines long
+    parser.error = _refuse_flag  # type: ignore[method-assign]
     flags = parser.parse_args(arguments)
     if flags.shell_completion:  # what is being typed is not finished
         return
@@ -36,7 +38,7 @@ def refuse(arguments: list[str], config_name: str, sweeps: bool) -> None:
     _refuse_twice(own)
 
 
-def _refuse_flag(message: str) -> None:
+def _refuse_flag(message: str) -> NoReturn:
     raise ConfigError(f"{message}; a setting is written key=value without dashes, as norm=ln; --hydra-help lists flags")
 
 
@@ -46,7 +48,7 @@ def _of_hydra(override: Override) -> bool:
 
 def _refuse_form(override: Override, config_name: str) -> None:
     """Additions and deletions, since every field is declared and needed; an empty value; a group without one choice."""
-    key, value = override.key_or_group, override.input_line.partition("=")[2]
+    key, value = override.key_or_group, str(override.input_line).partition("=")[2]
     if override.is_delete():
         raise ConfigError(f"~{key} takes out what is needed; leave it out for the default")
     if override.is_add() or override.is_force_add():

@@ -1,17 +1,17 @@
 """What the runs of a sweep will take, learnt from runs that are finished, and the table of them: plan=true.
 
 An unfinished run is compared with finished ones of its own cell (experiment, profile, stage, data, model, normaliser,
-batch size, axes); else with those of the same model and data, of these with the nearest batch size and, if there are
-any, the same normaliser. Their median training time a step is taken times the run's steps, and their median time for
-all else (evaluation, test, start) is added. The runs of `runs_dir` are asked first, then the committed rows of the
-profile, which were made on another machine.
+batch size, axes); else with those of the same model and data, and among these with those of the same experiment, the
+nearest batch size and the same normaliser, as far as there are any. Their median training time a step is taken times
+the run's steps, and their median time for all else (evaluation, test, start) is added. The runs of `runs_dir` are asked
+first, then the committed rows of the profile, which were made on another machine.
 """
 
 import csv
 import heapq
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -34,35 +34,34 @@ class Estimate:
 
 
 class Finished:
-    """Rows of finished runs, found by what they have in common with another run."""
+    """Rows of finished runs, to find those in them that another run is like. place: where they are from, in words."""
 
-    def __init__(self, rows: Iterable[Mapping], columns: Iterable[str], place: str):
-        """columns: of a cell. place: where the rows are from, in words."""
-        self.columns, self.place = tuple(columns), place
-        self.by_cell, self.by_family = defaultdict(list), defaultdict(list)
+    def __init__(self, rows: Iterable[Mapping], place: str):
+        self.place, self.families = place, defaultdict(list)
         for row in rows:
             if row["status"] == "done":  # a diverged run ended early
                 row = {**row, **{name: float(row[name]) for name in NUMBERS}, "batch_size": int(row["batch_size"])}
-                self.by_cell[self._cell(row)].append(row)
-                self.by_family[row["model"], row["data"]].append(row)
+                self.families[row["model"], row["data"]].append(row)
 
     def estimate(self, run: Mapping, trainer: Trainer) -> Estimate | None:
-        """run: the columns that identify it, as in a row. None when there is nothing to learn from."""
-        if alike := self.by_cell[self._cell(run)]:
+        """run: the columns of its cell. None when there is nothing to learn from."""
+        family = self.families.get((run["model"], run["data"]), [])
+        if alike := [row for row in family if all(str(row.get(name, "")) == str(run[name]) for name in run)]:
             return Estimate(_seconds(alike, run, trainer), f"{self.place}same cell")
-        if family := self.by_family[run["model"], run["data"]]:
-            apart = {row["batch_size"]: abs(math.log(row["batch_size"] / run["batch_size"])) for row in family}
-            near = [row for row in family if row["batch_size"] == min(apart, key=apart.get)]
-            alike = [row for row in near if row["norm"] == run["norm"]] or near
-            return Estimate(_seconds(alike, run, trainer), f"{self.place}similar")
-        return None
-
-    def _cell(self, row: Mapping) -> tuple:
-        names = ("experiment", "profile", "stage", "data", *self.columns)
-        return tuple(str(row.get(name, "")) for name in names)
+        if not family:
+            return None
+        alike = _with_same("experiment", family, run)
+        nearest = min((row["batch_size"] for row in alike), key=lambda size: abs(math.log(size / run["batch_size"])))
+        alike = _with_same("norm", [row for row in alike if row["batch_size"] == nearest], run)
+        return Estimate(_seconds(alike, run, trainer), f"{self.place}similar")
 
 
-def _seconds(alike: list[Mapping], run: Mapping, trainer: Trainer) -> float:
+def _with_same(column: str, rows: list[dict], run: Mapping) -> list[dict]:
+    """The rows that have the run's value; all of them if none has."""
+    return [row for row in rows if row[column] == run[column]] or rows
+
+
+def _seconds(alike: Sequence[Mapping], run: Mapping, trainer: Trainer) -> float:
     from experiments.trainer import budget  # imports torch
 
     epoch = median(row["examples"] / row["epochs"] for row in alike)
@@ -74,14 +73,13 @@ def _seconds(alike: list[Mapping], run: Mapping, trainer: Trainer) -> float:
 
 def estimates(configs: list[DictConfig], folders: list[RunFolder]) -> list[Estimate | None]:
     """What each run will take from start to end; None for a finished one, or when nothing like it is finished."""
-    profile, columns = configs[0].profile.name, cell(configs[0])
+    profile = configs[0].profile.name
     summaries = (read_json(path) for path in Path(configs[0].runs_dir).glob("*/summary.json"))
-    here = Finished(filter(None, summaries), columns, "")
-    committed = Finished(_reference(profile), columns, REFERENCE)
+    here, committed = Finished(filter(None, summaries), ""), Finished(_reference(profile), REFERENCE)
     found = []
     for cfg, folder in zip(configs, folders, strict=True):
         same = {"experiment": cfg.experiment.name, "profile": profile, "stage": cfg.stage, "data": cfg.data.name}
-        run, trainer = {**same, **cell(cfg)}, settings(cfg.trainer)
+        run, trainer = same | cell(cfg), settings(cfg.trainer)
         known = None if folder.finished else here.estimate(run, trainer) or committed.estimate(run, trainer)
         found.append(known)
     return found
@@ -97,11 +95,13 @@ def _reference(profile: str) -> list[dict]:
 
 def print_plan(configs: list[DictConfig], folders: list[RunFolder], workers: int) -> None:
     """A line a run: state, seconds that it took or will take, what that is learnt from. Then the sums."""
-    lines, left, sources = [], [], Counter()
+    lines: list[tuple[str, ...]] = []
+    left: list[float] = []
+    sources: Counter[str] = Counter()
     for folder, estimate in zip(folders, estimates(configs, folders), strict=True):
         state, status = folder.state, folder.status
-        if folder.finished:
-            lines.append((state, f"{folder.summary['wall_seconds']:.1f}", "", folder.run_id))
+        if folder.finished and (summary := folder.summary):
+            lines.append((state, f"{summary['wall_seconds']:.1f}", "", folder.run_id))
             continue
         part = status["step"] / status["steps"] if "steps" in status else 0.0
         source, seconds = "nothing", "?"
@@ -112,22 +112,29 @@ def print_plan(configs: list[DictConfig], folders: list[RunFolder], workers: int
         lines.append((f"{state} {part:.0%}" if part else state, seconds, source, folder.run_id))
     headers = ("state", "seconds", "learnt from", "run")
     print(tabulate(lines, headers, "plain", disable_numparse=True, colalign=("left", "right", "left", "left")))
-    count = f"{len(folders)} runs, {len(folders) - sources.total()} done"
+    print(sums(len(lines), left, sources, workers, configs[0].profile.name))
+
+
+def sums(runs: int, left: list[float], sources: Counter, workers: int, profile: str) -> str:
+    """The last lines of a plan: left are the estimated seconds, sources what each unfinished run's is learnt from."""
+    counts = f"{runs} runs, {runs - sources.total()} done"
     if not sources:
-        return print(count)
-    side_by_side = f"{workers} at a time" if workers > 1 else "one at a time; hydra/launcher=joblib runs several"
-    total = f"about {duration(makespan(left, workers))} left" if left else "time unknown"
-    print(f"{count}; {total}, {side_by_side}")
-    print("learnt from: " + ", ".join(f"{source} ({count})" for source, count in sources.most_common()))
+        return counts
+    time_left = f"about {duration(makespan(left, workers))} left" if left else "time left unknown"
+    side_by_side = f"{workers} at a time" if workers > 1 else "one at a time (hydra/launcher=joblib: several)"
+    lines = [f"{counts}; {time_left}, {side_by_side}"]
+    lines.append("learnt from: " + ", ".join(f"{source} ({count})" for source, count in sources.most_common()))
     if any(source.startswith(REFERENCE) for source in sources):
-        print(f"reference: results/reference/{configs[0].profile.name}/runs.csv, of another machine")
+        lines.append(f"reference: results/reference/{profile}/runs.csv, of another machine")
+    return "\n".join(lines)
 
 
-def watched(configs: list[DictConfig], folders: list[RunFolder], pending: list[int]) -> list[Watched]:
-    """The pending runs for a progress display, with what each one will take."""
-    expected = estimates(configs, folders)
-    seconds = {index: expected[index].seconds if expected[index] else None for index in pending}
-    return [Watched(folders[index], configs[index].data.batch_size, seconds[index]) for index in pending]
+def watched(configs: list[DictConfig], folders: list[RunFolder]) -> list[Watched]:
+    """Runs for a progress display, with what each one will take."""
+    return [
+        Watched(folder, cfg.data.batch_size, estimate.seconds if estimate else None)
+        for cfg, folder, estimate in zip(configs, folders, estimates(configs, folders), strict=True)
+    ]
 
 
 def makespan(seconds: list[float], workers: int) -> float:

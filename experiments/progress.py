@@ -17,14 +17,21 @@ ENDED = ("done", "diverged", "failed", "interrupted")
 POLL = 0.5  # seconds; the runs write their status as often
 WINDOW = 20  # statuses over which a speed is taken: ten seconds at least
 NAME = 20  # characters of a name that should be seen; columns give way for it ...
-GIVE_WAY = ("examples", "loss", "bar", "speed")  # ... in this order
-BAR = 12  # characters
+GIVE_WAY = ("examples", "loss", "bar", "speed", "val")  # ... in this order
+BAR = 10  # characters
 
 
 def duration(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
+
+
+def clock(seconds: float) -> str:
+    """3:07 or 1:02:45; short, for a table."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
 def rate(number: float, unit: str) -> str:
@@ -72,7 +79,7 @@ class Watched:
             (began, first), (now, last) = self.seen[0], self.seen[-1]
             speed = (last - first) / (now - began)
             words["speed"], words["examples"] = rate(speed, "steps"), rate(speed * self.batch_size, "examples")
-            words["left"] = f"{duration((steps - step) / speed)} left"
+            words["left"] = f"{clock((steps - step) / speed)} left"
         return words
 
 
@@ -91,7 +98,7 @@ class ProgressDisplay:
         self.work = [run.expected or average for run in self.runs]  # in seconds, or in runs where nothing is known
         self.told: set[int] = set()  # indices of the runs whose end was told
         self.console = Console(highlight=False, soft_wrap=True)
-        self.live = Live(get_renderable=self._screen, console=self.console, transient=True, refresh_per_second=4)
+        self.live = Live(get_renderable=self._screen, console=self.console, transient=True, refresh_per_second=1 / POLL)
         self.started, self.clock, self.spoken = time.time(), time.monotonic(), time.monotonic()
         self.stop = threading.Event()
         self.thread = threading.Thread(target=self._watch, daemon=True)
@@ -114,8 +121,11 @@ class ProgressDisplay:
             self.live.stop()  # gives the cursor back
 
     def _watch(self) -> None:
-        while not self.stop.wait(POLL):
+        pause = POLL
+        while not self.stop.wait(pause):
+            began = time.monotonic()
             self._look()
+            pause = max(POLL, 20 * (time.monotonic() - began))  # thousands of folders take their time
 
     def _look(self) -> None:
         for index, run in enumerate(self.runs):
@@ -145,14 +155,14 @@ class ProgressDisplay:
     def _left(self) -> str:
         """Time left of the sweep, at the pace so far."""
         done = self._done()
-        return f"{duration((time.monotonic() - self.clock) * (1 - done) / done)} left" if done >= 0.02 else ""
+        return f"{clock((time.monotonic() - self.clock) * (1 - done) / done)} left" if done >= 0.02 else ""
 
     def _screen(self) -> Table:
         """What a terminal shows now, at the width that it has now."""
         lines = []
         if len(self.runs) > 1:
             step = f"{len(self.told)}/{len(self.runs)}"
-            lines.append(("whole sweep", self._done(), {"step": step, "left": self._left()}))
+            lines.append(("sweep", self._done(), {"step": step, "left": self._left()}))
         for name, run in zip(self.names, self.runs, strict=True):
             if run.status and not run.ended:
                 lines.append((name, run.part, run.columns()))

@@ -3,6 +3,7 @@
 import errno
 import time
 import traceback
+from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -64,13 +65,14 @@ def _report(folder: RunFolder, status: str, message: str = "") -> dict:
 
 
 def _train(cfg: DictConfig, folder: RunFolder) -> dict:
-    began, recorder = time.monotonic(), None
+    began = time.monotonic()
+    recorder: Recorder | None = None
     folder.set_status("running", step=0)
     try:
         distributed.join(device := device_name(cfg))
         content = data.load(settings(cfg.data))
         task = make_task(content, settings(cfg.data), cfg.seed, device)
-        config = OmegaConf.to_container(cfg, resolve=True)
+        config: Any = OmegaConf.to_container(cfg, resolve=True)
         (folder.path / "error.txt").unlink(missing_ok=True)
         write_atomically(folder.path / "config.yaml", lambda f: f.write(OmegaConf.to_yaml(cfg, resolve=True).encode()))
         surroundings = {**environment(), "device": device, "threads": cfg.threads, "ranks": num_ranks()}
@@ -99,7 +101,8 @@ def _train(cfg: DictConfig, folder: RunFolder) -> dict:
         return _report(folder, status, message)
     except Interrupted as stop:
         folder.set_status("interrupted", message=str(stop), **_progress(folder))
-        recorder.mirror.finish({"status": "interrupted"}, exit_code=1)
+        if recorder is not None:
+            recorder.mirror.finish({"status": "interrupted"}, exit_code=1)
         return _report(folder, "interrupted", str(stop))
     except BaseException as error:
         # SystemExit too: one run must not end the sweep that it is part of.

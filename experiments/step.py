@@ -83,7 +83,7 @@ class CapturedStep(EagerStep):
     def __init__(self, model: nn.Module, task, optimizer: torch.optim.Optimizer, clip: float | None):
         super().__init__(model, task, optimizer, clip)
         self.device = self.parameters[0].device
-        self.batch: list[Tensor] = []
+        self.batch: tuple[Tensor, ...] = ()
         self.lr, self.lr_value = torch.zeros((), device=self.device), 0.0
         self.bad = torch.zeros((), device=self.device)  # 1 from the first step on that is not finite
         self.results = torch.zeros(MOST_UNREAD, 2, device=self.device)
@@ -95,11 +95,12 @@ class CapturedStep(EagerStep):
             group |= {"lr": self.lr, "fused": True}
             if "capturable" in group:  # torch asks Adam for it, though the fused form can always be captured
                 group["capturable"] = True
-        optimizer.found_inf = self.bad  # as torch.amp.GradScaler does: a fused optimiser skips the update where it is 1
+        # As torch.amp.GradScaler does: a fused optimiser skips the update where it is 1.
+        optimizer.found_inf = self.bad  # type: ignore[attr-defined]
 
     def __call__(self, batch, lr, wait=True, row=None):
         if not self.batch:
-            self.batch = [tensor.clone() for tensor in batch]
+            self.batch = tuple(tensor.clone() for tensor in batch)
         for mine, given in zip(self.batch, batch, strict=True):
             mine.copy_(given)
         if lr != self.lr_value:

@@ -55,7 +55,7 @@ def reach(rows: pd.DataFrame, curves: pd.DataFrame, axes: Iterable[str] = ()) ->
     found = {run_id: curve.sort_values("step") for run_id, curve in curves.groupby("run_id")}
     plain = rows[(rows["norm"] == "none") & (rows["status"] == "done")]
     rivals = {tuple(row[place]): row for _, row in plain.iterrows()}
-    lines = []
+    lines: list[dict[str, float]] = []
     for _, row in rows.iterrows():
         rival, curve = rivals.get(tuple(row[place])), found.get(row["run_id"])
         if rival is None or curve is None or row["status"] != "done":

@@ -2,6 +2,7 @@
 
 import math
 import time
+from typing import Any
 
 from torch import nn
 
@@ -47,7 +48,7 @@ def fit(model: nn.Module, task, optim: Adam | SGD, settings: Trainer, recorder) 
     optimizer = make_optimizer(model, optim)
     steps = budget(settings, task.steps_per_epoch, task.batch_size)
     evaluate_at = {round(steps * (k + 1) / settings.evaluations) for k in range(settings.evaluations)}
-    state = {"step": 0, "seconds": 0.0, "best": math.inf, "best_step": 0, "train": {}, "val": {}}
+    state: dict[str, Any] = {"step": 0, "seconds": 0.0, "best": math.inf, "best_step": 0, "train": {}, "val": {}}
     state["losses"] = []  # of the steps since the last row
     state |= recorder.restore(model, optimizer)
     losses = state["losses"]
@@ -55,7 +56,8 @@ def fit(model: nn.Module, task, optim: Adam | SGD, settings: Trainer, recorder) 
     saved = time.monotonic()
 
     while (step := state["step"]) < steps:
-        started, row = time.perf_counter(), {}
+        started = time.perf_counter()
+        row: dict[str, Any] = {}
         stopping = distributed.asked_to_stop()
         logged = (step + 1) % settings.log_every == 0 or step + 1 in evaluate_at
         watched = settings.statistics and logged

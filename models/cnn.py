@@ -14,6 +14,7 @@ def conv3x3(inputs: int, outputs: int, stride: int, norm: str, options: Mapping 
     """3x3 convolution with He start (He et al. 2015) and its normaliser."""
     conv = nn.Conv2d(inputs, outputs, 3, stride, padding=1)
     nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+    assert conv.bias is not None
     nn.init.zeros_(conv.bias)
     return norm_after(conv, norm, options)
 

@@ -21,6 +21,7 @@ import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -56,8 +57,8 @@ class Normaliser(nn.Module):
         y = x * self.weight.view(per_channel)
         return y if self.bias is None else y + self.bias.view(per_channel)
 
-    def over_time(self, z: Tensor) -> Tensor:
-        """z (T, N, C), all steps of a sequence at once: the same as `forward(z[t], t)` for every t."""
+    def over_time(self, z: Tensor, start: int = 0) -> Tensor:
+        """z (T, N, C), all steps of a sequence at once: the same as `forward(z[t], start + t)` for every t."""
         return self(z.flatten(0, 1)).view_as(z)
 
 
@@ -74,7 +75,7 @@ class NoNorm(Normaliser):
     def forward(self, x: Tensor, t: int = 0) -> Tensor:
         return x
 
-    def over_time(self, z):
+    def over_time(self, z, start=0):
         return self(z)  # a call, so that hooks see the summed inputs here too
 
 
@@ -88,6 +89,9 @@ class BatchNorm(Normaliser):
 
     Raises ValueError in training when a channel has a single value.
     """
+
+    running_mean: Tensor
+    running_var: Tensor
 
     def __init__(
         self,
@@ -118,8 +122,8 @@ class BatchNorm(Normaliser):
         # torch.batch_norm, not F.batch_norm: the latter refuses eps = 0, for which the invariances are exact.
         return torch.batch_norm(x, weight, self.bias, mean, var, self.training, self.momentum, eps, True)
 
-    def over_time(self, z):
-        return torch.stack([self(z_t, t) for t, z_t in enumerate(z)])
+    def over_time(self, z, start=0):
+        return torch.stack([self(z_t, t) for t, z_t in enumerate(z, start)])
 
     def scaled(self, n: int) -> tuple[Tensor, float]:
         """(gain, eps) with which the biased variance of n values normalises as the option `unbiased` asks."""
@@ -131,10 +135,12 @@ class BatchNorm(Normaliser):
         r = n / (n - 1)
         return self.weight / r**0.5, self.eps / r
 
-    def rows(self, T: int) -> tuple[Tensor, Tensor]:
-        """Running mean and variance (T, C) of steps 0 to T - 1; the last row stands for all steps beyond it."""
-        known = len(self.running_mean)
-        row = slice(T) if known >= T else torch.arange(T, device=self.running_mean.device).clamp_max(known - 1)
+    def rows(self, T: int, start: int = 0) -> tuple[Tensor, Tensor]:
+        """Running mean and variance (T, C) of T steps from `start` on; the last row stands for all steps beyond it."""
+        known, end = len(self.running_mean), start + T
+        row: slice | Tensor = slice(start, end)
+        if end > known:
+            row = torch.arange(start, end, device=self.running_mean.device).clamp_max(known - 1)
         return self.running_mean[row], self.running_var[row]
 
     @torch.no_grad()
@@ -212,6 +218,8 @@ class WeightNorm(NoNorm):
     every summed input starts with mean 0 and variance 1 over that batch: g <- g/std, b <- -mean/std (their section 3).
     """
 
+    waiting: Tensor
+
     def __init__(self, num_features: int, data_init: bool = False):
         super().__init__(num_features)
         self.register_buffer("waiting", torch.tensor(data_init))
@@ -221,7 +229,7 @@ class WeightNorm(NoNorm):
         layer.register_forward_hook(self._first_batch)
         return nn.Sequential(layer, self)
 
-    def _first_batch(self, layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor | None:
+    def _first_batch(self, layer: Any, inputs: tuple[Tensor], output: Tensor) -> Tensor | None:
         """Hook on the layer: its output, again with the new g and b, so that the first batch is learnt from too."""
         if not (self.training and self.waiting):
             return None

@@ -37,6 +37,8 @@ class SequenceClassifier(nn.Module):
     added it for BN alone; here it is the same for every normaliser). Evaluation starts from zero.
     """
 
+    permutation: Tensor
+
     def __init__(
         self,
         settings: ImageRecurrent,

@@ -267,7 +267,7 @@ def told(tmp_path, monkeypatch, capsys):
     os.mkfifo(tmp_path / "pipe")
 
     def call(module: str, *arguments: str) -> str:
-        package = f"{module}.{module}" if module in ("report", "benchmark") else module
+        package = f"{module}.__main__" if module in ("report", "benchmark") else module
         monkeypatch.setattr(sys, "argv", [module, *arguments])
         GlobalHydra.instance().clear()
         before = sorted(tmp_path.rglob("*"))
@@ -451,6 +451,7 @@ def process(folder: Path, *arguments: str, code: str = "") -> subprocess.Complet
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.scorecard("R10", "a mistake of the user: one line, exit code 2, nothing written")
 @pytest.mark.parametrize(
     "arguments",
     [

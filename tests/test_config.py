@@ -1,4 +1,4 @@
-"""Every file of configs/ composes, and the identity of a run."""
+"""Every file of configs/ composes, the identity of a run, and refusals in one line."""
 
 import itertools
 import json
@@ -126,6 +126,13 @@ def test_run_id_follows_the_content_of_a_text_of_ones_own_and_not_its_place(tmp_
     first = id_of("one.txt", "abcdefgh" * 500)
     assert id_of("other.txt", "abcdefgh" * 500) == first
     assert id_of("one.txt", "abcdefgi" * 500) != first
+
+
+def test_a_file_where_the_runs_should_go_is_refused(cli, tmp_path):
+    (tmp_path / "runs").write_text("a file")
+    result = cli("train", "norm=ln", "trainer.steps=2")
+    assert result.returncode == 2 and len(result.stderr.strip().splitlines()) == 1
+    assert "cannot be written" in result.stderr and (tmp_path / "runs").read_text() == "a file"
 
 
 def test_the_command_line_starts_without_torch():

@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 from markdown_it import MarkdownIt
 
 from tests.conftest import ROOT
@@ -72,7 +71,6 @@ def test_a_normaliser_takes_four_edits():
     assert len(edits) == 4
 
 
-@pytest.mark.slow
 def test_every_block_applies_and_every_command_runs(tmp_path):
     copy = copy_repository(tmp_path)
     for _, where, content in blocks():

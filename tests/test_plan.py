@@ -1,9 +1,11 @@
 """plan=true: what runs will take, learnt from those that are finished."""
 
+from collections import Counter
+
 import pytest
 
 from experiments.config import Trainer
-from experiments.plan import Finished, makespan
+from experiments.plan import Finished, makespan, sums
 from tests.processes import QUIET, folders, train
 
 TINY = ["model=rnn", "data=python_docs", "model.hidden_size=16", "data.seq_len=16", "trainer.evaluations=1", *QUIET]
@@ -17,7 +19,8 @@ def row(norm="ln", batch_size=32, per_step=0.01, rest=1.0, steps=100, **more) ->
 
 
 def estimate(rows: list[dict], trainer: Trainer, **run):
-    return Finished(rows, ("model", "norm", "batch_size"), "").estimate(row(**run), trainer)
+    cell = ("experiment", "profile", "stage", "data", "model", "norm", "batch_size")
+    return Finished(rows, "").estimate({name: row(**run)[name] for name in cell}, trainer)
 
 
 def test_the_same_cell_comes_first_and_training_time_grows_with_the_steps():
@@ -33,6 +36,8 @@ def test_else_the_nearest_batch_size_of_model_and_data_and_there_the_same_normal
     found = estimate(rows, Trainer(steps=100))
     assert found.source == "similar" and found.seconds == pytest.approx(0.03 * 100 + 1.0)
     rows.append(row(batch_size=64, per_step=0.04))
+    assert estimate(rows, Trainer(steps=100)).seconds == pytest.approx(0.04 * 100 + 1.0)
+    rows.append(row(experiment="other", batch_size=32, per_step=9.0))
     assert estimate(rows, Trainer(steps=100)).seconds == pytest.approx(0.04 * 100 + 1.0)
 
 
@@ -84,3 +89,9 @@ def test_a_run_like_none_before_has_no_time(tmp_path):
     result = train(tmp_path, "model=image_rnn", "data=digits", "norm=ln", "plan=true")
     assert result.returncode == 0 and "nothing" in result.stdout
     assert "1 runs, 0 done; time left unknown, one at a time" in result.stdout
+
+
+def test_the_sums_of_a_plan():
+    assert sums(3, [], Counter(), 1, "quick") == "3 runs, 3 done"
+    told = sums(4, [60.0, 30.0], Counter({"same cell": 2, "nothing": 1}), 2, "quick").splitlines()
+    assert told == ["4 runs, 1 done; about 1 min 00 s left, 2 at a time", "learnt from: same cell (2), nothing (1)"]

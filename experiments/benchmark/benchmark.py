@@ -130,7 +130,8 @@ def timed(plan: list[tuple], seconds: float) -> list[dict]:
 
     What time is left is shared out by the root of the work: large cases get fewer rounds, but not few.
     """
-    cases, end, console = [], time.monotonic() + seconds, Console(highlight=False, soft_wrap=True)
+    cases: list[dict] = []
+    end, console = time.monotonic() + seconds, Console(highlight=False, soft_wrap=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     # No refreshing thread: it would run on the core that is measured.
     with Progress(*columns, console=console, transient=True, auto_refresh=False) as bar:
@@ -175,7 +176,7 @@ def checked(cfg: DictConfig) -> tuple[str, list[int]]:
         raise ConfigError(f"sweep={cfg.sweep} has no run; give 1 or more, or sweep=null for no such sweep")
     if not 0 <= cfg.minutes < math.inf or cfg.max_rounds < 1:
         raise ConfigError(f"minutes={cfg.minutes} max_rounds={cfg.max_rounds} leave no time; give both above 0")
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count()))
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
     if not 1 <= cfg.threads <= len(cores):
         raise ConfigError(f"threads={cfg.threads} is not among the {len(cores)} cores here; give 1 to {len(cores)}")
     device = device_name(cfg)

@@ -5,11 +5,11 @@ from io import StringIO
 from pathlib import Path
 
 import pandas as pd
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from experiments import table
 from experiments.claims import Verdict, judge
-from experiments.config import ROOT, ConfigError, Experiment, tuned_path
+from experiments.config import ROOT, ConfigError, Experiment, settings, tuned_path
 from experiments.grid import base, run_ids
 from experiments.integrity import problems
 
@@ -76,8 +76,8 @@ def from_folders(configs: dict[str, DictConfig], profile: str, runs_dir: str) ->
     rows = pd.concat([part for part in rows if len(part)])
     curves = pd.concat([part for part in curves if len(part)] or [pd.DataFrame(columns=table.CURVE)])
     # Through CSV, so that a rebuild from the committed tables starts from the very same values and types.
-    rows, curves = (StringIO(frame.to_csv(index=False)) for frame in (rows, curves))
-    return Tables(*read(rows, curves, configs), Path(runs_dir), missing)
+    texts = [StringIO(frame.to_csv(index=False)) for frame in (rows, curves)]
+    return Tables(*read(texts[0], texts[1], configs), Path(runs_dir), missing)
 
 
 def from_tables(configs: dict[str, DictConfig], folder: Path) -> Tables:
@@ -129,7 +129,7 @@ def _curves(tables: Tables, rows: pd.DataFrame) -> pd.DataFrame:
 
 def _part(name: str, configs: dict, reached: dict[str, pd.DataFrame], tables: Tables, profile: str) -> Part:
     cfg = configs[name]
-    experiment = OmegaConf.to_object(cfg.experiment)
+    experiment = settings(cfg.experiment)
     rows = reached[name]
     judged = pd.concat([rows, *(reached[source] for source in experiment.sources)]).reset_index(drop=True)
     choice = tuned_path(profile, name)

@@ -1,24 +1,15 @@
-"""Rows to verdicts, tables, figures and one page.
-
-python -m experiments.report profile=quick                            from the run folders, or the committed rows
-python -m experiments.report rows=results/reference/quick             from rows alone, without the runs
-
-Writes into `output`: runs.csv (a row a run), curves.csv, differences.csv (a row a contrast), cells.csv, claims.md,
-claims.json, figures/*.svg, provenance.json and report.html, one page that needs no network. Where the rows are of one's
-own runs, the page sets them beside the committed ones of the same profile.
-"""
+"""From the rows to everything that a report consists of; the command is in __main__.py."""
 
 import shutil
 import sys
 from pathlib import Path
 
-import hydra
 import pandas as pd
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from experiments.cli import CONFIGS, command, refusals_in_one_line
+from experiments.cli import refusals_in_one_line
 from experiments.config import ROOT, ConfigError
 from experiments.places import check_folder
 from experiments.progress import duration
@@ -29,8 +20,8 @@ from experiments.report.readme import put_into_readme
 from experiments.run_folder import write_json
 
 
-@hydra.main(version_base="1.3", config_path=CONFIGS, config_name="report")
-def report(cfg: DictConfig) -> None:
+def write_all(cfg: DictConfig) -> None:
+    """Write what `output` is to hold and print the verdicts. Exits with 1 when runs lack a result."""
     with refusals_in_one_line("report"):
         profile, output = cfg.profile, Path(cfg.output)
         check_folder("output", cfg.output)
@@ -166,7 +157,3 @@ def say(parts: list[Part]) -> None:
         for problem in part.problems:
             print(f"{part.experiment.name}: {problem}")
     print(tables.counts(parts))
-
-
-def main() -> None:
-    command(report, "report")

@@ -6,6 +6,7 @@ experiments.cli puts the folder's parent on the path.
 
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
 from hydra.core.config_store import ConfigStore
@@ -35,6 +36,11 @@ class ResumableSweeper(BasicSweeper):
     Every job is composed and checked before the first one starts, what is finished is left out, and the last lines
     count the outcomes. The launcher is any of Hydra's. Exits with 1 when a run failed or trains elsewhere.
     """
+
+    # Hydra sets them before it sweeps, and declares them as optional.
+    config: Any
+    hydra_context: Any
+    launcher: Any
 
     def setup(self, *, hydra_context, task_function, config: DictConfig) -> None:
         try:
@@ -68,17 +74,17 @@ class ResumableSweeper(BasicSweeper):
         effect.warn(arguments, configs)
         if self.config.plan:
             return print_plan(configs, folders, workers(self.config.hydra.launcher))
-        failures = {}
+        failures: dict[int, str] = {}
         if pending:
             unfinished = [folders[index] for index in pending]
-            display = ProgressDisplay(watched(configs, folders, pending), quiet=self.config.quiet)
-            with display, stop_passed_on(unfinished):
+            watched_runs = watched([configs[index] for index in pending], unfinished)
+            with ProgressDisplay(watched_runs, quiet=self.config.quiet), stop_passed_on(unfinished):
                 try:
-                    failures = run_all(lambda batch: self._launch(jobs, batch), folders, pending)
+                    failures = run_all(lambda batch: self._launch(jobs, batch), folders, pending, self.max_batch_size)
                 except LaunchError as error:
                     sys.exit(f"error: {error}")
-        failures = {folders[index]: reason for index, reason in failures.items()}
-        finished = conclude(folders, len(jobs) - len(pending), failures)
+        reasons = {folders[index]: reason for index, reason in failures.items()}
+        finished = conclude(folders, len(jobs) - len(pending), reasons)
         if stop_request.number is not None:
             print("the same command goes on where this one was stopped", file=sys.stderr)
             sys.exit(stop_request.exit_code)

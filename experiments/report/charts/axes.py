@@ -34,7 +34,8 @@ def by_axis(part: Part) -> Iterator[Figure]:
 def axis_panel(rows: pd.DataFrame, experiment: Experiment, layout: Layout, column: str, title: str | dict) -> dict:
     """x is numbers on a logarithmic axis for the batch size, else names; a normaliser without the axis is a level."""
     metric, unit = metric_of(rows, experiment)
-    records, levels = [], []
+    records: list[dict] = []
+    levels: list[dict] = []
     names = list(layout.series(rows))
     for place, (norm, name, own) in enumerate(names):
         for value, at in own.groupby(column):
