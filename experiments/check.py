@@ -1,12 +1,8 @@
 """What is refused, before anything is written: fields, rules, and whatever data, model and machine refuse."""
 
-import functools
 import math
-import os
 import re
-import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
@@ -14,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 import data
 from experiments.config import Claim, ConfigError, device_name, nearest, norm_options, run_id, settings
 from experiments.fields import choices_of, fields_of, schema_of, unknown
+from experiments.places import check_folder, check_path, shortened
 from experiments.torchrun import num_ranks
 
 
@@ -91,7 +88,7 @@ def check_fields(cfg: DictConfig) -> None:
         raise ConfigError(f"experiment={name} has no runs of its own; run those of {' and '.join(sources)}")
     for claim in settings(cfg.experiment).claims:
         check_claim(claim)
-    _check_path("runs_dir", cfg.runs_dir)
+    check_path("runs_dir", cfg.runs_dir)
 
 
 def check_claim(claim: Claim) -> None:
@@ -107,39 +104,6 @@ def check_claim(claim: Claim) -> None:
         raise ConfigError(f"{name}: neither holds nor breaks names a column; give one, as holds: [gap/output]")
     if claim.kind in ("difference", "interaction") and claim.margin <= 0:
         raise ConfigError(f"{name}: margin={claim.margin:g} must be positive; give the smallest effect of interest")
-
-
-def check_folder(key: str, given: str) -> None:
-    """Refuse a folder that cannot be made or written into. Raises ConfigError."""
-    _check_path(key, given)
-    path = Path(given).absolute()
-    there = next(folder for folder in (path, *path.parents) if os.path.lexists(folder))
-    if reason := _not_writable(there):
-        raise ConfigError(f"{key}={given} cannot be written: {there} is no writable folder ({reason}); choose another")
-
-
-def _check_path(key: str, given: str) -> None:
-    try:
-        Path(given).lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        pass  # it will be made, or a file is in its way
-    except (OSError, ValueError) as error:  # too long, in a loop of links, or with a NUL
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"{key}={_short(given)} cannot be a folder ({reason}); choose another") from None
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-@functools.cache
-def _not_writable(folder: Path) -> str | None:
-    """Tried, not asked: permissions let root write where no folder can be, as in /proc."""
-    try:
-        with tempfile.TemporaryDirectory(prefix=".writable-", dir=folder):
-            return None
-    except OSError as error:
-        return error.strerror
 
 
 # -- Fields ------------------------------------------------------------------------------------------------------------
@@ -210,6 +174,9 @@ def _check_combinations(cfg: DictConfig) -> None:
     if whole_batch and cfg.data.batch_size < 2:
         remedy = "choose a larger batch, or norm=ln or gn"
         raise ConfigError(f"{whole_batch} needs a batch of at least two in training, got data.batch_size=1; {remedy}")
+    if cfg.model.get("backend") == "fused" and cfg.trainer.statistics:
+        given = "model.backend=fused with trainer.statistics=true"
+        raise ConfigError(f"{given}: the kernels show nothing of what they compute; use model.backend=auto")
     if "invariance" in cfg.trainer.measure:
         _check_invariance(cfg)
 
@@ -239,7 +206,7 @@ def _one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:
 def _check_place(cfg: DictConfig) -> None:
     name = run_id(cfg)
     if len(name) > 200 or set(name) & set("/\\#?%:"):
-        raise ConfigError(f"the run's name {_short(name)} cannot be a folder's; choose a shorter experiment.name")
+        raise ConfigError(f"the run's name {shortened(name)} cannot be a folder's; choose a shorter experiment.name")
     check_folder("runs_dir", cfg.runs_dir)
     check_folder("runs_dir", f"{cfg.runs_dir}/{name}")
 

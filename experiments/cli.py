@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
-from hydra.errors import MissingConfigException, OverrideParseException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import (
     ConfigAttributeError,
     ConfigKeyError,
@@ -29,6 +29,7 @@ from models.errors import ModelError
 
 CONFIGS = str(ROOT / "configs")
 OWN = (ConfigError, DataError, ModelError)
+REFUSALS = (*OWN, HydraException, OmegaConfBaseException, yaml.YAMLError)
 OURS = ("__main__", "experiments.", "hydra_plugins.resumable_sweeper")  # modules of this repository that call Hydra
 
 # Hydra looks for plugins (the sweeper) on the path, when it first starts.
@@ -81,7 +82,7 @@ def refusals_in_one_line(config_name: str = "train"):
     try:
         yield
     except Exception as error:
-        if not (isinstance(error, (*OWN, OmegaConfBaseException)) or _raised_by_hydra(error)):
+        if not (isinstance(error, REFUSALS) or _raised_by_hydra(error)):
             raise
         if rank() == 0:  # all of a run's processes find the same mistake
             print(f"error: {one_line(error, config_name)}", file=sys.stderr)

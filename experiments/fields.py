@@ -89,8 +89,9 @@ def unknown(key: str, config_name: str) -> str:
     if key.startswith("hydra"):
         return f"{key} is no field of Hydra's; --cfg hydra lists them"
     known = fields_of(config_name)
-    if key in known and known[key].choices:
-        return f"{key} is a field of {', '.join(known[key].choices)}; choose one of these, or leave it out"
+    if key in known and (choices := known[key].choices):
+        remedy = "choose that" if len(choices) == 1 else "choose one of these"
+        return f"{key} is a field of {', '.join(choices)}; {remedy}, or leave it out"
     return f"{key} is unknown; nearest: {_nearest_key(key, known)}; --cfg job lists all"
 
 

@@ -78,7 +78,7 @@ DATA = {
     },
 }
 SHARED = {
-    "lr": [0.003, 1.0, 1e30, 0.0],
+    "lr": [0.003, 1e30, 1.0, 0.0],
     "schedule": ["constant", "cosine", "step", "linear"],
     "warmup_steps": [0, 1, 100],
     "clip": ["null", 1.0, 1e-9, 0.0],
@@ -108,12 +108,12 @@ def configurations(draw) -> list[str]:
         names = draw(st.lists(st.sampled_from(sorted(values)), max_size=most, unique=True)) if values else []
         prefix = f"{section}." if section else ""
         for name in names:
-            # The first two values come twice: half of what is drawn should make sense.
-            found.append(f"{prefix}{name}={draw(st.sampled_from(values[name][:2] + values[name]))}")
+            # The first two values come often: half of what is drawn should make sense.
+            found.append(f"{prefix}{name}={draw(st.sampled_from(3 * values[name][:2] + values[name]))}")
 
     model = draw(st.sampled_from(sorted(MODELS)))
     fitting = ["python_docs"] if MODELS[model] is TEXT_MODEL else ["digits", "noisy_digits"]
-    content = draw(st.sampled_from(fitting * 5 + sorted(DATA)))
+    content = draw(st.sampled_from(10 * fitting + sorted(DATA)))
     norm, optim = draw(st.sampled_from(sorted(NORMS))), draw(st.sampled_from(sorted(OPTIM)))
     found += [f"model={model}", f"norm={norm}", f"data={content}", f"optim={optim}", *FIXED, *FIXED_OF[content]]
     small = {"hidden_size": 8, "width": 4, "hidden_sizes": "[16]"}
@@ -143,7 +143,7 @@ EXAMPLES = os.environ.get("LAYERNORM_EXAMPLES")
 
 
 @settings(
-    max_examples=int(EXAMPLES or 150),
+    max_examples=int(EXAMPLES or 200),
     derandomize=EXAMPLES is None,
     deadline=None,
     database=None,

@@ -53,7 +53,6 @@ TYPED = {
     "norm=ln norm.groups=2": "norm.groups is a field of norm=gn;",
     "model.width=8": "model.width is a field of model=cnn, model=resnet20;",
     # values: of another type, empty, null, missing, out of range
-    "trainer=5": "trainer=5 is no section; set its fields, as trainer.steps=...",
     "trainer.steps=many": "trainer.steps=many is not a whole number or null;",
     "model=5": "model=5 is no choice; give one of: cnn,",
     "norm=[ln,bn]": "norm=[ln,bn] is no choice;",
@@ -150,6 +149,7 @@ COMPOSED = {
     "seed=[1,2]": "seed=[1, 2] is not a whole number;",
     "trainer.measure=invariance": "trainer.measure=invariance is not a list",
     f"{MLP} model.hidden_sizes=[a]": "model.hidden_sizes[0]=a is not a whole number;",
+    "trainer=5": "trainer=5 is no section; set its fields, as trainer.steps=...",
     "norm=gn norm.groups=two": "norm.groups=two is not of type int",
     "seed=null": "seed=null is not a whole number;",
     "norm.name=null": "has no name",
@@ -202,6 +202,7 @@ COMPOSED = {
     "model=cnn data=python_docs": "choose data=digits",
     "data.batch_size=100000": "more than the 4",
     "data.seq_len=1000000": "data.seq_len=1000000 needs one more than that",
+    "model.backend=fused trainer.statistics=true": "use model.backend=auto",
     "trainer.measure=[invariance]": "choose model=mlp",
     f"{MLP} trainer.measure=[invariance] norm=in": "each statistic is of one value",
     f"{MLP} trainer.measure=[invariance] model.hidden_sizes=[]": "give one layer",

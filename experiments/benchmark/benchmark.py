@@ -30,9 +30,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from experiments.benchmark import report
 from experiments.benchmark.peers import BOTH, CANDIDATES, FORWARD, NORMS, TORCH, Size
 from experiments.benchmark.timing import Timing, fastest_gemm, machine_facts, pin, sweep, work
-from experiments.check import check_folder
 from experiments.cli import CONFIGS, command, refusals_in_one_line
 from experiments.config import ConfigError, device_name, nearest
+from experiments.places import check_folder
 from experiments.progress import duration
 
 SIZES = {

@@ -9,9 +9,9 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from experiments.check import check_folder
 from experiments.cli import refusals_in_one_line
 from experiments.config import ROOT, ConfigError
+from experiments.places import check_folder
 from experiments.progress import duration
 from experiments.report import charts, tables
 from experiments.report.evidence import REFERENCE, Part, Tables, configs_of, from_folders, from_tables, parts_of
