@@ -7,11 +7,13 @@
 interrupted or failed.
 """
 
+import errno
 import hashlib
 import io
 import json
 import os
 import pickle
+import socket
 import sys
 import time
 from contextlib import contextmanager
@@ -107,12 +109,18 @@ class RunFolder:
         The lock is the operating system's (flock) and ends with the process, however it dies.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path / "lock")
+        lock = self._lock()
         try:
             lock.acquire(timeout=LOOK, poll_interval=0.02)
         except Timeout:
-            pid = self.status.get("pid", "unknown")
-            raise AlreadyRunningError(f"{self.run_id} is already running (pid {pid}); wait for it or stop it") from None
+            pid, host = (self.status.get(key, "unknown") for key in ("pid", "host"))
+            where = f"(pid {pid}) on {host}"
+            raise AlreadyRunningError(f"{self.run_id} is already running {where}; wait for it or stop it") from None
+        except OSError as error:
+            if error.errno not in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
+                raise
+            trouble = "this file system has no locks, so two processes could train the run; choose another runs_dir"
+            raise OSError(error.errno, trouble) from None
         try:
             for leftover in self.path.glob(".*.tmp"):
                 leftover.unlink()
@@ -120,8 +128,13 @@ class RunFolder:
         finally:
             lock.release()
 
+    def _lock(self) -> FileLock:
+        # Without flock, as on some clusters, filelock would take a file that a killed process leaves behind.
+        return FileLock(self.path / "lock", fallback_to_soft=False)
+
     def set_status(self, status: str, **more) -> None:
-        write_json(self.path / "status.json", {"status": status, "pid": os.getpid(), "updated": time.time(), **more})
+        process = {"pid": os.getpid(), "host": socket.gethostname()}
+        write_json(self.path / "status.json", {"status": status, **process, "updated": time.time(), **more})
 
     def heartbeat(self, **progress) -> None:
         """The status of a running run, at most twice a second: what a progress display reads."""
@@ -154,7 +167,7 @@ class RunFolder:
         """Does a living process hold the run, on this machine or, with a shared file system that locks, on another?"""
         if not (self.path / "lock").exists():
             return False
-        lock = FileLock(self.path / "lock")
+        lock = self._lock()
         try:
             lock.acquire(timeout=0)
         except Timeout:

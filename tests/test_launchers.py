@@ -160,6 +160,23 @@ def test_a_launcher_that_is_not_installed_is_named_with_its_extra(launcher, tmp_
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_file_system_without_locks_is_refused(tmp_path):
+    """As Lustre is when it is mounted without them: flock answers that there is none."""
+    injected = tmp_path / "injected"
+    injected.mkdir()
+    (injected / "sitecustomize.py").write_text(
+        "import errno, fcntl\n"
+        "def flock(file, operation):\n"
+        "    raise OSError(errno.ENOSYS, 'Function not implemented')\n"
+        "fcntl.flock = flock\n"
+    )
+    job = ["model=mlp", "model.hidden_sizes=[8]", "data=digits", "trainer.steps=2", *QUIET]
+    result = train(tmp_path / "runs", *job, env=os.environ | {"PYTHONPATH": str(injected)})
+    assert result.returncode == 1 and "Traceback" not in result.stderr, result.stderr
+    assert "this file system has no locks" in result.stderr and "choose another runs_dir" in result.stderr
+    assert [path.name for path in only(tmp_path / "runs").path.iterdir()] == ["lock"]
+
+
 @pytest.mark.scorecard("R12", "a run started in two containers that share its folder")
 def test_two_containers_that_share_a_folder_do_not_train_one_run(tmp_path, record_property):
     """Mounts, processes and host names of their own; the shared folder lies at another place in each."""
