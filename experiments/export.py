@@ -42,7 +42,7 @@ model.eval()"""
 @dataclass
 class Export:
     run: str | None = None  # a run's name in runs_dir, the start of one that no other shares, or its folder
-    runs_dir: str = "results/runs"
+    runs_dir: str = "results/runs"  # where a name is looked for
     output: str | None = None  # the folder that the three files go to
 
 
@@ -113,7 +113,7 @@ def may_list(trained: Trained) -> bool:
 
 
 def card(trained: Trained, output: Path) -> str:
-    cfg, summary = trained.cfg, trained.folder.summary
+    cfg, summary = trained.cfg, trained.folder.summary or {}
     norm = f"{NAMES[cfg.norm.name]} normalisation" if cfg.norm.name in NAMES else "no normalisation"
     if cfg.norm.name not in (*NAMES, "none"):
         norm = f"the normaliser {cfg.norm.name}"
@@ -192,7 +192,7 @@ def _as_override(value) -> str:
 
 
 def recipe(trained: Trained) -> str:
-    cfg, summary = trained.cfg, trained.folder.summary
+    cfg, summary = trained.cfg, trained.folder.summary or {}
     environment = read_json(trained.folder.path / "environment.json") or {}
     commit = environment.get("git", "unknown") + (" with uncommitted changes" if environment.get("dirty") else "")
     optim = ", ".join(f"{key} {value}" for key, value in cfg.optim.items() if key != "name" and value is not None)

@@ -35,12 +35,12 @@ SCALE, GAP, GREY = 4, 2, 0.3  # in an image: pixels a side for one of the model'
 @dataclass
 class Sample:
     run: str | None = None  # a run's name in runs_dir, the start of one that no other shares, or its folder
-    runs_dir: str = "results/runs"
+    runs_dir: str = "results/runs"  # where a name is looked for
     prompt: str = ""  # what the text begins with
     length: int | None = None  # characters or words after the prompt; null: 300
     temperature: float = 1.0  # the logits are divided by it; 0: always the likeliest symbol
     top_k: int | None = None  # draw from so many likeliest symbols; null: from all
-    samples: int = 1
+    samples: int = 1  # texts, or images in one PNG
     seed: int = 0  # of the first sample; the next have seed + 1, ...
     output: str | None = None  # PNG of a model of pixels; null: samples.png in the run's folder
 
@@ -133,7 +133,7 @@ def text(trained: Trained, cfg: DictConfig) -> None:
         first = torch.tensor([prompt or [start_of(trained.vocabulary)]])
         symbols = generate(trained.model, first, chooser(cfg.temperature, cfg.top_k, cfg.seed + k))
         for _, symbol in zip(range(cfg.length or LENGTH), symbols, strict=False):
-            put(symbol.item())
+            put(int(symbol))
         print()
 
 

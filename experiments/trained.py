@@ -6,7 +6,7 @@ Imports torch only when a model is loaded, so that a run that is not there is to
 import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from hydra import compose
@@ -38,7 +38,7 @@ class Trained:
     num_classes: int
     vocabulary: list[str]  # of a text; empty for images
     step: int  # that the checkpoint was made after
-    model: "nn.Module"  # in evaluation mode, on the CPU
+    model: Any  # an nn.Module of models/, in evaluation mode, on the CPU
 
     def __str__(self) -> str:
         return f"{self.folder.run_id}: {self.folder.state}, weights of step {self.step}"
@@ -49,7 +49,7 @@ class Trained:
 
         return make_task(_content(self.cfg, self.manifest), settings(self.cfg.data), self.cfg.seed, "cpu")
 
-    def at_start(self) -> "nn.Module":
+    def at_start(self) -> Any:
         """The model before its first step: the seed gives the same initial weights again."""
         import torch
 
@@ -126,8 +126,9 @@ def _configuration(folder: RunFolder) -> DictConfig:
     """The run's config.yaml, with the types that the fields have."""
     path = folder.path / "config.yaml"
     try:
-        plain = OmegaConf.load(path)
-        return OmegaConf.merge(defaults(plain), plain)
+        plain: Any = OmegaConf.load(path)
+        typed: Any = OmegaConf.merge(defaults(plain), plain)
+        return typed
     except (yaml.YAMLError, OmegaConfBaseException, AttributeError, OSError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ConfigError(

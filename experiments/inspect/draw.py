@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -88,7 +89,7 @@ def panels(rows: int, columns: int, size: tuple[float, float], title: str, capti
 
 
 def legend(figure: Figure, looks, *more: Line2D | Patch) -> None:
-    handles = [
+    handles: list[Line2D | Patch] = [
         Line2D([], [], color=look.colour, marker=look.marker, linestyle=look.dash, markersize=5, label=look.name)
         for look in looks
     ]
@@ -162,7 +163,7 @@ def gates(found: dict[Look, list[dict[str, Saturation]]], caption: str) -> Figur
             by_step.set(xlabel="time step $t$", ylim=(-0.03, 1.03))
         units[0].set_ylabel("share below 0.1\n(a point a unit)")
         steps[0].set_ylabel("share of units")
-    key = {"color": INK, "marker": "o", "markersize": 5}
+    key: dict[str, Any] = {"color": INK, "marker": "o", "markersize": 5}
     over = Line2D([], [], **key, label="above 0.9")
     under = Line2D([], [], **key, linestyle="--", markerfacecolor="white", label="below 0.1")
     legend(figure, found, over, under)
