@@ -144,7 +144,9 @@ def defaults(cfg: DictConfig) -> DictConfig:
 @functools.cache
 def _composed(*choices: str) -> DictConfig:
     with hydra_configs():
-        return compose("train", list(choices))
+        cfg = compose("train", list(choices))
+    OmegaConf.set_struct(cfg.experiment, False)  # whose axes are keys of its own
+    return cfg
 
 
 def _no_checkpoint(folder: RunFolder) -> str:
