@@ -48,6 +48,11 @@ def command(entry: Callable[[], None], config_name: str, sweeps: bool = False) -
         with refusals_in_one_line(config_name):
             if {"-h", "--help"} & set(sys.argv):
                 print_help(entry, config_name)
+            elif {"-sc", "--shell-completion"} & set(sys.argv):
+                from experiments.completion import prepare
+
+                prepare()
+                entry()
             else:
                 overrides.refuse(sys.argv[1:], config_name, sweeps)
                 entry()
@@ -64,7 +69,7 @@ def print_help(entry: Callable[[], None], config_name: str) -> None:
 
     doc = sys.modules[entry.__module__].__doc__ or ""
     overrides = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
-    print(help_text(doc, config_name, overrides, width=shutil.get_terminal_size().columns))
+    print(help_text(doc, config_name, overrides, width=shutil.get_terminal_size().columns), flush=True)
 
 
 @contextmanager

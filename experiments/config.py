@@ -183,6 +183,22 @@ class Verify:
     rows: list[str] = field(default_factory=lambda: ["results/*/runs.csv"])  # tables that are compared with the runs
 
 
+@dataclass
+class Sync:
+    runs_dir: str = "results/runs"  # folder of the run folders; relative to the working directory
+    project: str | None = None  # null: the one that each run was logged for
+    entity: str | None = None  # null: the run's own, else the account of the key on this machine
+    timeout: float = 60.0  # seconds that one run's upload may take, and as many again until the server shows it
+
+
+@dataclass
+class Dashboard:
+    profile: Any = MISSING  # whose experiments get a section each
+    project: str = "layer-normalization"  # that the workspace is of
+    entity: str | None = None  # null: the account of the key on this machine
+    output: str | None = None  # a file for the specification, in place of a server
+
+
 def register() -> None:
     """Make the schemas and resolvers known to Hydra. Called on import: a sweep's worker process imports this module."""
     store = ConfigStore.instance()
@@ -193,6 +209,8 @@ def register() -> None:
     store.store(name="report_schema", node=Report)
     store.store(name="status_schema", node=Status)
     store.store(name="verify_schema", node=Verify)
+    store.store(name="wandb_sync_schema", node=Sync)
+    store.store(name="dashboard_schema", node=Dashboard)
     store.store(group="schema/optim", name="adam", node=Adam)
     store.store(group="schema/optim", name="sgd", node=SGD)
     store.store(group="schema", name="profile", node=Profile)

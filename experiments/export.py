@@ -42,7 +42,7 @@ model.eval()"""
 @dataclass
 class Export:
     run: str | None = None  # a run's name in runs_dir, the start of one that no other shares, or its folder
-    runs_dir: str = "results/runs"  # where a name is looked for
+    runs_dir: str = "results/runs"  # folder of the run folders; relative to the working directory
     output: str | None = None  # the folder that the three files go to
 
 

@@ -35,7 +35,7 @@ SCALE, GAP, GREY = 4, 2, 0.3  # in an image: pixels a side for one of the model'
 @dataclass
 class Sample:
     run: str | None = None  # a run's name in runs_dir, the start of one that no other shares, or its folder
-    runs_dir: str = "results/runs"  # where a name is looked for
+    runs_dir: str = "results/runs"  # folder of the run folders; relative to the working directory
     prompt: str = ""  # what the text begins with
     length: int | None = None  # characters or words after the prompt; null: 300
     temperature: float = 1.0  # the logits are divided by it; 0: always the likeliest symbol

@@ -13,9 +13,7 @@ STYLE = {  # norm: (colour, marker as matplotlib names it)
     "rms": ("#56B4E9", "X"),
 }
 OTHER = ("#777777", "*")  # a normaliser that is not in the table yet
-
-
-FIGURE: Any = {  # matplotlib's settings for every figure
+FIGURE: dict[Any, Any] = {  # matplotlib's settings for every figure
     "svg.hashsalt": "layer-normalization",  # the same numbers give the same bytes
     "font.size": 9,
     "axes.spines.top": False,

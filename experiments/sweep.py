@@ -39,11 +39,14 @@ def select_pending(configs: list[DictConfig]) -> tuple[list[RunFolder], list[int
     return folders, pending
 
 
-def run_all(launch: Callable[[list[int]], Iterable], folders: list[RunFolder], pending: list[int]) -> dict[int, str]:
+def run_all(
+    launch: Callable[[list[int]], Iterable], folders: list[RunFolder], pending: list[int], most: int | None = None
+) -> dict[int, str]:
     """Launch the pending runs, whatever becomes of their processes, until each one has ended; returns why some failed.
 
     launch(indices): starts these runs under one of Hydra's launchers and returns what became of each when their
     processes have ended, or raises: a launcher whose worker is killed forgets the rest. The runs' folders tell.
+    most: how many it takes at a time, as a job array of Slurm has its limit; the next follow when these have ended.
 
     - A run that another sweep trains is waited for, and taken over should that one die: two sweeps share the work.
     - A run that lost its process runs once more, by itself, since a launcher may end all its workers for the death of
@@ -58,6 +61,7 @@ def run_all(launch: Callable[[list[int]], Iterable], folders: list[RunFolder], p
     while pending and stop_request.number is None:
         alone = [index for index in pending if index in suspects]
         batch = [index for index in pending if index not in suspects] or alone[:1]
+        batch = batch[:most]
         before = [folders[index].status for index in batch]
         try:
             failures |= _failures(batch, launch(batch))

@@ -10,17 +10,19 @@ A run has a folder below runs_dir, named after its configuration. Started again,
 was stopped, and leaves out what is done.
 """
 
+import os
 import sys
 from contextlib import nullcontext
+from typing import cast
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from experiments import effect
 from experiments.cli import CONFIGS, command, refusals_in_one_line
-from experiments.config import run_id
+from experiments.config import run_id, settings
 from experiments.interruption import stop_request
 from experiments.torchrun import num_ranks, rank
 
@@ -51,6 +53,11 @@ def single(cfg: DictConfig) -> None:
         folder = RunFolder(cfg.runs_dir, run_id(cfg))
         if folder.finished and num_ranks() == 1:  # the ranks of one run ask it together
             print(f"already {folder.status['status']}: {folder.path}")
+            if "WANDB_SWEEP_ID" in os.environ:  # its agent waits for the metrics
+                from experiments.mirror import WandbMirror
+
+                config = cast(dict, OmegaConf.to_container(cfg, resolve=True))
+                WandbMirror(settings(cfg.wandb), folder, config).finish(folder.summary or {}, exit_code=0)
             return
         check(cfg)
     first = rank() == 0  # the one that speaks

@@ -1,9 +1,10 @@
 """The commands that `pip install -e .` puts on the path: layernorm-train is python -m experiments.train, and so on.
 
 A shell can complete their arguments, which it cannot for python -m: eval "$(layernorm-train -sc install=bash)". They
-run the repository that they were installed from, from any folder.
+run the repository that they were installed from, from any folder. pyproject.toml lists them.
 """
 
+import importlib
 import os
 import sys
 from pathlib import Path
@@ -15,25 +16,9 @@ sys.path.insert(0, str(ROOT))
 os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])  # for workers
 
 
-def train() -> None:
-    from experiments.train import main
-
-    main()
-
-
-def tune() -> None:
-    from experiments.tune import main
-
-    main()
-
-
-def report() -> None:
-    from experiments.report.__main__ import main
-
-    main()
-
-
-def benchmark() -> None:
-    from experiments.benchmark.benchmark import main
-
-    main()
+def __getattr__(command: str):
+    """The function behind a command; its module is imported when it is asked for."""
+    if command.startswith("_"):
+        raise AttributeError(command)
+    package = (ROOT / "experiments" / command).is_dir()
+    return importlib.import_module(f"experiments.{command}" + (".__main__" if package else "")).main

@@ -105,12 +105,6 @@ def test_paths_are_there(page):
     assert not missing_paths(page, ROOT)
 
 
-def test_every_script_is_told_of():
-    told = "\n".join(page.read_text() for page in PAGES)
-    scripts = [path.name for path in (ROOT / "scripts").glob("*.sh") if path.name != "setup.sh"]
-    assert not [script for script in scripts if f"scripts/{script}" not in told]
-
-
 # --- commands ---------------------------------------------------------------------------------------------------------
 
 

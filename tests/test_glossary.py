@@ -70,7 +70,7 @@ def keys_of_pixels() -> set[str]:
     tokens = {split: torch.tensor([2, 0, 1, 1] * 8) for split in ("train", "val", "test")}
     text, settings = Text(tokens, ["0", "1", "<start>"], "pixel", 4, {}), BinarizedMNIST(batch_size=4)
     task = make_task(text, settings, 0, "cpu")
-    model = build(Recurrent("rnn", hidden_size=8), task.input_shape, task.num_classes, "ln", {})
+    model = build(Recurrent(name="rnn", hidden_size=8), task.input_shape, task.num_classes, "ln", {})
     fit(model, task, Adam(), Trainer(steps=2, evaluations=1), rows := Rows())
     return {key for row in rows for key in row}
 

@@ -10,13 +10,16 @@ import yaml
 
 import data.settings
 import models.settings
-from experiments import config
+from experiments import config, export, sample
+from experiments.benchmark.benchmark import Benchmark
 from experiments.help import CHOSEN_BY_GROUP, behind_keys, columns, comments, meaning
+from experiments.inspect.inspect import Inspect
 from tests.conftest import ROOT
 
 SCHEMAS = [*models.settings.SCHEMAS.values(), *data.settings.SCHEMAS.values()]
 SCHEMAS += [config.Adam, config.SGD, config.Trainer, config.Wandb, config.Experiment, config.Profile, config.Config]
-SCHEMAS += [config.Report]
+SCHEMAS += [config.Report, config.Status, config.Verify, config.Sync, config.Dashboard]
+SCHEMAS += [sample.Sample, export.Export, Inspect, Benchmark]
 
 
 def help_of(module: str, *arguments: str, width: int = 100) -> str:
@@ -65,11 +68,11 @@ def test_help_explains_the_choices_beside_it():
 @pytest.mark.parametrize("width", [60, 80, 140])
 def test_help_keeps_to_the_width(width):
     lines = help_of("train", "experiment=batch_size", width=width).splitlines()
-    too_long = [line for line in lines if len(line) > width and " " in line.strip() and "python -m" not in line]
+    too_long = [line for line in lines if len(line) > width and " " in line.strip() and "-m experiments" not in line]
     assert too_long == [] and max(map(len, lines)) > width - 20
 
 
-@pytest.mark.parametrize("module", ["tune", "report", "benchmark", "sample", "inspect", "export"])
+@pytest.mark.parametrize("module", ["tune", "report", "benchmark", "status", "verify", "sample", "inspect", "export"])
 def test_every_command_says_what_it_does(module):
     text = help_of(module)
     assert f"python -m experiments.{module}" in text and "Fields, set with field=value" in text and "--cfg job" in text

@@ -45,7 +45,7 @@ def python_blocks(page: str) -> list[str]:
     return [token.content for token in tokens if token.type == "fence" and token.info == "python"]
 
 
-def test_the_wheel_holds_one_package_with_every_file_of_models(wheel):
+def test_the_wheel_holds_every_file_of_models_and_the_commands(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     packaged = {name for name in names if ".dist-info/" not in name}
     sources = {
@@ -53,7 +53,7 @@ def test_the_wheel_holds_one_package_with_every_file_of_models(wheel):
         for path in (ROOT / "models").rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    assert packaged == {f"layer_normalization/{source}" for source in sources}
+    assert packaged == {f"layer_normalization/{source}" for source in sources} | {"layernorm_commands.py"}
     assert "layer_normalization/recurrent/kernel.cpp" in packaged
     assert any(name.endswith("licenses/LICENSE") for name in names)
 

@@ -117,7 +117,7 @@ def test_plan_prints_the_runs_and_starts_none(plan, cli, tmp_path):
 def test_several_experiments_are_one_sweep_each_with_its_own_grid(cli):
     result = cli("train", "-m", "experiment=conv_gain,train_test", "plan=true", "norm=ln", "seed=20,21")
     assert result.returncode == 0, result.stderr
-    names = [line.split()[0] for line in result.stdout.splitlines() if "-s2" in line]
+    names = [line.split()[-1] for line in result.stdout.splitlines() if "-s2" in line]
     assert len([name for name in names if name.startswith("conv_gain-cnn-ln")]) == 2
     assert len([name for name in names if name.startswith("train_test-")]) == len(names) - 2 > 2
     alone = cli("train", "experiment=train_test", "plan=true", "norm=ln", "seed=20,21")

@@ -1,3 +1,4 @@
 from experiments.inspect.inspect import main
 
-main()
+if __name__ == "__main__":
+    main()

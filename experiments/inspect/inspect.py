@@ -38,7 +38,7 @@ MOST = 8  # cells that can be told apart in one picture
 @dataclass
 class Inspect:
     run: Any = None  # a run's name in runs_dir, the start of several, a folder, or a list of these
-    runs_dir: str = "results/runs"  # where a name is looked for
+    runs_dir: str = "results/runs"  # folder of the run folders; relative to the working directory
     # folder of the pictures; null: inspect/ in the run's folder, of several runs one beside runs_dir
     output: str | None = None
 
@@ -184,18 +184,21 @@ def show_in_wandb(pictures: dict[str, Path], runs: list[Trained], output: Path) 
     wandb_settings = settings(runs[0].cfg.wandb)
     if wandb_settings.mode == "disabled":
         return
-    import wandb
-
-    from experiments.recorder import WandbMirror
+    from experiments.mirror import WandbMirror
 
     name = runs[0].folder.run_id if len(runs) == 1 else common_name(runs)
     place = RunFolder(output, f"{name}-inspect")
     place.path.mkdir(exist_ok=True)
     config: Any = OmegaConf.to_container(runs[0].cfg, resolve=True)
     config |= {"stage": "inspect", "norm": {"name": ",".join(norms_of(run.cfg.norm.name for run in runs))}}
-    mirror = WandbMirror(wandb_settings, place, config, resuming=True)
-    mirror.log({f"inspect/{name}": wandb.Image(str(path)) for name, path in pictures.items()})
-    mirror.finish({}, exit_code=0)
+    mirror = WandbMirror(wandb_settings, place, config)
+    if mirror.run is None:
+        return
+    import wandb  # the mirror has set it up
+
+    media: dict[str, Any] = {f"inspect/{name}": wandb.Image(str(path)) for name, path in pictures.items()}
+    mirror.log(media | {"step": mirror.run.starting_step})  # the next, where the server has pictures already
+    mirror.finish({"status": "done"}, exit_code=0)
 
 
 def main() -> None:

@@ -80,7 +80,7 @@ class ResumableSweeper(BasicSweeper):
             watched_runs = watched([configs[index] for index in pending], unfinished)
             with ProgressDisplay(watched_runs, quiet=self.config.quiet), stop_passed_on(unfinished):
                 try:
-                    failures = run_all(lambda batch: self._launch(jobs, batch), folders, pending)
+                    failures = run_all(lambda batch: self._launch(jobs, batch), folders, pending, self.max_batch_size)
                 except LaunchError as error:
                     sys.exit(f"error: {error}")
         reasons = {folders[index]: reason for index, reason in failures.items()}
