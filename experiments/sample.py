@@ -40,7 +40,7 @@ class Sample:
     length: int | None = None  # characters or words after the prompt; null: 300
     temperature: float = 1.0  # the logits are divided by it; 0: always the likeliest symbol
     top_k: int | None = None  # draw from so many likeliest symbols; null: from all
-    samples: int = 1  # how many
+    samples: int = 1  # texts, or images in one PNG
     seed: int = 0  # of the first sample; the next have seed + 1, ...
     output: str | None = None  # PNG of a model of pixels; null: samples.png in the run's folder
 

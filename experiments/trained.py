@@ -6,7 +6,7 @@ Imports torch only when a model is loaded, so that a run that is not there is to
 import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from hydra import compose
@@ -38,7 +38,7 @@ class Trained:
     num_classes: int
     vocabulary: list[str]  # of a text; empty for images
     step: int  # that the checkpoint was made after
-    model: Any  # a network of models.build, in evaluation mode, on the CPU, with the weights of `step`
+    model: Any  # an nn.Module of models/, in evaluation mode, on the CPU
 
     def __str__(self) -> str:
         return f"{self.folder.run_id}: {self.folder.state}, weights of step {self.step}"
@@ -126,8 +126,9 @@ def _configuration(folder: RunFolder) -> DictConfig:
     """The run's config.yaml, with the types that the fields have."""
     path = folder.path / "config.yaml"
     try:
-        plain = cast(DictConfig, OmegaConf.load(path))
-        return cast(DictConfig, OmegaConf.merge(defaults(plain), plain))
+        plain: Any = OmegaConf.load(path)
+        typed: Any = OmegaConf.merge(defaults(plain), plain)
+        return typed
     except (yaml.YAMLError, OmegaConfBaseException, AttributeError, OSError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ConfigError(
@@ -143,7 +144,9 @@ def defaults(cfg: DictConfig) -> DictConfig:
 @functools.cache
 def _composed(*choices: str) -> DictConfig:
     with hydra_configs():
-        return compose("train", list(choices))
+        cfg = compose("train", list(choices))
+    OmegaConf.set_struct(cfg.experiment, False)  # whose axes are keys of its own
+    return cfg
 
 
 def _no_checkpoint(folder: RunFolder) -> str:

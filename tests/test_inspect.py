@@ -238,6 +238,13 @@ def test_runs_that_make_no_picture_are_told_in_one_line(argument, told, runs, tm
     assert not (tmp_path / "out").exists()
 
 
+def test_a_validation_split_without_a_batch_is_told(runs):
+    one = load(find_all("train-cnn", str(runs))[0])
+    one.cfg.data.batch_size = 600  # of 300 images
+    with pytest.raises(ConfigError, match="choose a smaller batch"):
+        measure.batches(one)
+
+
 def test_too_many_kinds_are_told(runs):
     many = [load(find_all("train-cnn", str(runs))[0]) for _ in range(9)]
     for k, one in enumerate(many):

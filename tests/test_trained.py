@@ -13,10 +13,12 @@ import sys
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 import data
+from experiments import trained as trained_module
 from experiments.cli import CONFIGS
-from experiments.config import ConfigError, run_id
+from experiments.config import ConfigError, run_id, settings
 from experiments.export import train_command, write
 from experiments.run import run
 from experiments.run_folder import RunFolder
@@ -118,11 +120,27 @@ def test_the_model_is_that_of_the_checkpoint_and_of_the_start(name, runs):
     assert trained.step == 3 and not trained.model.training
     state = trained.model.state_dict()
     assert state.keys() == saved.keys() and all(torch.equal(state[key], saved[key]) for key in saved)
-    torch.manual_seed(0)  # as a run does before it builds its model
-    again = trained.at_start()
-    assert any(not torch.equal(value, saved[key]) for key, value in again.state_dict().items())
+    assert any(not torch.equal(value, saved[key]) for key, value in trained.at_start().state_dict().items())
     task = trained.task()
     assert (task.input_shape, task.num_classes) == (trained.input_shape, trained.num_classes)
+
+
+def test_the_start_is_that_of_the_run(tmp_path):
+    """With a learning rate that no weight can feel, the checkpoint holds the initial weights."""
+    trained = load(train(tmp_path, "model=gru", "norm=ln", "seed=3", "optim.lr=1e-30", *TEXT))
+    start = trained.at_start().state_dict()
+    for key, value in trained.model.state_dict().items():
+        torch.testing.assert_close(value, start[key], rtol=0, atol=1e-20)
+
+
+@pytest.mark.parametrize("experiment", ["recurrent_gain", "batch_size", "permutation_invariant_mnist"])
+def test_the_configuration_of_an_experiments_run_is_read_as_it_was(experiment, tmp_path):
+    cfg = composed(f"experiment={experiment}", "optim.lr=0.1")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
+    read = trained_module._configuration(RunFolder(tmp_path, "run"))
+    assert OmegaConf.to_container(read) == OmegaConf.to_container(cfg, resolve=True)
+    assert run_id(read) == run_id(cfg) and type(settings(read.model)) is type(settings(cfg.model))
 
 
 def test_a_run_that_was_evaluated_gives_its_figures_again(runs):

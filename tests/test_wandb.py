@@ -146,6 +146,18 @@ def test_an_online_run_arrives_whole_with_its_group_tags_and_axes(server, tmp_pa
     assert not [path for path in server.asked if "otel" in path], "wandb's own telemetry was sent"
 
 
+def test_pictures_of_an_online_run_go_into_a_run_beside_it_as_often_as_they_are_drawn(server, tmp_path):
+    folder = train(server, tmp_path, *SHORT, "norm=ln", ONLINE)
+    for times in (1, 2):
+        result = call(command("inspect", tmp_path, f"run={folder.run_id}"), server.environment)
+        assert result.returncode == 0, result.stderr
+        run = server.runs[f"{folder.run_id}-inspect"]
+        assert run.fields["jobType"] == "inspect" and len(run.history) == times
+        assert run.history[-1]["inspect/activations"]["path"] in run.files
+        assert len([name for name in run.files if name.endswith(".png")]) == times
+    assert whole(server, folder)
+
+
 @pytest.mark.scorecard("R13", "an online run killed and resumed: no gap, no row twice")
 def test_a_killed_online_run_goes_on_under_its_id_without_gap_or_repetition(server, tmp_path):
     process = begin(server, tmp_path, *LONG, "norm=ln", ONLINE)

@@ -1,5 +1,6 @@
 """The pictures. Each takes what was measured by `Look`, the line of a cell, and gives a matplotlib figure."""
 
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,8 +84,10 @@ def panels(rows: int, columns: int, size: tuple[float, float], title: str, capti
     figure, axes = plt.subplots(
         rows, columns, figsize=(width, rows * size[1] + 1.1), squeeze=False, layout="constrained", **options
     )
-    figure.suptitle(f"{title}\n", x=0.01, ha="left", fontsize=11, linespacing=1.7)  # the empty line is the caption's
-    figure.text(0.01, 1 - 0.28 / figure.get_figheight(), caption, ha="left", va="top", fontsize=8, color=INK)
+    lines = textwrap.wrap(caption, int(16 * width))
+    figure.suptitle(title + "\n" * len(lines), x=0.01, ha="left", fontsize=11, linespacing=1.4)  # room for the caption
+    below = 1 - 0.28 / figure.get_figheight()
+    figure.text(0.01, below, "\n".join(lines), ha="left", va="top", fontsize=8, color=INK)
     return figure, axes
 
 
@@ -106,8 +109,8 @@ def activations(found: dict[Look, dict[str, np.ndarray]], what: str, caption: st
     shown = evenly(layers)
     figure, axes = panels(1, len(shown), (2.6, 2.3), "Activations after training", caption + of_all(shown, layers))
     for axis, layer in zip(axes[0], shown, strict=True):
-        # All but a thousandth at each end, which would make the rest a spike.
-        low, high = np.quantile(np.concatenate([by_layer[layer] for by_layer in found.values()]), (0.001, 0.999))
+        # All but a hundredth at each end, which would make the rest a spike.
+        low, high = np.quantile(np.concatenate([by_layer[layer] for by_layer in found.values()]), (0.01, 0.99))
         edges = np.linspace(low, high, 51)
         for look, by_layer in found.items():
             values = by_layer[layer]

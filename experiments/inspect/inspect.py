@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -39,7 +39,8 @@ MOST = 8  # cells that can be told apart in one picture
 class Inspect:
     run: Any = None  # a run's name in runs_dir, the start of several, a folder, or a list of these
     runs_dir: str = "results/runs"  # folder of the run folders; relative to the working directory
-    output: str | None = None  # folder of the pictures; null: inspect/ in the run's folder, of several beside runs_dir
+    # folder of the pictures; null: inspect/ in the run's folder, of several runs one beside runs_dir
+    output: str | None = None
 
 
 ConfigStore.instance().store(name="inspect_schema", node=Inspect)
@@ -48,7 +49,7 @@ ConfigStore.instance().store(name="inspect_schema", node=Inspect)
 @hydra.main(version_base="1.3", config_path=CONFIGS, config_name="inspect")
 def inspect(cfg: DictConfig) -> None:
     with refusals_in_one_line("inspect"):
-        given = cfg.run if OmegaConf.is_list(cfg.run) else [cfg.run]
+        given = (cfg.run if OmegaConf.is_list(cfg.run) else [cfg.run]) or [None]
         folders = {folder.path: folder for run in given for folder in find_all(run and str(run), cfg.runs_dir)}
         runs = [load(folder) for folder in folders.values()]
         cells = cells_of(runs)
@@ -108,7 +109,7 @@ def cells_of(runs: list[Trained]) -> dict["Look", list[Trained]]:
 
 def identity(run: Trained) -> dict[str, str]:
     """What makes two runs networks of one kind: every field that can change the numbers, but for the seed."""
-    plain = cast(dict, OmegaConf.to_container(run.cfg, resolve=True))
+    plain: Any = OmegaConf.to_container(run.cfg, resolve=True)
     fields = {"stage": plain["stage"]}
     for section in ("model", "norm", "data", "optim", "trainer"):
         fields |= {f"{section}.{name}": str(value) for name, value in plain[section].items()}
@@ -139,7 +140,7 @@ def draw_all(cells: dict["Look", list[Trained]]) -> dict[str, "Figure"]:
     if recurrent and first.model.recurrent.cell in measure.GATES:
         found = by_cell(cells, lambda runs: measure.saturation(runs, batches))
         pictures["gates"] = draw.gates(found, caption)
-    if recurrent:
+    if recurrent and first.cfg.data.get("seq_len") != 1:
         found = by_cell(cells, lambda runs: measure.gradients(runs, batches))
         pictures["gradients"] = draw.gradients(found, caption)
     logged = by_cell(cells, measure.mean_summed_inputs)
@@ -183,16 +184,20 @@ def show_in_wandb(pictures: dict[str, Path], runs: list[Trained], output: Path) 
     wandb_settings = settings(runs[0].cfg.wandb)
     if wandb_settings.mode == "disabled":
         return
-    import wandb
-
     from experiments.mirror import WandbMirror
 
     name = runs[0].folder.run_id if len(runs) == 1 else common_name(runs)
     place = RunFolder(output, f"{name}-inspect")
     place.path.mkdir(exist_ok=True)
-    config = cast(dict, OmegaConf.to_container(runs[0].cfg, resolve=True)) | {"stage": "inspect"}
+    config: Any = OmegaConf.to_container(runs[0].cfg, resolve=True)
+    config |= {"stage": "inspect", "norm": {"name": ",".join(norms_of(run.cfg.norm.name for run in runs))}}
     mirror = WandbMirror(wandb_settings, place, config)
-    mirror.log({"step": 0} | {f"inspect/{name}": wandb.Image(str(path)) for name, path in pictures.items()})
+    if mirror.run is None:
+        return
+    import wandb  # the mirror has set it up
+
+    media: dict[str, Any] = {f"inspect/{name}": wandb.Image(str(path)) for name, path in pictures.items()}
+    mirror.log(media | {"step": mirror.run.starting_step})  # the next, where the server has pictures already
     mirror.finish({"status": "done"}, exit_code=0)
 
 

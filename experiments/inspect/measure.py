@@ -7,7 +7,6 @@ said. Shapes: T steps, L layers, N cases, H units.
 import copy
 import math
 from collections.abc import Iterator
-from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -15,31 +14,33 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from experiments.config import ConfigError
 from experiments.inspect.draw import Saturation
 from experiments.measurements import validation_batches
 from experiments.trained import Trained
 from models.language_model import LanguageModel
 from models.norms import NoNorm, Normaliser
-from models.recurrent import Recurrent
 from models.sequence_classifier import SequenceClassifier
 
 CASES = 64  # at least as many windows or images are looked at, as far as the validation split has them
 VALUES = 100_000  # of a layer's activations at most, drawn at random
+Reader = LanguageModel | SequenceClassifier  # the networks that read a sequence
 GATES = {"lstm": ("input", "forget", "output"), "gru": ("reset", "update")}
 
 
 def batches(trained: Trained) -> list[tuple[Tensor, Tensor]]:
-    """Inputs and targets."""
+    """Inputs and targets. Raises ConfigError where the validation split has not even one batch."""
     task = trained.task()
-    return validation_batches(task)[: math.ceil(CASES / task.batch_size)]
+    try:
+        return validation_batches(task)[: math.ceil(CASES / task.batch_size)]
+    except ValueError as error:
+        raise ConfigError(f"{trained.folder.run_id}: {error}") from None
 
 
 # --- recurrent networks -----------------------------------------------------------------------------------------------
 
 
-def walk(
-    model: LanguageModel | SequenceClassifier, x: Tensor, state=None
-) -> Iterator[tuple[Tensor, tuple[Tensor, ...]]]:
+def walk(model: Reader, x: Tensor, state=None) -> Iterator[tuple[Tensor, tuple[Tensor, ...]]]:
     """The network reads a batch step by step: the output (N, H) and the states (L, N, H), h and for an LSTM c."""
     recurrent = model.recurrent
     time = 1 if recurrent.batch_first else 0
@@ -48,25 +49,25 @@ def walk(
         yield y.squeeze(time), state if isinstance(state, tuple) else (state,)
 
 
-def sequence(model: LanguageModel | SequenceClassifier, x: Tensor) -> Tensor:
+def sequence(model: Reader, x: Tensor) -> Tensor:
     """What the recurrence reads: (T, N, I), or (N, T, I) in a language model."""
     return model.inputs(x) if isinstance(model, LanguageModel) else model.sequence(x)
 
 
 @torch.no_grad()
-def hidden_states(model: LanguageModel | SequenceClassifier, x: Tensor) -> Tensor:
+def hidden_states(model: Reader, x: Tensor) -> Tensor:
     """h of every step and layer, (T, L, N, H), before a normaliser of the layer's outputs."""
     return torch.stack([states[0] for _, states in walk(model, x)])
 
 
 @torch.no_grad()
-def gates(model: LanguageModel | SequenceClassifier, x: Tensor, h: Tensor) -> list[dict[str, Tensor]]:
+def gates(model: Reader, x: Tensor, h: Tensor) -> list[dict[str, Tensor]]:
     """Each layer's gates between 0 and 1, by name, (T, N, H). h: the hidden states. Empty for an RNN, which has none.
 
     lstm    (i,f,g,o)_t = n_ih(W_ih x_t) + b_ih + n_hh(W_hh h_{t-1}) + b_hh ;  input s(i), forget s(f), output s(o)
     gru     (r,z,n)_t likewise ;  reset s(r), update s(z), which keeps the old state
     """
-    recurrent: Recurrent = model.recurrent
+    recurrent = model.recurrent
     names = GATES.get(recurrent.cell, ())
     places = (0, 1, 3) if recurrent.cell == "lstm" else (0, 1)
     x = sequence(model, x)
@@ -84,9 +85,7 @@ def gates(model: LanguageModel | SequenceClassifier, x: Tensor, h: Tensor) -> li
     return layers
 
 
-def gradients_through_time(
-    model: LanguageModel | SequenceClassifier, x: Tensor, targets: Tensor
-) -> dict[str, list[float]]:
+def gradients_through_time(model: Reader, x: Tensor, targets: Tensor) -> dict[str, list[float]]:
     """The norm of d loss_T / d h_t, and for an LSTM of d loss_T / d c_t, for t = 1 ... T - 1; the mean over the cases.
 
     loss_T is the loss of the last step alone, h_t the state of all layers together (Cooijmans et al. 2016, figure 1).
@@ -99,23 +98,21 @@ def gradients_through_time(
             module.training = True
     first = model.initial_state(x) if isinstance(model, SequenceClassifier) else None
     *before, (y, _) = walk(model, x, first)
-    for _, states in before:
-        for state in states:
-            state.retain_grad()
     last = targets[:, -1] if targets.dim() == 2 else targets
-    F.cross_entropy(model.output(y), last, reduction="sum").backward()
+    loss = F.cross_entropy(model.output(y), last, reduction="sum")
+    gradients = torch.autograd.grad(loss, [state for _, states in before for state in states])
     # (L, N, H) -> the norm over layers and units, for each case
-    norms = [[cast(Tensor, state.grad).norm(dim=(0, 2)).mean().item() for state in states] for _, states in before]
-    return dict(zip(("h", "c"), map(list, zip(*norms, strict=True)), strict=False))
+    norms = torch.stack([gradient.norm(dim=(0, 2)).mean() for gradient in gradients]).view(len(before), -1)
+    return {name: course.tolist() for name, course in zip(("h", "c"), norms.T, strict=False)}
 
 
 # --- activations ------------------------------------------------------------------------------------------------------
 
 
 @torch.no_grad()
-def activations(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
+def activations(model: Reader | nn.Module, x: Tensor) -> dict[str, Tensor]:
     """By layer, as a flat tensor: of a recurrent network h, of another what leaves each normaliser, before the ReLU."""
-    if isinstance(model, (LanguageModel, SequenceClassifier)):
+    if isinstance(model, Reader):
         h = hidden_states(model, x)
         return {f"layer {k + 1}": _drawn(h[:, k]) for k in range(h.shape[1])}
     seen: dict[str, Tensor] = {}
