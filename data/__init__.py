@@ -11,10 +11,11 @@ import difflib
 import hashlib
 import importlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from platform import python_version
+from typing import Any
 
 from .files import DataError, verified
 from .results import Images, Text
@@ -31,7 +32,7 @@ from .settings import (
     TextFile,
 )
 
-__all__ = ["SETS", "DataError", "Images", "Set", "Text", "fingerprint", "load"]
+__all__ = ["SETS", "DataError", "Images", "Set", "Text", "fingerprint", "load", "recorded_fingerprint"]
 
 
 @dataclass(frozen=True)
@@ -47,15 +48,19 @@ class Set:
     get: str = ""  # how to get them
     sources: str = ""  # (settings) -> sources, where nobody published hashes
     units: tuple[str, ...] = ()  # what a text's symbol may be
+    terms: str = ""  # licence, as far as known; as in data/README.md
+    handed_on: bool = True  # False: no piece of it may be given to others, and a list of its words is one
     version: int = 1  # of the preparation: a change of numbers is a new version
 
 
-PTB = {
+PTB: dict[str, Any] = {
     "files": {
         "ptb/ptb.train.txt": "fcea919f6cf83f35d4d00c6cbf08040d13d4155226340912e2fef9c9c4102cbf",
         "ptb/ptb.valid.txt": "c9fe6985fe0d4ccb578183407d7668fc6066c20700cb4cf87d8ff1cc34df1bf2",
         "ptb/ptb.test.txt": "dd65dff31e70846b2a6030a87482edcd5d199130cdcfa1f3dccbb033728deee0",
     },
+    "terms": "Wall Street Journal text, LDC copyright; research only",
+    "handed_on": False,
     "get": "unpack simple-examples/data/ptb.{train,valid,test}.txt of "
     "http://www.fit.vutbr.cz/~imikolov/rnnlm/simple-examples.tgz into ptb/ below data.root",
 }
@@ -65,6 +70,7 @@ SETS = {
         PythonDocs,
         "text.python_docs",
         sources="text.python_docs_sources",
+        terms="Python licence (PSF)",
         units=("char", "word"),
     ),
     "ptb_char": Set(TextData, "text.ptb_char", units=("char",), **PTB),
@@ -80,6 +86,7 @@ SETS = {
         get="put {train,valid,test}.txt of https://github.com/pytorch/examples/tree/main/word_language_model/"
         "data/wikitext-2 into wikitext-2/ below data.root",
         units=("word",),
+        terms="Wikipedia, CC BY-SA",
     ),
     "tinyshakespeare": Set(
         FractionText,
@@ -88,9 +95,12 @@ SETS = {
         get="put https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt "
         "into tinyshakespeare/ below data.root",
         units=("char", "word"),
+        terms="public domain",
     ),
-    "text_file": Set(TextFile, "text.whole_text", sources="text.text_file_sources", units=("char", "word")),
-    "hf_text": Set(HubText, "hub.read", sources="hub.sources", units=("char", "word")),
+    "text_file": Set(
+        TextFile, "text.whole_text", sources="text.text_file_sources", units=("char", "word"), terms="yours"
+    ),
+    "hf_text": Set(HubText, "hub.read", sources="hub.sources", units=("char", "word"), terms="see its card"),
     "binarized_mnist": Set(
         BinarizedMNIST,
         "text.binarized_mnist",
@@ -108,16 +118,19 @@ SETS = {
         get="put binarized_mnist_{train,valid,test}.amat of "
         "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/ into binarized_mnist/ below data.root",
         units=("pixel",),
+        terms="none stated; derived from MNIST",
     ),
     "digits": Set(
         SplitImages,
         "images.digits",
         sources="images.digits_sources",
+        terms="CC BY 4.0 (UCI)",
     ),
     "noisy_digits": Set(
         NoisyDigits,
         "images.digits",
         sources="images.digits_sources",
+        terms="CC BY 4.0 (UCI)",
     ),
     "mnist": Set(
         ImageData,
@@ -130,6 +143,7 @@ SETS = {
         },
         get="put the four .gz files of https://ossci-datasets.s3.amazonaws.com/mnist/ (e.g. "
         "train-images-idx3-ubyte.gz) into MNIST/raw/ below data.root",
+        terms="commonly stated as CC BY-SA 3.0",
     ),
     "cifar10": Set(
         ImageData,
@@ -144,6 +158,7 @@ SETS = {
             "cifar-10-batches-py/batches.meta": "f962466ef690d46b226450fb9aadc74ba4bc64a76aa526b5827fe4bc5c7125cb",
         },
         get="unpack https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz below data.root",
+        terms="none stated; cite the report",
     ),
 }
 
@@ -160,9 +175,11 @@ def load(settings: DataSettings) -> Text | Images:
     """
     # Batch and window sizes are no part of the content, so a sweep over them loads once.
     values = json.dumps(_without(settings, BATCHING))
-    loaded = _load(type(settings), values, fingerprint(settings))
-    if isinstance(loaded, Text) and loaded.row_length is None:
+    loaded = _load(values, fingerprint(settings))
+    if isinstance(loaded, Text) and isinstance(settings, TextData) and loaded.row_length is None:
         _long_enough(settings, loaded)
+        if len(loaded.vocabulary) < 2:
+            raise DataError(f"{settings.name}: the text is one symbol over and over; there is nothing to predict")
     return loaded
 
 
@@ -172,16 +189,24 @@ def fingerprint(settings: DataSettings) -> str:
     Needs neither torch nor, where hashes are pinned, the files. Together with the settings it decides every number.
     """
     row = _row(settings)
-    sha256s = row.files.values() or [source.sha256 for source in _named(row.sources)(settings)]
-    return hashlib.sha256("\n".join([f"version {row.version}", *sha256s]).encode()).hexdigest()
+    return _fingerprint(row.version, row.files.values() or [s.sha256 for s in _named(row.sources)(settings)])
+
+
+def recorded_fingerprint(manifest: dict) -> str:
+    """The fingerprint of the set that a manifest is of, wherever that was prepared."""
+    return _fingerprint(manifest["preparation"], [source["sha256"] for source in manifest["sources"]])
+
+
+def _fingerprint(version: int, sha256s: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join([f"version {version}", *sha256s]).encode()).hexdigest()
 
 
 @lru_cache(maxsize=4)
-def _load(settings_type: type, values: str, fingerprint: str) -> Text | Images:
+def _load(values: str, fingerprint: str) -> Text | Images:
     from .cache import cache_folder, cached
 
-    settings = settings_type(**json.loads(values))
-    row = SETS[settings.name]
+    row = SETS[json.loads(values)["name"]]
+    settings = row.settings(**json.loads(values))
     options = _without(settings, PLACES | BATCHING)
 
     def make():
@@ -222,8 +247,10 @@ def _row(settings: DataSettings) -> Set:
             f"{settings.name} takes the settings {row.settings.__name__}, not {type(settings).__name__}; "
             f"choose the whole set with data={settings.name}"
         )
-    if row.units and settings.unit not in row.units:
-        raise DataError(f"{settings.name}: data.unit={settings.unit!r}, but it comes as: {', '.join(row.units)}")
+    if isinstance(settings, TextData) and settings.unit not in row.units:
+        raise DataError(
+            f"{settings.name}: data.unit={settings.unit!r}, but it comes as: {', '.join(row.units)}; give one"
+        )
     return row
 
 

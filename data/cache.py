@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import FileLock
@@ -66,7 +67,7 @@ def _read(path: Path) -> Prepared:
         return dict(arrays), manifest
 
 
-def _write(path: Path, arrays: dict[str, np.ndarray], manifest: dict) -> None:
+def _write(path: Path, arrays: dict[str, Any], manifest: dict) -> None:
     # The name is fixed because the caller holds the entry's lock: what lies there was left by a killed process.
     draft = path.with_name(f".{path.name}.tmp")
     shutil.rmtree(draft, ignore_errors=True)

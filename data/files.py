@@ -21,7 +21,7 @@ class Source:
     file: str
     sha256: str
     bytes: int | None = None  # None: not known before it is fetched
-    path: Path | None = field(default=None, compare=False)  # None: not a file of this machine
+    path: Path = field(default=Path(), compare=False)  # of a file of this machine
 
     def record(self) -> dict:
         return {"file": self.file, "bytes": self.bytes, "sha256": self.sha256}
@@ -42,7 +42,7 @@ def _verified(settings: DataSettings, file: str, expected: str, get: str) -> Sou
     except (lzma.LZMAError, EOFError):
         found, size = "no whole xz file", None
     except OSError as error:
-        raise DataError(f"{settings.name}: {path} cannot be read ({error.strerror})") from error
+        raise DataError(f"{settings.name}: {path} cannot be read ({error.strerror}); replace it: {get}") from error
     if found != expected:
         raise DataError(
             f"{settings.name}: {path} is damaged or another edition (sha256 expected {expected[:12]}, "

@@ -4,8 +4,10 @@ import contextlib
 import difflib
 import hashlib
 import json
+import re
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,10 +16,17 @@ from .files import DataError, Source
 from .settings import HubText
 from .text import carve, encode, symbols
 
+HUB_NAME = r"\w[\w.-]*(/\w[\w.-]*)?"
+
 
 def sources(settings: HubText) -> list[Source]:
     """What identifies the set: for local files their content, for a set on the hub its name and revision."""
     local = Path(settings.path).expanduser()
+    if not local.exists() and not re.fullmatch(HUB_NAME, settings.path):
+        raise DataError(
+            f"{settings.name}: there is no data.path={settings.path} (looked for {local.absolute()}), and a set on the "
+            "hub is called name or owner/name; mend the path"
+        )
     name = "local files" if local.exists() else settings.path
     identity = json.dumps([name, settings.config, settings.column, settings.revision])
     asked = Source(name, hashlib.sha256(identity.encode()).hexdigest())
@@ -41,7 +50,7 @@ def read(settings: HubText, _: list[Source]) -> dict[str, np.ndarray]:
 
 def _local(settings: HubText) -> dict[str, str]:
     path = Path(settings.path).expanduser().absolute()
-    where = {"path": str(path)}
+    where: dict[str, Any] = {"path": str(path)}
     if path.is_file():
         where = {"path": str(path.parent), "data_files": {"train": path.name}}
     # A cache of its own, since that of `datasets` knows a file by its time and size, not by its content.
@@ -57,11 +66,15 @@ def _hub(settings: HubText) -> dict[str, str]:
 def _texts(settings: HubText, problem: str, **where) -> dict[str, str]:
     import datasets
 
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what it logs of an error is told below
     try:
         found = datasets.load_dataset(name=settings.config, **where)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise DataError(f"{settings.name}: data.path={settings.path} {problem}: {reason}") from error
+        raise DataError(
+            f"{settings.name}: data.path={settings.path} {problem}: {reason}; mend data.path or data.config"
+        ) from error
     return {split: _column(settings, rows) for split, rows in found.items()}
 
 
@@ -69,10 +82,13 @@ def _column(settings: HubText, rows) -> str:
     if settings.column not in rows.column_names:
         [nearest] = difflib.get_close_matches(settings.column, rows.column_names, n=1, cutoff=0)
         raise DataError(
-            f"{settings.name}: {settings.path} has no column {settings.column!r}; the nearest is {nearest!r}"
+            f"{settings.name}: {settings.path} has no column {settings.column!r}; the nearest is {nearest!r}; "
+            "give data.column"
         )
     if getattr(rows.features[settings.column], "dtype", None) not in ("string", "large_string"):
-        raise DataError(f"{settings.name}: column {settings.column!r} of {settings.path} does not hold text")
+        raise DataError(
+            f"{settings.name}: column {settings.column!r} of {settings.path} does not hold text; give data.column"
+        )
     return "\n".join(line or "" for line in rows[settings.column])
 
 
@@ -82,7 +98,7 @@ def _offline():
     import datasets
     import huggingface_hub
 
-    holders = (datasets.config, huggingface_hub.constants)
+    holders: tuple[Any, ...] = (datasets.config, huggingface_hub.constants)
     before = [holder.HF_HUB_OFFLINE for holder in holders]
     try:
         for holder in holders:

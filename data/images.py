@@ -7,7 +7,9 @@ another split costs no disk and needs no raw file.
 import importlib.util
 import math
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +17,8 @@ from . import files, vision
 from .files import DataError, Source
 from .results import Images
 from .settings import ImageData, NoisyDigits, SplitImages
+
+NUM_CLASSES = 10  # of every set here
 
 Arrays = dict[str, np.ndarray]
 Splits = dict[str, tuple[np.ndarray, np.ndarray]]  # "train", "val", "test" -> images (N, C, H, W), labels (N,)
@@ -29,17 +33,24 @@ def assemble(settings: ImageData, arrays: Arrays, manifest: dict) -> Images:
     channels = range(train.shape[1])
     mean = [float(train[:, channel].mean(dtype=np.float64)) for channel in channels]
     sd = [float(train[:, channel].std(dtype=np.float64)) for channel in channels]
+    if not all(sd):
+        raise DataError(
+            f"{settings.name}: all pixels of a channel are the same; there is nothing to tell images apart by"
+        )
+    if (most := max(int(labels.max(initial=0)) for _, labels in splits.values())) >= NUM_CLASSES:
+        raise DataError(f"{settings.name}: a label is {most}, and the classes are 0 to {NUM_CLASSES - 1}")
 
     def standardised(raw: np.ndarray) -> torch.Tensor:
         images = torch.from_numpy(raw).float()
         return images.sub_(torch.tensor(mean).view(-1, 1, 1)).div_(torch.tensor(sd).view(-1, 1, 1))
 
     counts = {name: len(labels) for name, (_, labels) in splits.items()}
+    of_input = {"shape": list(train.shape[1:]), "classes": NUM_CLASSES}
     return Images(
         images={name: standardised(raw) for name, (raw, _) in splits.items()},
         labels={name: torch.from_numpy(labels.astype(np.int64)) for name, (_, labels) in splits.items()},
-        num_classes=10,
-        manifest=manifest | {"counts": counts, "mean": mean, "sd": sd},
+        num_classes=NUM_CLASSES,
+        manifest=manifest | {"counts": counts, "mean": mean, "sd": sd} | of_input,
     )
 
 
@@ -76,6 +87,8 @@ def published_split(settings: ImageData, arrays: Arrays) -> Splits:
 
 def drawn_split(settings: SplitImages, arrays: Arrays) -> Splits:
     """All three splits are drawn from one pool."""
+    if settings.test < 1:
+        raise DataError(f"{settings.name}: data.test={settings.test} leaves nothing to test on; give 1 or more")
     pool = arrays["images"], arrays["labels"]
     chosen = _partition(settings, len(arrays["labels"]), settings.test)
     return {name: _take(pool, indices) for name, indices in chosen.items()}
@@ -93,7 +106,7 @@ def _partition(settings: ImageData, total: int, test: int = 0) -> dict[str, np.n
     if settings.val < 1 or test < 0 or not 1 <= wanted <= left:
         raise DataError(
             f"{settings.name}: val={settings.val}, test={test} and train_examples={settings.train_examples} "
-            f"do not fit into {total} examples"
+            f"do not fit into {total} examples; leave at least one for each"
         )
     order = np.random.default_rng(settings.split_seed).permutation(total)
     drawn_test, drawn_val, train = np.split(order, [test, test + settings.val])
@@ -105,11 +118,16 @@ def noisy_split(settings: NoisyDigits, arrays: Arrays) -> Splits:
     if not 0 <= settings.max_shift <= (settings.canvas - 8) // 2:
         raise DataError(
             f"{settings.name}: an 8 x 8 digit moved by max_shift={settings.max_shift} "
-            f"does not stay on a canvas of {settings.canvas}"
+            f"does not stay on a canvas of {settings.canvas}; give a larger data.canvas or a smaller shift"
         )
     if settings.copies < 1 or settings.eval_copies < 1:
         raise DataError(
             f"{settings.name}: copies={settings.copies}, eval_copies={settings.eval_copies}: at least 1 each"
+        )
+    if settings.contrast_low > settings.contrast_high:
+        raise DataError(
+            f"{settings.name}: data.contrast_low={settings.contrast_low} is above "
+            f"data.contrast_high={settings.contrast_high}; exchange them"
         )
     # A stream for each split: the test images stay the same whatever is set for training.
     streams = dict(zip(("train", "val", "test"), np.random.default_rng(settings.noise_seed).spawn(3), strict=True))
@@ -131,7 +149,11 @@ def _noisy(settings: NoisyDigits, digits: np.ndarray, rng: np.random.Generator) 
     return canvas.astype(np.float32)
 
 
-SPLITS = {ImageData: published_split, SplitImages: drawn_split, NoisyDigits: noisy_split}
+SPLITS: dict[type, Callable[[Any, Arrays], Splits]] = {
+    ImageData: published_split,
+    SplitImages: drawn_split,
+    NoisyDigits: noisy_split,
+}
 
 
 # -- Readers: settings, verified sources -> what the cache stores ------------------------------------------------------
@@ -147,8 +169,9 @@ def digits(settings: SplitImages, sources: list[Source]) -> Arrays:
 
 def digits_sources(settings: SplitImages) -> list[Source]:
     # find_spec finds the package without importing it, which takes a second.
-    package = Path(importlib.util.find_spec("sklearn").origin).parent
-    return [files.current(package / "datasets" / "data" / "digits.csv.gz", "sklearn digits.csv.gz")]
+    spec = importlib.util.find_spec("sklearn")
+    assert spec and spec.origin
+    return [files.current(Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz", "sklearn digits.csv.gz")]
 
 
 def mnist(settings: ImageData, sources: list[Source]) -> Arrays:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from torch import FloatTensor, LongTensor
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -15,10 +15,11 @@ class Text:
 
     tokens:     "train", "val", "test" -> (symbols,) int64, indices into `vocabulary`
     row_length: None for running text; else the tokens are rows of this many symbols, and nothing crosses rows
-    manifest:   where it came from, how it was prepared and how many symbols a split has; JSON-serialisable
+    manifest:   where it came from, how it was prepared, how many symbols a split has, and, but for words, the
+                vocabulary; JSON-serialisable
     """
 
-    tokens: dict[str, LongTensor]
+    tokens: dict[str, Tensor]
     vocabulary: list[str]
     unit: str
     row_length: int | None
@@ -31,10 +32,10 @@ class Images:
 
     images:   "train", "val", "test" -> (N, C, H, W) float32, standardised with train's mean and sd of each channel
     labels:   the same keys -> (N,) int64 in 0..num_classes-1
-    manifest: as for Text, and that mean and sd
+    manifest: as for Text, that mean and sd, an image's shape and the number of classes
     """
 
-    images: dict[str, FloatTensor]
-    labels: dict[str, LongTensor]
+    images: dict[str, Tensor]
+    labels: dict[str, Tensor]
     num_classes: int
     manifest: dict

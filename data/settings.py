@@ -1,6 +1,7 @@
 """What may be set about data: plain dataclasses, one per shape of source, importable without torch in milliseconds.
 
 They are the schemas of `configs/data/*.yaml`; `SCHEMAS` names them for registration. `data.load(settings)` takes one.
+The comment behind a field, or above it, is what --help prints as its meaning.
 """
 
 from dataclasses import dataclass, field
@@ -33,8 +34,8 @@ class PythonDocs(TextData):
     name: str = "python_docs"
     unit: str = "char"
     blocks: int = 20  # equal consecutive pieces of the text
-    val_blocks: list[int] = field(default_factory=lambda: [4, 14])  # numbered from 0
-    test_blocks: list[int] = field(default_factory=lambda: [9, 19])  # all other blocks are training text
+    val_blocks: list[int] = field(default_factory=lambda: [4, 14])  # validation text, numbered from 0
+    test_blocks: list[int] = field(default_factory=lambda: [9, 19])  # test text; all others are training text
 
 
 @dataclass(kw_only=True)
@@ -85,7 +86,7 @@ class ImageData(DataSettings):
     eval_batch_size: int = 1000  # images at a time in evaluation
     val: int  # validation examples, taken from the published training split
     split_seed: int = 0  # draws the split and the subset
-    train_examples: int | None = None  # a seeded subset of the training split; None: all of it
+    train_examples: int | None = None  # a seeded subset of the training split; null: all of it
     pool: int = 1  # images are averaged over squares of this many pixels a side: 28 x 28 becomes 14 x 14 with 2
 
 
@@ -101,8 +102,8 @@ class NoisyDigits(SplitImages):
     """Digits made hard: moved, faded and noisy. `val`, `test`, `train_examples` count underlying digits, not copies."""
 
     name: str = "noisy_digits"
-    val: int = 397  # 1797 in all: leaves 1000 to train on
-    test: int = 400
+    val: int = 397  # validation digits; of 1797 in all this leaves 1000 to train on
+    test: int = 400  # test digits
     canvas: int = 12  # side of the square image, pixels; the digit is 8 x 8
     copies: int = 2  # noisy versions of each training digit
     eval_copies: int = 5  # noisy versions of each val and test digit

@@ -11,7 +11,9 @@ import json
 import operator
 import platform
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,11 +31,13 @@ def assemble(settings: TextData, arrays: dict[str, np.ndarray], manifest: dict) 
     """Arrays of shape (symbols,), or (rows, row length) where nothing crosses rows."""
     import torch
 
-    splits = ("train", "val", "test")
+    splits, vocabulary = ("train", "val", "test"), json.loads(arrays["vocabulary"].tobytes())
     tokens = {split: torch.from_numpy(arrays[split].ravel().astype(np.int64)) for split in splits}
     row_length = arrays["train"].shape[1] if arrays["train"].ndim == 2 else None
     manifest = manifest | {"counts": {split: len(tokens[split]) for split in splits}}
-    return Text(tokens, json.loads(arrays["vocabulary"].tobytes()), settings.unit, row_length, manifest)
+    if settings.unit != "word":  # words are many, and in order of first appearance they spell the text's beginning
+        manifest["vocabulary"] = vocabulary
+    return Text(tokens, vocabulary, settings.unit, row_length, manifest)
 
 
 # -- Symbols -----------------------------------------------------------------------------------------------------------
@@ -51,7 +55,7 @@ def _lines(text: str) -> list[str]:
     return text.removesuffix("\n").split("\n") if text else []
 
 
-def encode(splits: dict[str, Symbols], unit: str) -> dict[str, np.ndarray]:
+def encode(splits: Mapping[str, Any], unit: str) -> dict[str, np.ndarray]:
     """Splits of symbols -> arrays of indices, and the packed vocabulary.
 
     Characters: the sorted set over the whole text. Words: those of the training split in order of first appearance;
@@ -62,7 +66,7 @@ def encode(splits: dict[str, Symbols], unit: str) -> dict[str, np.ndarray]:
     return {**indices, "vocabulary": np.frombuffer(json.dumps(vocabulary).encode(), np.uint8)}
 
 
-def _encode_characters(splits: dict[str, str]) -> tuple[list[str], dict[str, np.ndarray]]:
+def _encode_characters(splits: Mapping[str, str]) -> tuple[list[str], dict[str, np.ndarray]]:
     vocabulary = sorted(set().union(*splits.values()))
     index_of = np.zeros(ord(vocabulary[-1]) + 1 if vocabulary else 0, np.min_scalar_type(len(vocabulary)))
     index_of[[ord(character) for character in vocabulary]] = np.arange(len(vocabulary))
@@ -70,7 +74,7 @@ def _encode_characters(splits: dict[str, str]) -> tuple[list[str], dict[str, np.
     return vocabulary, {split: index_of[codes[split]] for split in splits}
 
 
-def _encode_words(splits: dict[str, list[str]]) -> tuple[list[str], dict[str, np.ndarray]]:
+def _encode_words(splits: Mapping[str, list[str]]) -> tuple[list[str], dict[str, np.ndarray]]:
     index_of = {word: index for index, word in enumerate(dict.fromkeys(splits["train"]))}
     if not index_of.keys() >= {*splits["val"], *splits["test"]}:
         index_of.setdefault(UNK, len(index_of))
@@ -87,7 +91,7 @@ def carve(settings: FractionText, splits: dict[str, Symbols]) -> dict[str, Symbo
     if not (settings.val > 0 and settings.test > 0 and settings.val + settings.test < 1):
         raise DataError(
             f"{settings.name}: data.val={settings.val} and data.test={settings.test} are fractions: "
-            "both above 0 and together below 1"
+            "both above 0 and together below 1; give others"
         )
     whole = len(splits["train"])
     for split, fraction in (("test", settings.test), ("val", settings.val)):
@@ -129,30 +133,39 @@ def whole_text(settings: FractionText, sources: list[Source]) -> dict[str, np.nd
             f"{settings.name}: {source.path} is not UTF-8 text (byte {error.start}); convert it first, "
             "e.g. iconv -f latin1 -t utf-8"
         ) from error
+    if text.startswith("\N{BYTE ORDER MARK}"):  # it would be a symbol of its own, or a part of the first word
+        raise DataError(f"{settings.name}: {source.path} starts with a byte order mark; cut it off, e.g. tail -c +4")
     return encode(carve(settings, {"train": symbols(text, settings.unit)}), settings.unit)
 
 
 def text_file_sources(settings: TextFile) -> list[Source]:
     path = Path(settings.path).expanduser()
+    if path.exists() and not path.is_file():  # to open a named pipe would wait for ever
+        raise DataError(f"{settings.name}: data.path={settings.path} is a folder or a device; name a text file")
     try:
         return [files.current(path, path.name)]
     except OSError as error:
         raise DataError(
             f"{settings.name}: data.path={settings.path} cannot be read ({error.strerror}); "
-            f"looked for {path.absolute()}"
+            f"looked for {path.absolute()}; mend the path"
         ) from error
 
 
 def python_docs(settings: PythonDocs, sources: list[Source]) -> dict[str, np.ndarray]:
     """The language reference, cut into equal blocks that are dealt out to the splits."""
     val, test = settings.val_blocks, settings.test_blocks
-    train = sorted(set(range(settings.blocks)) - {*val, *test})
-    if not (train and val and test) or set(val) & set(test) or not {*val, *test} <= set(range(settings.blocks)):
+    whole, held_out = symbols(_language_reference(), settings.unit), {*val, *test}
+    if settings.blocks > len(whole):
+        raise DataError(
+            f"{settings.name}: data.blocks={settings.blocks} is more than the text's {len(whole)} symbols; give fewer"
+        )
+    numbered = all(0 <= block < settings.blocks for block in held_out)
+    if not (val and test and numbered and len(val) + len(test) == len(held_out) < settings.blocks):
         raise DataError(
             f"{settings.name}: val_blocks={val} and test_blocks={test} must be different numbers in "
             f"0..{settings.blocks - 1}, and leave some to train on"
         )
-    whole = symbols(_language_reference(), settings.unit)
+    train = [block for block in range(settings.blocks) if block not in held_out]
     edges = [len(whole) * block // settings.blocks for block in range(settings.blocks + 1)]
 
     def joined(blocks):
@@ -177,7 +190,7 @@ def _language_reference() -> str:
     """
     from pydoc_data.topics import topics
 
-    first = {}
+    first: dict[tuple[str, ...], str] = {}
     for _, topic in sorted(topics.items()):
         for paragraph in re.split(r"\n\s*\n", topic):
             if words := paragraph.split():

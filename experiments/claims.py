@@ -30,6 +30,7 @@ with a diverged or missing run is not resolved: a mean over the survivors would 
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -218,10 +219,10 @@ def _differences(claim: Claim, rows: Rows, unit: str) -> list[Outcome]:
     p_margin = holm([1.0 if d is None else margin(d, claim.margin) for _, d in found])
     outcomes = []
     for (outcome, d), adjusted, equivalent in zip(found, p_holm, p_margin, strict=True):
-        if d is not None:
+        if d is not None and (interval := outcome.interval):
             outcome = replace(outcome, p_holm=adjusted, p_margin=equivalent)
             verdict, reason = _decide(claim, outcome)
-            outcome = replace(outcome, verdict=verdict, why=f"{_numbers(outcome.interval)} {unit}: {reason}")
+            outcome = replace(outcome, verdict=verdict, why=f"{_numbers(interval)} {unit}: {reason}")
         outcomes.append(outcome)
     return outcomes
 
@@ -239,15 +240,21 @@ def _difference(claim: Claim, rows: Rows, a: Mapping, b: Mapping) -> tuple[Outco
         d = (a1 - b1) - (a2 - b2)
         label += f" at {describe(first)} less that at {describe(second)}"
     d, counts = d.dropna(), rows.counts(*cells)
-    fixed = {"label": label, "where": where, "pairs": len(d), **counts}
+    fixed: dict[str, Any] = {"label": label, "where": where, "pairs": len(d), **counts}
     if lacking := rows.lacking(d, counts["diverged"]):
         return Outcome(**fixed, **lacking), None
-    numbers = {"interval": paired_t(d), "second": bootstrap(d), "median": float(d.median()), "iqm": iqm(d)}
+    numbers: dict[str, Any] = {
+        "interval": paired_t(d),
+        "second": bootstrap(d),
+        "median": float(d.median()),
+        "iqm": iqm(d),
+    }
     return Outcome(**fixed, **numbers, verdict=NOT_RESOLVED, why="", p=p_difference(d)), d
 
 
 def _decide(claim: Claim, outcome: Outcome) -> tuple[str, str]:
     """The verdict on a difference, and the reason."""
+    assert outcome.interval and outcome.p_holm is not None and outcome.p_margin is not None
     mean, margin = outcome.interval.estimate, f"{claim.margin:g}"
     significant = outcome.p_holm < LEVEL
     large = significant and abs(mean) >= claim.margin
@@ -284,7 +291,12 @@ def _share(claim: Claim, rows: Rows, over: Mapping, b: Mapping) -> Outcome:
     gains = pd.DataFrame({"a": rows.values(base) - rows.values(first), "b": rows.values(base) - rows.values(second)})
     gains, counts = gains.dropna(), rows.counts(base, first, second)
     names = describe(claim.a), describe(b)
-    fixed = {"label": f"gain({names[0]})/gain({names[1]})", "where": describe(over), "pairs": len(gains), **counts}
+    fixed: dict[str, Any] = {
+        "label": f"gain({names[0]})/gain({names[1]})",
+        "where": describe(over),
+        "pairs": len(gains),
+        **counts,
+    }
     if lacking := rows.lacking(gains, counts["diverged"]):
         return Outcome(**fixed, **lacking)
     means = f"gain({names[0]}) = {gains['a'].mean():+.3f}, gain({names[1]}) = {gains['b'].mean():+.3f}"
@@ -316,11 +328,12 @@ def _share_contrast(claim: Claim, rows: Rows, over: Mapping) -> Outcome:
     counts = rows.counts(*cells)
     places = [describe({**family["cell"], **more}) for family, more in zip(claim.families, (over, {}), strict=True)]
     label = f"{of.upper()}'s share of the best gain, {places[0]} less {places[1]}"
-    fixed = {"label": label, "where": describe(over), "pairs": min(map(len, gains)), **counts}
+    fixed: dict[str, Any] = {"label": label, "where": describe(over), "pairs": min(map(len, gains)), **counts}
     whole = min(gains, key=len)
     if lacking := rows.lacking(whole, counts["diverged"]):
         return Outcome(**fixed, **lacking)
-    difference = share_difference(*(gain.to_dict("list") for gain in gains), of)
+    first, second = (gain.to_dict("list") for gain in gains)
+    difference = share_difference(first, second, of)
     means = "; ".join(
         f"{place}: " + ", ".join(f"{norm.upper()} {gain[norm].mean():+.3f}" for norm in claim.rivals)
         for place, gain in zip(places, gains, strict=True)
@@ -351,7 +364,7 @@ def _exact(claim: Claim, rows: Rows, unit: str) -> list[Outcome]:
 def _exactly(claim: Claim, rows: Rows, cell: Mapping) -> Outcome:
     columns = pd.DataFrame({column: rows.values(cell, column) for column in (*claim.holds, *claim.breaks)}).dropna()
     counts = rows.counts(cell)
-    fixed = {"label": describe(cell), "where": describe(cell), "pairs": len(columns), **counts}
+    fixed: dict[str, Any] = {"label": describe(cell), "where": describe(cell), "pairs": len(columns), **counts}
     if lacking := rows.lacking(columns, counts["diverged"]):
         return Outcome(**fixed, **lacking)
     largest, smallest = columns[claim.holds].max(), columns[claim.breaks].min()

@@ -2,36 +2,74 @@
 
 import os
 import re
+import shutil
 import sys
-from collections.abc import Callable
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
-from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from hydra.errors import MissingConfigException, OverrideParseException
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+    ValidationError,
+)
 
 from data import DataError
+from experiments import fields, overrides
 from experiments.config import ROOT, ConfigError, nearest
+from experiments.interruption import stop_request
+from experiments.torchrun import rank
 from models.errors import ModelError
 
 CONFIGS = str(ROOT / "configs")
-REFUSALS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ConfigError, DataError, ModelError)
+OWN = (ConfigError, DataError, ModelError)
+OURS = ("__main__", "experiments.", "hydra_plugins.resumable_sweeper")  # modules of this repository that call Hydra
 
 # Hydra looks for plugins (the sweeper) on the path, when it first starts.
 sys.path.append(str(ROOT / "experiments" / "plugins"))
+# configs/hydra/launcher sets the defaults of launchers under their own names. Hydra checks them against the plugins'
+# schemas, which is wanted, and calls it deprecated.
+warnings.filterwarnings("ignore", "\n'hydra/launcher/", UserWarning)
 
 
-def command(entry: Callable[[], None], config_name: str) -> None:
-    """Call a function made by hydra.main; what is refused ends in one line, Ctrl-C with exit code 130."""
+def command(entry: Callable[[], None], config_name: str, sweeps: bool = False) -> None:
+    """Call a function made by hydra.main; what is refused ends in one line, a signal with the exit code of a shell.
+
+    sweeps: the command runs sweeps with -m. --help prints its module's docstring, and what can be set.
+    """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # lets errors pass through Hydra, which would print them its own way
     try:
         with refusals_in_one_line(config_name):
-            entry()
+            if {"-h", "--help"} & set(sys.argv):
+                print_help(entry, config_name)
+            elif {"-sc", "--shell-completion"} & set(sys.argv):
+                from experiments.completion import prepare
+
+                prepare()
+                entry()
+            else:
+                overrides.refuse(sys.argv[1:], config_name, sweeps)
+                entry()
+            sys.stdout.flush()
+    except BrokenPipeError:  # who read the output has left, as head does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains once more at its end
+        sys.exit(1)
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(stop_request.exit_code if stop_request.number is not None else 130)
+
+
+def print_help(entry: Callable[[], None], config_name: str) -> None:
+    from experiments.help import help_text
+
+    doc = sys.modules[entry.__module__].__doc__ or ""
+    overrides = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
+    print(help_text(doc, config_name, overrides, width=shutil.get_terminal_size().columns), flush=True)
 
 
 @contextmanager
@@ -42,51 +80,70 @@ def refusals_in_one_line(config_name: str = "train"):
     """
     try:
         yield
-    except REFUSALS as error:
-        print(f"error: {one_line(error, config_name)}", file=sys.stderr)
+    except Exception as error:
+        if not (isinstance(error, (*OWN, OmegaConfBaseException)) or _raised_by_hydra(error)):
+            raise
+        if rank() == 0:  # all of a run's processes find the same mistake
+            print(f"error: {one_line(error, config_name)}", file=sys.stderr)
         sys.exit(2)
 
 
+def _raised_by_hydra(error: Exception) -> bool:
+    """Whether it comes from Hydra, that is from what the user gave it; below a call of ours it may be anything."""
+    modules = [frame.f_globals["__name__"] for frame, _ in traceback.walk_tb(error.__traceback__)]
+    last = max(index for index, name in enumerate(modules) if name.startswith(OURS))
+    return last + 1 < len(modules) and modules[last + 1].startswith("hydra.")
+
+
 def one_line(error: Exception, config_name: str = "train") -> str:
-    """What was given, what is allowed, the nearest valid choice."""
-    cause = error.__cause__ or error
-    text = str(error)
-    if isinstance(cause, (ConfigError, DataError, ModelError)):
-        return str(cause)
-    if isinstance(error, MissingConfigException) and error.options:
-        group, _, given = str(error.missing_cfg_file).removesuffix(".yaml").rpartition("/")
-        return (
-            f"{group}={given} is unknown; allowed: {', '.join(error.options)}; nearest: {nearest(given, error.options)}"
-        )
-    if isinstance(error, OverrideParseException):
-        return (
-            f"{error.override!r} cannot be read as an override; write key=value, lists as [a,b], sweeps as a,b with -m"
-        )
-    if match := re.search(r"Could not override '([^']+)'", text):
-        keys = known_keys(config_name)
-        if match[1] in keys:
-            return f"{match[1]} is not a field of the choices made here; drop it or choose another group, as norm=ln"
-        return f"{match[1]} is unknown; nearest: {nearest(match[1], keys)}; --cfg job lists all"
-    if key := getattr(cause, "full_key", None):
-        reason = str(getattr(cause, "msg", None) or cause).strip().splitlines()[0]
-        own = re.match(r"ConfigError raised while resolving interpolation: (.*)", reason)
-        return own[1] if own else f"{key}: {reason}"
-    if isinstance(error, yaml.YAMLError):
-        mark = getattr(error, "problem_mark", None)
-        where = f"{Path(mark.name).name}, line {mark.line + 1}" if mark else "a configuration file"
-        return f"{where}: not valid YAML ({getattr(error, 'problem', 'unreadable')}); mend the file"
-    return " ".join(text.split())
+    """What was given, what is allowed, the nearest valid choice, what to do."""
+    causes = list(_causes(error))
+    for cause in causes:
+        if isinstance(cause, OWN):  # raised below a resolver, as by ${tuned_lr:}
+            return str(cause)
+        if isinstance(cause, MissingConfigException):
+            return _missing_file(cause)
+        if isinstance(cause, OverrideParseException):
+            return (
+                f"{cause.override!r} cannot be read as an override; write key=value, lists as [a,b], sweeps as a,b "
+                "with -m; quote what has other signs in it"
+            )
+        if isinstance(cause, yaml.YAMLError):
+            mark = getattr(cause, "problem_mark", None)
+            where = f"{mark.name}, line {mark.line + 1}" if mark else "a configuration file"
+            return f"{where}: not valid YAML ({getattr(cause, 'problem', 'unreadable')}); mend the file"
+        if isinstance(cause, UnicodeDecodeError):
+            return f"a configuration file is not UTF-8 ({cause.reason}, byte {cause.start}); convert it"
+    file = re.match(r"In '([^']+)': ", str(error))  # a configuration file of the user's own
+    place = f"{file[1]}.yaml: " if file else ""
+    for cause in causes:
+        if isinstance(cause, OmegaConfBaseException) and cause.full_key:
+            return place + _field(cause, config_name)
+    return " ".join(str(error).split()) or type(error).__name__
 
 
-def known_keys(config_name: str) -> list[str]:
-    """Every dotted key of the default configuration, groups included."""
-    with initialize_config_dir(CONFIGS, version_base="1.3"):
-        plain = OmegaConf.to_container(compose(config_name), resolve=False)
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
-    def walk(node: dict, prefix: str = ""):
-        for key, value in node.items():
-            yield prefix + key
-            if isinstance(value, dict):
-                yield from walk(value, f"{prefix}{key}.")
 
-    return list(walk(plain))
+def _missing_file(error: MissingConfigException) -> str:
+    group, _, given = str(error.missing_cfg_file).removesuffix(".yaml").rpartition("/")
+    if error.options:
+        options = sorted(error.options)
+        return f"{group}={given} is unknown; allowed: {', '.join(options)}; nearest: {nearest(given, options)}"
+    names = ", ".join(sorted(path.stem for path in Path(CONFIGS).glob("*.yaml")))
+    return f"there is no configuration {given}.yaml; leave --config-name out, or name one of: {names}"
+
+
+def _field(error: OmegaConfBaseException, config_name: str) -> str:
+    """What is said of a field that OmegaConf refuses."""
+    key = str(error.full_key)
+    if isinstance(error, (ConfigKeyError, ConfigAttributeError)):
+        return fields.unknown(key, config_name)
+    if isinstance(error, MissingMandatoryValue):
+        return f"{key} is missing; give it, as {key}=..."
+    if isinstance(error, ValidationError) and (told := fields.unfit(key, error.value, config_name)):
+        return told
+    return f"{key}: {str(error.msg or error).strip().splitlines()[0]}; see --cfg job"

@@ -14,13 +14,14 @@ import random
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any, Literal, cast
 
 import hydra
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.cli import CONFIGS, command, refusals_in_one_line
-from experiments.config import Claim, ConfigError, Experiment
+from experiments.config import Claim, ConfigError, Experiment, settings
 from experiments.grid import base, expand
 from experiments.mirror import PATIENCE, first_line, labels, ready
 from experiments.run_folder import write_atomically
@@ -71,10 +72,10 @@ def account() -> str:
 
 def view(name: str, profile: str, project: str, entity: str) -> ws.Workspace:
     """The view of an experiment, or of those whose runs it judges."""
-    experiment: Experiment = OmegaConf.to_object(base(name, profile).experiment)
+    experiment: Experiment = settings(base(name, profile).experiment)
     groups = list(experiment.sources) or [name]
     runs = [run for group in groups for run in expand(group, profile, [f"seed={experiment.final_seeds[0]}"])]
-    cells = [labels(OmegaConf.to_container(run)) for run in runs]
+    cells = [labels(cast(dict, OmegaConf.to_container(run))) for run in runs]
     deciding = list(dict.fromkeys(metric for claim in experiment.claims for metric in metrics_of(claim, experiment)))
     return ws.Workspace(
         entity=entity,
@@ -140,16 +141,16 @@ def learning(deciding: list[str]) -> list[str]:
 
 def curve(metric: str, axis: str) -> wr.LinePlot:
     """A line for a cell: median over the seeds, shaded from lowest to highest."""
-    shown = {"title": f"{metric} by {AXES[axis]}", "title_x": AXES[axis], "title_y": metric}
+    shown: dict[str, Any] = {"title": f"{metric} by {AXES[axis]}", "title_x": AXES[axis], "title_y": metric}
     return wr.LinePlot(x=axis, y=[metric], groupby_aggfunc="median", groupby_rangefunc="minmax", **shown)
 
 
-def bars(metric: str, title: str, groupby_aggfunc: str = "median") -> wr.BarPlot:
+def bars(metric: str, title: str, groupby_aggfunc: Literal["median", "sum"] = "median") -> wr.BarPlot:
     return wr.BarPlot(metrics=[metric], title=title, groupby_aggfunc=groupby_aggfunc, groupby_rangefunc="minmax")
 
 
 def probe(title: str, regex: str) -> wr.LinePlot:
-    shown = {"title": title, "title_x": AXES["step"]}
+    shown: dict[str, Any] = {"title": title, "title_x": AXES["step"]}
     return wr.LinePlot(x="step", metric_regex=regex, groupby_aggfunc="median", groupby_rangefunc="minmax", **shown)
 
 

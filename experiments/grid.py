@@ -11,9 +11,9 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from experiments.cli import CONFIGS
+from experiments.config import cell, identity, run_name
 
 VALUE = re.compile(r"(seed|stage|\w+(\.\w+)+)=")  # an override that sets a value; all others choose groups
 
@@ -29,7 +29,7 @@ def hydra_configs():
 def compose_all(jobs: Iterable[list[str]], compose_one: Callable[[list[str]], DictConfig]) -> list[DictConfig]:
     """Every job's configuration. Jobs that choose the same groups are composed once, since Hydra takes 0.1 s for each.
 
-    Their values, as data.batch_size=8, are then set as Hydra sets them. Raises what Hydra raises.
+    Their values, as data.batch_size=8, are then set as Hydra sets them. Raises what Hydra and OmegaConf raise.
     """
     chosen: dict[tuple, DictConfig] = {}
     configs = []
@@ -39,12 +39,8 @@ def compose_all(jobs: Iterable[list[str]], compose_one: Callable[[list[str]], Di
         if groups not in chosen:
             chosen[groups] = compose_one(list(groups))
         cfg = copy.deepcopy(chosen[groups])
-        try:
-            for override in OverridesParser.create().parse_overrides(values):
-                OmegaConf.update(cfg, override.key_or_group, override.value(), merge=True)
-        except OmegaConfBaseException:
-            compose_one(job)  # says what is wrong in Hydra's words
-            raise
+        for override in OverridesParser.create().parse_overrides(values):
+            OmegaConf.update(cfg, override.key_or_group, override.value(), merge=True)
         configs.append(cfg)
     return configs
 
@@ -74,13 +70,14 @@ def values(override: Override) -> list[str]:
 
 def select(grids: list[Mapping], given: Mapping[str, list[str]]) -> list[dict]:
     """The parts of the grids that have the given values; a key of which no grid has them is taken out of all."""
+    parts = [dict(grid) for grid in grids]
     for key, wanted in given.items():
-        if not any(key in grid for grid in grids):
+        if not any(key in part for part in parts):
             continue
-        shared = [[choice for choice in str(grid.get(key, "")).split(",") if choice in wanted] for grid in grids]
-        kept = [{**grid, key: ",".join(both)} for grid, both in zip(grids, shared, strict=True) if both]
-        grids = kept or [{name: value for name, value in grid.items() if name != key} for grid in grids]
-    return grids
+        shared = [[choice for choice in str(part.get(key, "")).split(",") if choice in wanted] for part in parts]
+        kept = [{**part, key: ",".join(both)} for part, both in zip(parts, shared, strict=True) if both]
+        parts = kept or [{name: value for name, value in part.items() if name != key} for part in parts]
+    return parts
 
 
 def base(experiment: str, profile: str) -> DictConfig:
@@ -91,11 +88,35 @@ def base(experiment: str, profile: str) -> DictConfig:
 
 def expand(experiment: str, profile: str, overrides: Iterable[str] = ()) -> list[DictConfig]:
     """Every run of the experiment's grid; for the overrides see `jobs`. None for one that judges the runs of others."""
+    with _experiment_jobs(experiment, profile, overrides) as found:
+        return compose_all(found, lambda job: compose("train", job))
+
+
+def run_ids(experiment: str, profile: str, overrides: Iterable[str] = ()) -> list[str]:
+    """The names of the runs that `expand` composes, in its order; of runs that differ in their seed only one is.
+
+    Ten thousand names take seconds this way, their configurations a minute.
+    """
+    with _experiment_jobs(experiment, profile, overrides) as found:
+        seeds = [[override for override in job if override.startswith("seed=")] for job in found]
+        others = [tuple(override for override in job if override not in seeds[at]) for at, job in enumerate(found)]
+        distinct = list(dict.fromkeys(others))
+        configs = compose_all(map(list, distinct), lambda job: compose("train", job))
+        composed = {job: (cell(cfg), identity(cfg)) for job, cfg in zip(distinct, configs, strict=True)}
+    names = []
+    for job, given in zip(others, seeds, strict=True):
+        columns, same = composed[job]
+        seed = {"seed": int(given[-1].removeprefix("seed="))} if given else {}
+        names.append(run_name(columns, same | seed))
+    return names
+
+
+@contextmanager
+def _experiment_jobs(experiment: str, profile: str, overrides: Iterable[str]):
+    """The overrides of every run, and Hydra ready to compose them."""
     cfg = base(experiment, profile)
-    if cfg.experiment.sources:
-        return []
     arguments = [f"experiment={experiment}", f"profile={profile}", *overrides]
     with hydra_configs():
         parser = OverridesParser.create(GlobalHydra.instance().config_loader())
-        found = jobs(cfg.hydra.sweeper.params, cfg.experiment.grids, arguments, parser)
-        return compose_all(found, lambda job: compose("train", job))
+        none = bool(cfg.experiment.sources)
+        yield [] if none else jobs(cfg.hydra.sweeper.params, cfg.experiment.grids, arguments, parser)

@@ -1,6 +1,9 @@
 """SIGTERM and Ctrl-C: the run in progress stops at its next step with a checkpoint, and no further run starts.
 
 The request belongs to the process: a worker that was told to stop leaves the rest of its queue alone.
+
+A scheduler's warning, before it takes the machine away, is such a request too where something handles it. Submitit
+handles SIGUSR2: it submits the job anew and ends the process on the spot. It has its turn once the checkpoint is there.
 """
 
 import signal
@@ -8,6 +11,7 @@ import threading
 from contextlib import contextmanager
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Interrupted(Exception):  # noqa: N818  (no error: the run was asked to stop and did)
@@ -32,9 +36,10 @@ class _StopRequest:
         return 128 + (self.number or 0)
 
     def _take(self, number: int, _frame) -> None:
-        if self.number is not None:  # asked twice: now, whatever the process is doing
+        if number in SIGNALS and self.number in SIGNALS:  # asked twice: now, whatever the process is doing
             raise KeyboardInterrupt
-        self.number = number
+        if self.number not in WARNINGS:  # a warning comes with a SIGTERM before or after it, and says more
+            self.number = number
 
     @contextmanager
     def taken(self):
@@ -45,7 +50,8 @@ class _StopRequest:
         if self._users or threading.current_thread() is not threading.main_thread():
             yield self
             return
-        before = {number: signal.signal(number, self._take) for number in SIGNALS}
+        warnings = [number for number in WARNINGS if callable(signal.getsignal(number))]
+        before = {number: signal.signal(number, self._take) for number in (*SIGNALS, *warnings)}
         self._users += 1
         try:
             yield self
@@ -53,6 +59,11 @@ class _StopRequest:
             self._users -= 1
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def hand_on(self) -> None:
+        """After a warning: let the one who handles it do so. Submitit's handler does not return."""
+        if self.number in WARNINGS:
+            signal.raise_signal(self.number)
 
 
 stop_request = _StopRequest()

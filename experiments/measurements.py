@@ -4,6 +4,7 @@ Both leave the network as it was: weights, running statistics, mode and random g
 """
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -72,16 +73,16 @@ def invariance(model: FullyConnected, images: Tensor) -> dict[str, float]:
     return changes
 
 
-def _exact(layer: nn.Sequential) -> nn.Sequential:
+def _exact(layer: Any) -> Any:
     """A copy of a linear layer and its normaliser in float64, without eps, with the statistics of training."""
-    layer = copy.deepcopy(layer).double().train()
-    for norm in layer.modules():
+    exact = copy.deepcopy(layer).double().train()
+    for norm in exact.modules():
         if hasattr(norm, "eps"):
             norm.eps = 0.0
-    return layer
+    return exact
 
 
-def _weights(layer: nn.Sequential) -> Tensor:
+def _weights(layer: Any) -> Tensor:
     """W of a linear layer with its normaliser; of weight normalisation the vectors v, the second of g and v."""
     linear = layer[0]
     return linear.parametrizations.weight.original1 if parametrize.is_parametrized(linear, "weight") else linear.weight
@@ -112,7 +113,7 @@ def train_test_gap(model: nn.Module, task: LanguageModelling | Classification) -
         if isinstance(module, Normaliser):
             module.train()
     gap = largest = total = 0.0
-    batches = _validation_batches(task)
+    batches = validation_batches(task)
     for x, targets in batches:
         expected, got = _logits(evaluating(x)), _logits(training(x))
         gap = max(gap, (expected - got).abs().max().item())
@@ -121,8 +122,8 @@ def train_test_gap(model: nn.Module, task: LanguageModelling | Classification) -
     return {"gap/output": gap / (largest or 1.0), "gap/loss": total / len(batches)}
 
 
-def _validation_batches(task: LanguageModelling | Classification) -> list[tuple[Tensor, Tensor]]:
-    """Inputs and targets of whole batches of the training batch size."""
+def validation_batches(task: LanguageModelling | Classification) -> list[tuple[Tensor, Tensor]]:
+    """Inputs and targets of whole batches of the training batch size. Raises ValueError where there is not one."""
     if isinstance(task, LanguageModelling):
         windows = task.tokens["val"].unfold(0, task.T + 1, task.stride)
         x, targets = windows[:, :-1], windows[:, 1:]

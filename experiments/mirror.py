@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from contextlib import suppress
+from typing import Any
 
 from omegaconf import OmegaConf
 
@@ -58,7 +59,7 @@ class WandbMirror:
         self.run = start(Wandb("offline", settings.project, settings.entity), folder, config)
 
 
-def ready(mode: str):
+def ready(mode: Any):
     """The wandb module, set to a mode. Raises ConnectionError where it lacks a key to go online."""
     # wandb's telemetry goes out in offline mode too, and holds the end of the process for 10 to 20 s on a network that
     # swallows packets.

@@ -10,7 +10,7 @@ from experiments.config import SGD, Adam
 
 def make_optimizer(model: nn.Module, settings: Adam | SGD) -> torch.optim.Optimizer:
     """Adam in torch's fused form, twice as fast on a CPU; SGD gains too little from it there to change its rounding."""
-    if settings.name == "sgd":
+    if isinstance(settings, SGD):
         return torch.optim.SGD(
             model.parameters(), settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
         )

@@ -1,23 +1,23 @@
 """One run from its configuration: lock, data, model, loop, evaluation, summary, status."""
 
 import errno
-import functools
-import importlib.metadata
-import platform
-import subprocess
 import time
 import traceback
+from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
 import data
-from experiments.config import ROOT, cell, device_name, norm_options, run_id, settings
+from experiments import distributed
+from experiments.config import cell, device_name, norm_options, run_id, settings
+from experiments.environment import environment
 from experiments.interruption import Interrupted, stop_request
 from experiments.measurements import invariance, train_test_gap
 from experiments.recorder import Recorder
 from experiments.run_folder import AlreadyRunningError, RunFolder, write_atomically, write_json
 from experiments.tasks import make_task
+from experiments.torchrun import num_ranks, rank
 from experiments.trainer import DivergedError, fit
 from models.build import build
 
@@ -32,22 +32,32 @@ def run(cfg: DictConfig) -> dict:
 
     cfg: one that experiments.check has accepted. Never raises into a sweep: an exception becomes the status "failed"
     with its traceback in the run's error.txt. After SIGTERM or Ctrl-C the run leaves a checkpoint and is "interrupted",
-    and this process starts no other. Only a second such signal, KeyboardInterrupt, passes.
+    and this process starts no other. Only a second such signal, KeyboardInterrupt, passes, and the SystemExit of a
+    scheduler's own handler (experiments.interruption).
     """
-    folder = RunFolder(cfg.runs_dir, run_id(cfg))
     with stop_request.taken():
-        try:
-            stop_request.check()
-            with folder.lock():
-                if folder.finished:
-                    return _report(folder, "skipped", "already done")
-                return _train(cfg, folder)
-        except Interrupted as stop:
-            return _report(folder, "interrupted", f"not started: {stop}")
-        except AlreadyRunningError as error:
-            return _report(folder, "running elsewhere", str(error))
-        except OSError as error:  # the folder itself cannot be written: a full disk, no permission
-            return _report(folder, "failed", f"the run's folder cannot be written: {_reason(error)}")
+        outcome = _attempt(cfg, RunFolder(cfg.runs_dir, run_id(cfg)))
+    if outcome["status"] == "interrupted":
+        stop_request.hand_on()
+    return outcome
+
+
+def _attempt(cfg: DictConfig, folder: RunFolder) -> dict:
+    try:
+        stop_request.check()
+        if rank() > 0:
+            return _assist(cfg, folder)
+        with folder.lock():
+            if folder.finished:
+                distributed.join(device_name(cfg), going=False)
+                return _report(folder, "skipped", "already done")
+            return _train(cfg, folder)
+    except Interrupted as stop:
+        return _report(folder, "interrupted", f"not started: {stop}")
+    except AlreadyRunningError as error:
+        return _report(folder, "running elsewhere", str(error))
+    except OSError as error:  # the folder itself cannot be written: a full disk, no permission
+        return _report(folder, "failed", f"the run's folder cannot be written: {_reason(error)}")
 
 
 def _report(folder: RunFolder, status: str, message: str = "") -> dict:
@@ -55,25 +65,26 @@ def _report(folder: RunFolder, status: str, message: str = "") -> dict:
 
 
 def _train(cfg: DictConfig, folder: RunFolder) -> dict:
-    began, recorder = time.monotonic(), None
+    began = time.monotonic()
+    recorder: Recorder | None = None
     folder.set_status("running", step=0)
     try:
-        device, content = device_name(cfg), data.load(settings(cfg.data))
+        distributed.join(device := device_name(cfg))
+        content = data.load(settings(cfg.data))
         task = make_task(content, settings(cfg.data), cfg.seed, device)
-        config = OmegaConf.to_container(cfg, resolve=True)
+        config: Any = OmegaConf.to_container(cfg, resolve=True)
         (folder.path / "error.txt").unlink(missing_ok=True)
         write_atomically(folder.path / "config.yaml", lambda f: f.write(OmegaConf.to_yaml(cfg, resolve=True).encode()))
-        environment = {**_environment(), "device": device, "threads": cfg.threads, "data": content.manifest}
-        write_json(folder.path / "environment.json", environment)
+        surroundings = {**environment(), "device": device, "threads": cfg.threads, "ranks": num_ranks()}
+        write_json(folder.path / "environment.json", {**surroundings, "data": content.manifest})
 
-        torch.set_num_threads(cfg.threads)
-        torch.manual_seed(cfg.seed)
-        model = build(settings(cfg.model), task.input_shape, task.num_classes, cfg.norm.name, norm_options(cfg))
-        model.to(device)
+        model = _model(cfg, task).to(device)
         recorder = Recorder(folder, settings(cfg.wandb), config, device)
         summary = {**_identity(cfg, folder), "parameters": sum(p.numel() for p in model.parameters())}
         try:
-            summary |= fit(model, task, settings(cfg.optim), settings(cfg.trainer), recorder)
+            share, leader = distributed.spread(task, recorder)
+            summary |= fit(model, share, settings(cfg.optim), settings(cfg.trainer), leader)
+            distributed.leave()
             if cfg.stage == "final":
                 summary |= {f"test/{name}": value for name, value in task.evaluate(model, "test").items()}
             for name in cfg.trainer.measure:
@@ -83,14 +94,15 @@ def _train(cfg: DictConfig, folder: RunFolder) -> dict:
             status, message = "diverged", str(error)
             summary["diverged_at"] = error.step
         summary |= {"status": status, "wall_seconds": time.monotonic() - began}
-        summary |= {key: environment[key] for key in ("git", "dirty", "torch", "python")}
+        summary |= {key: surroundings[key] for key in ("git", "dirty", "torch", "python")}
         write_json(folder.path / "summary.json", summary)
         folder.set_status(status, message=message)
         recorder.mirror.finish(summary, exit_code=0)
         return _report(folder, status, message)
     except Interrupted as stop:
         folder.set_status("interrupted", message=str(stop), **_progress(folder))
-        recorder.mirror.finish({"status": "interrupted"}, exit_code=1)
+        if recorder is not None:
+            recorder.mirror.finish({"status": "interrupted"}, exit_code=1)
         return _report(folder, "interrupted", str(stop))
     except BaseException as error:
         # SystemExit too: one run must not end the sweep that it is part of.
@@ -102,6 +114,27 @@ def _train(cfg: DictConfig, folder: RunFolder) -> dict:
         if interrupted:
             raise
         return _report(folder, "failed", _reason(error))
+
+
+def _assist(cfg: DictConfig, folder: RunFolder) -> dict:
+    """What a rank beside the first does: the same loop on its share, with nothing written."""
+    if not distributed.join(device := device_name(cfg)):
+        return _report(folder, "skipped")
+    task = make_task(data.load(settings(cfg.data)), settings(cfg.data), cfg.seed, device)
+    share, follower = distributed.spread(task, recorder=None)
+    try:
+        fit(_model(cfg, task).to(device), share, settings(cfg.optim), settings(cfg.trainer), follower)
+    except DivergedError:
+        return _report(folder, "diverged")
+    except Interrupted as stop:
+        return _report(folder, "interrupted", str(stop))
+    return _report(folder, "done")
+
+
+def _model(cfg: DictConfig, task) -> torch.nn.Module:
+    torch.set_num_threads(cfg.threads)
+    torch.manual_seed(cfg.seed)
+    return build(settings(cfg.model), task.input_shape, task.num_classes, cfg.norm.name, norm_options(cfg))
 
 
 def _reason(error: BaseException) -> str:
@@ -135,26 +168,4 @@ def _identity(cfg: DictConfig, folder: RunFolder) -> dict:
         "data": cfg.data.name,
         "lr": cfg.optim.lr,
         "seed": cfg.seed,
-    }
-
-
-@functools.cache
-def _environment() -> dict:
-    """What the numbers may depend on besides the configuration; asked once a process."""
-
-    def git(*arguments: str) -> str:
-        try:
-            return subprocess.run(
-                ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True
-            ).stdout.strip()
-        except (OSError, subprocess.CalledProcessError):
-            return "unknown"
-
-    packages = ("torch", "torchvision", "hydra-core", "wandb", "datasets", "numpy", "scikit-learn")
-    return {
-        "git": git("rev-parse", "HEAD"),
-        "dirty": bool(git("status", "--porcelain", "--untracked-files=no")),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        **{name: importlib.metadata.version(name) for name in packages},
     }

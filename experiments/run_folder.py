@@ -182,9 +182,9 @@ class RunFolder:
         write_atomically(path, lambda file: file.write(signed), durable=True, keep=self.path / "previous.pt")
 
     def load_checkpoint(self, device: str) -> dict | None:
-        """The newest checkpoint that is whole, or None: the run then starts anew. One line on stderr for each that is not.
+        """The newest checkpoint that is whole, or None: the run then starts anew. One that is not is told on stderr.
 
-        Nothing of a file is executed or trusted before its checksum; what is no plain data in it is refused after that.
+        Nothing of a file is used before its checksum is right, and nothing in it is executed: it holds data alone.
         """
         for name in ("last.pt", "previous.pt"):
             path = self.path / name
@@ -216,5 +216,7 @@ def read_checkpoint(path: Path, run_id: str, device: str) -> dict:
         raise DamagedCheckpointError(f"it holds more than tensors and plain data, or less ({reason})") from None
     found = (content.get("format"), content.get("run_id")) if isinstance(content, dict) else (None, None)
     if found != (FORMAT, run_id):
-        raise DamagedCheckpointError(f"it is of format {found[0]} and run {found[1]}, not of format {FORMAT} and {run_id}")
+        raise DamagedCheckpointError(
+            f"it is of format {found[0]} and run {found[1]}, not of format {FORMAT} and {run_id}"
+        )
     return content

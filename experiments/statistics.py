@@ -6,6 +6,7 @@ few: tests/test_statistics.py measures for each function what it covers there.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 
 import numpy as np
@@ -171,7 +172,7 @@ def share_of_best(gains: Mapping[str, Sequence[float]], of: str) -> Interval | N
         bounds = mean + side * (each if every else any_) * error
         return bounds.min() if share >= 0 else bounds.max()
 
-    low, high = (_crossing(lambda share, side=side: bound(share, side)) for side in (-1, 1))
+    low, high = (_crossing(partial(bound, side=side)) for side in (-1, 1))
     return Interval(own.mean() / max(own.mean(), rivals.mean(1).max()), low, high, n)
 
 

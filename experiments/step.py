@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from experiments import distributed
 from experiments.config import Trainer
 from experiments.probes import gradient_norms
 
@@ -25,7 +26,8 @@ def make_step(model: nn.Module, task, optimizer: torch.optim.Optimizer, clip: fl
 
     task: see experiments.tasks. clip: largest norm of the whole gradient, None for no clipping.
     """
-    if settings.capture and next(model.parameters()).device.type == "cuda":
+    alone = not distributed.several()  # a capture would have to hold the sums over the ranks
+    if alone and settings.capture and next(model.parameters()).device.type == "cuda":
         return CapturedStep(model, task, optimizer, clip)
     return EagerStep(model, task, optimizer, clip)
 
@@ -57,10 +59,11 @@ class EagerStep:
             parameter.grad = None
         loss = self.task.loss(self.model, batch)
         loss.backward()
+        loss = distributed.average(loss.detach(), self.parameters)
         if row is not None:
             row |= gradient_norms(self.model)
         norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
-        return loss.detach(), norm
+        return loss, norm
 
 
 class CapturedStep(EagerStep):
@@ -80,7 +83,7 @@ class CapturedStep(EagerStep):
     def __init__(self, model: nn.Module, task, optimizer: torch.optim.Optimizer, clip: float | None):
         super().__init__(model, task, optimizer, clip)
         self.device = self.parameters[0].device
-        self.batch: list[Tensor] = []
+        self.batch: tuple[Tensor, ...] = ()
         self.lr, self.lr_value = torch.zeros((), device=self.device), 0.0
         self.bad = torch.zeros((), device=self.device)  # 1 from the first step on that is not finite
         self.results = torch.zeros(MOST_UNREAD, 2, device=self.device)
@@ -92,11 +95,12 @@ class CapturedStep(EagerStep):
             group |= {"lr": self.lr, "fused": True}
             if "capturable" in group:  # torch asks Adam for it, though the fused form can always be captured
                 group["capturable"] = True
-        optimizer.found_inf = self.bad  # as torch.amp.GradScaler does: a fused optimiser skips the update where it is 1
+        # As torch.amp.GradScaler does: a fused optimiser skips the update where it is 1.
+        optimizer.found_inf = self.bad  # type: ignore[attr-defined]
 
     def __call__(self, batch, lr, wait=True, row=None):
         if not self.batch:
-            self.batch = [tensor.clone() for tensor in batch]
+            self.batch = tuple(tensor.clone() for tensor in batch)
         for mine, given in zip(self.batch, batch, strict=True):
             mine.copy_(given)
         if lr != self.lr_value:

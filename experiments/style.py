@@ -1,6 +1,7 @@
 """One look for a normaliser in every figure: colour-blind safe colours (Okabe & Ito), and a marker of its own."""
 
 from collections.abc import Iterable
+from typing import Any
 
 STYLE = {  # norm: (colour, marker as matplotlib names it)
     "none": ("#000000", "o"),
@@ -12,6 +13,15 @@ STYLE = {  # norm: (colour, marker as matplotlib names it)
     "rms": ("#56B4E9", "X"),
 }
 OTHER = ("#777777", "*")  # a normaliser that is not in the table yet
+FIGURE: dict[Any, Any] = {  # matplotlib's settings for every figure
+    "svg.hashsalt": "layer-normalization",  # the same numbers give the same bytes
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "legend.frameon": False,
+}
 
 
 def norms_of(norms: Iterable[str]) -> list[str]:

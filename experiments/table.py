@@ -5,9 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from omegaconf import DictConfig
 
-from experiments.config import run_id
 from experiments.run_folder import RunFolder
 
 ROW = ["model", "norm", "batch_size", "run_id", "experiment", "seed", "status", "lr"]  # of a table without rows
@@ -19,7 +17,7 @@ def cell_columns(axes: Iterable[str]) -> list[str]:
     return ["model", "norm", "batch_size", *axes]
 
 
-def collect(configs: Iterable[DictConfig], runs_dir: str) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+def collect(run_ids: Iterable[str], runs_dir: str) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     """(rows, curves, missing) of exactly these runs, in their order.
 
     rows: a summary a run. curves: losses by step, examples and seconds, wherever the validation loss was taken.
@@ -27,8 +25,7 @@ def collect(configs: Iterable[DictConfig], runs_dir: str) -> tuple[pd.DataFrame,
     not picked up.
     """
     rows, curves, missing = [], [], []
-    for cfg in configs:
-        folder = RunFolder(runs_dir, run_id(cfg))
+    for folder in (RunFolder(runs_dir, run_id) for run_id in run_ids):
         if not folder.finished:
             missing.append(folder.run_id)
             continue
@@ -58,7 +55,7 @@ def reach(rows: pd.DataFrame, curves: pd.DataFrame, axes: Iterable[str] = ()) ->
     found = {run_id: curve.sort_values("step") for run_id, curve in curves.groupby("run_id")}
     plain = rows[(rows["norm"] == "none") & (rows["status"] == "done")]
     rivals = {tuple(row[place]): row for _, row in plain.iterrows()}
-    lines = []
+    lines: list[dict[str, float]] = []
     for _, row in rows.iterrows():
         rival, curve = rivals.get(tuple(row[place])), found.get(row["run_id"])
         if rival is None or curve is None or row["status"] != "done":

@@ -83,7 +83,7 @@ class LanguageModelling:
         rest = tokens[whole * self.stride :]
         if not self.text.row_length and len(rest) > 1:
             windows.append(rest[None])
-        total = count = 0
+        total, count = 0.0, 0
         for window in windows:
             targets = window[:, 1:]
             total += self.loss(model, (window[:, :-1], targets)).item() * targets.numel()
@@ -130,7 +130,7 @@ class Classification:
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
         """Loss, accuracy and error (both in percent) over the whole split, in evaluation mode."""
         model.eval()
-        total = right = 0
+        total, right = 0.0, 0
         chunks = zip(
             self.images[split].split(self.eval_batch_size), self.labels[split].split(self.eval_batch_size), strict=True
         )
@@ -145,5 +145,6 @@ class Classification:
 
 def make_task(content: Text | Images, settings, seed: int, device: str) -> LanguageModelling | Classification:
     """The task of a data set. Raises ConfigError when not even one batch fits."""
-    task = LanguageModelling if isinstance(content, Text) else Classification
-    return task(content, settings, seed, device)
+    if isinstance(content, Text):
+        return LanguageModelling(content, settings, seed, device)
+    return Classification(content, settings, seed, device)

@@ -2,9 +2,11 @@
 
 import math
 import time
+from typing import Any
 
 from torch import nn
 
+from experiments import distributed
 from experiments.config import SGD, Adam, Trainer
 from experiments.interruption import stop_request
 from experiments.optimisation import learning_rate, make_optimizer
@@ -46,7 +48,7 @@ def fit(model: nn.Module, task, optim: Adam | SGD, settings: Trainer, recorder) 
     optimizer = make_optimizer(model, optim)
     steps = budget(settings, task.steps_per_epoch, task.batch_size)
     evaluate_at = {round(steps * (k + 1) / settings.evaluations) for k in range(settings.evaluations)}
-    state = {"step": 0, "seconds": 0.0, "best": math.inf, "best_step": 0, "train": {}, "val": {}}
+    state: dict[str, Any] = {"step": 0, "seconds": 0.0, "best": math.inf, "best_step": 0, "train": {}, "val": {}}
     state["losses"] = []  # of the steps since the last row
     state |= recorder.restore(model, optimizer)
     losses = state["losses"]
@@ -54,8 +56,9 @@ def fit(model: nn.Module, task, optim: Adam | SGD, settings: Trainer, recorder) 
     saved = time.monotonic()
 
     while (step := state["step"]) < steps:
-        started, row = time.perf_counter(), {}
-        stopping = stop_request.number is not None
+        started = time.perf_counter()
+        row: dict[str, Any] = {}
+        stopping = distributed.asked_to_stop()
         logged = (step + 1) % settings.log_every == 0 or step + 1 in evaluate_at
         watched = settings.statistics and logged
         if not model.training:  # an evaluation is over

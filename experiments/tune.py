@@ -1,6 +1,7 @@
 """Choose the learning rate of every cell of an experiment, on seeds and a split of their own.
 
 python -m experiments.tune experiment=recurrent_gain profile=quick
+python -m experiments.tune experiment=recurrent_gain hydra/launcher=joblib    with a run on every core
 
 Runs the experiment's grid with stage=tune over its tune_seeds and tune_lr, the same rates for every cell, and writes
 configs/tuned/<profile>/<experiment>.yaml beside the rows that chose it. The rate with the lowest mean over the seeds is
@@ -19,8 +20,15 @@ from omegaconf import DictConfig
 
 from experiments.cli import CONFIGS, command, refusals_in_one_line
 from experiments.config import ConfigError, cell_key, tuned_path
-from experiments.grid import expand
+from experiments.grid import run_ids
 from experiments.table import cell_columns, collect
+
+OF_TUNING = {  # what it sets itself, and what to give in its place
+    "optim.lr": "experiment.tune_lr=[...]",
+    "seed": "experiment.tune_seeds=[...]",
+    "stage": "no stage",
+    "trainer.evaluations": "no number of evaluations",
+}
 
 
 @hydra.main(version_base="1.3", config_path=CONFIGS, config_name="train")
@@ -30,17 +38,22 @@ def tune(cfg: DictConfig) -> None:
         lrs, seeds = list(cfg.experiment.tune_lr), cfg.experiment.tune_seeds
         if not lrs:
             raise ConfigError("nothing to tune; name an experiment with tune_lr, as experiment=recurrent_gain")
-        given = list(HydraConfig.get().overrides.task)
+        metric, given = tuning_metric(cfg.experiment), list(HydraConfig.get().overrides.task)
+        for argument in given:
+            if (key := argument.partition("=")[0]) in OF_TUNING:
+                raise ConfigError(f"{argument}: tuning sets {key} itself; give {OF_TUNING[key]}")
         launcher = f"hydra/launcher={HydraConfig.get().runtime.choices['hydra/launcher']}"
         grid = ["stage=tune", "trainer.evaluations=1"]  # the last value chooses; no other is looked at
         grid += [f"optim.lr={','.join(map(str, lrs))}", f"seed={','.join(map(str, seeds))}"]
         sweep = subprocess.run([sys.executable, "-m", "experiments.train", "-m", *given, *grid, launcher])
         if sweep.returncode:
             sys.exit(sweep.returncode)  # the sweep has said why
-        rows, _, missing = collect(expand(name, profile, [*given, *grid]), cfg.runs_dir)
+        if cfg.plan:
+            return
+        rows, _, missing = collect(run_ids(name, profile, [*given, *grid]), cfg.runs_dir)
         if missing:
             raise ConfigError(f"{len(missing)} tuning runs are not finished; run the command again to finish them")
-        write(rows, cfg, lrs, tuning_metric(cfg.experiment))
+        write(rows, cfg, lrs, metric)
 
 
 def tuning_metric(experiment) -> str:

@@ -1,8 +1,63 @@
-"""The networks that are trained. Knows torch, and nothing of configuration files, tracking or data sets.
+"""The normalisers, the recurrent layers and the networks. Knows torch, and nothing of configuration files, tracking or
+data sets.
 
-models.build makes them; importing the package alone loads no torch.
+Another project installs this folder as the package `layer_normalization` (pyproject.toml) and takes from it:
+
+    RNN, LSTM, GRU           torch.nn's layers with norm=, placement= and backend= (recurrent/layer.py)
+    PLACEMENTS               where in a recurrent layer a normaliser can stand
+    NORMS                    the table of normalisers, by name
+    make_norm, norm_after    a normaliser for a number of channels; a linear or convolutional layer with one (norms.py)
+    BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm, WeightNorm    the normalisers as modules (norms.py)
+    ModelError               what each of them raises when it cannot be built as asked: a ValueError of one line
+
+All else may change between versions. Importing the package alone loads no torch: each name brings its module when it
+is first asked for. `models.build` makes the networks of the experiments.
 """
 
-from models.errors import ModelError
+import importlib
+from typing import TYPE_CHECKING
 
-__all__ = ["ModelError"]
+from .errors import ModelError
+
+if TYPE_CHECKING:
+    from .norms import (
+        NORMS,
+        BatchNorm,
+        GroupNorm,
+        InstanceNorm,
+        LayerNorm,
+        RMSNorm,
+        WeightNorm,
+        make_norm,
+        norm_after,
+    )
+    from .recurrent import GRU, LSTM, PLACEMENTS, RNN
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "NORMS",
+    "PLACEMENTS",
+    "RNN",
+    "BatchNorm",
+    "GroupNorm",
+    "InstanceNorm",
+    "LayerNorm",
+    "ModelError",
+    "RMSNorm",
+    "WeightNorm",
+    "make_norm",
+    "norm_after",
+]
+
+RECURRENT = {"GRU", "LSTM", "PLACEMENTS", "RNN"}
+
+
+def __getattr__(name: str):
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(".recurrent" if name in RECURRENT else ".norms", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

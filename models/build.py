@@ -1,15 +1,14 @@
 """From a name to a model: the table of all models."""
 
-import difflib
 from collections.abc import Mapping
 
 from torch import nn
 
-from models.cnn import CIFARResNet20, PlainCNN
-from models.errors import ModelError
-from models.language_model import LanguageModel
-from models.mlp import FullyConnected
-from models.sequence_classifier import SequenceClassifier
+from .cnn import CIFARResNet20, PlainCNN
+from .errors import must_be_one_of
+from .language_model import LanguageModel
+from .mlp import FullyConnected
+from .sequence_classifier import SequenceClassifier
 
 # name: builder(settings, an image's (C, H, W) or (), number of classes, norm, norm options)
 MODELS = {
@@ -25,12 +24,10 @@ MODELS = {
 
 
 def build(settings, input_shape: tuple[int, ...], num_classes: int, norm: str, norm_options: Mapping) -> nn.Module:
-    """The model that `settings` (models.settings) describes.
+    """The model that `settings` (settings.py) describes.
 
     input_shape: (C, H, W) of an image, () for tokens. num_classes: classes, or the vocabulary's size.
     Raises ModelError when the model, its settings or the normaliser cannot be had.
     """
-    if settings.name not in MODELS:
-        near = difflib.get_close_matches(settings.name, MODELS, 1, cutoff=0.0)[0]
-        raise ModelError(f"model={settings.name} is unknown; allowed: {', '.join(MODELS)}; nearest: {near}")
+    must_be_one_of("model", settings.name, MODELS)
     return MODELS[settings.name](settings, input_shape, num_classes, norm, norm_options)

@@ -5,15 +5,16 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.errors import ModelError
-from models.norms import norm_after
-from models.settings import CNN, ResNet20
+from .errors import ModelError
+from .norms import norm_after
+from .settings import CNN, ResNet20
 
 
 def conv3x3(inputs: int, outputs: int, stride: int, norm: str, options: Mapping | None) -> nn.Sequential:
     """3x3 convolution with He start (He et al. 2015) and its normaliser."""
     conv = nn.Conv2d(inputs, outputs, 3, stride, padding=1)
     nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+    assert conv.bias is not None
     nn.init.zeros_(conv.bias)
     return norm_after(conv, norm, options)
 

@@ -5,16 +5,18 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.errors import ModelError
-from models.recurrent import CELLS
-from models.settings import Recurrent
-from models.start import start, start_output
+from .errors import ModelError, must_be_one_of
+from .recurrent import CELLS
+from .settings import Recurrent
+from .start import start, start_output
 
 ONE_HOT_LIMIT = 1000  # symbols; beyond, one-hot vectors fill the memory and an embedding is the custom
 
 
 class LanguageModel(nn.Module):
     """Next-token logits: tokens (N, T) -> (N, T, V), and the final state of the recurrence.
+
+    A text may come in pieces: give the state that the last piece ended with, and in `start` the tokens before this one.
 
     The start is the same for every normaliser: orthogonal recurrent matrix for each gate, summed inputs W_x x of
     standard deviation `input_scale`, forget gate bias 1. A one-hot input makes the scale matter: with a standard
@@ -23,8 +25,7 @@ class LanguageModel(nn.Module):
 
     def __init__(self, settings: Recurrent, vocab_size: int, norm: str, norm_options: Mapping | None = None):
         super().__init__()
-        if settings.input not in ("auto", "onehot", "embedding"):
-            raise ModelError(f"model.input={settings.input} is unknown; allowed: auto, onehot, embedding")
+        must_be_one_of("model.input", settings.input, ("auto", "onehot", "embedding"))
         embedded = settings.input == "embedding" or (settings.input == "auto" and vocab_size > ONE_HOT_LIMIT)
         if settings.tied and (not embedded or settings.embedding_size != settings.hidden_size):
             raise ModelError(
@@ -46,7 +47,7 @@ class LanguageModel(nn.Module):
         )
         self.output = nn.Linear(settings.hidden_size, vocab_size)
         self.reset_parameters()
-        if settings.tied:
+        if settings.tied and self.embedding is not None:
             self.output.weight = self.embedding.weight
 
     def reset_parameters(self) -> None:
@@ -63,11 +64,13 @@ class LanguageModel(nn.Module):
             return 1.0  # one-hot; a tied embedding has entries of variance 1/H
         return self.settings.embedding_size
 
-    def forward(self, tokens: Tensor, state=None) -> tuple[Tensor, object]:
-        dropout, training = self.settings.dropout, self.training
+    def inputs(self, tokens: Tensor) -> Tensor:
+        """What the recurrence reads: one-hot vectors or embeddings, (..., I)."""
         if self.embedding is None:
-            x = F.one_hot(tokens, self.vocab_size).to(self.output.weight.dtype)
-        else:
-            x = self.embedding(tokens)
-        y, state = self.recurrent(F.dropout(x, dropout, training), state)
+            return F.one_hot(tokens, self.vocab_size).to(self.output.weight.dtype)
+        return self.embedding(tokens)
+
+    def forward(self, tokens: Tensor, state=None, start: int = 0) -> tuple[Tensor, object]:
+        dropout, training = self.settings.dropout, self.training
+        y, state = self.recurrent(F.dropout(self.inputs(tokens), dropout, training), state, start)
         return self.output(F.dropout(y, dropout, training)), state

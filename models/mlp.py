@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.norms import norm_after
-from models.settings import MLP
+from .norms import norm_after
+from .settings import MLP
 
 
 class FullyConnected(nn.Module):

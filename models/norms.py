@@ -17,18 +17,19 @@ and they differ only in the set of values that mu and var are taken over (Ba et 
 To add one: a class, a row in NORMS, configs/norm/<name>.yaml, a test against its equation.
 """
 
-import difflib
 import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
-from models.errors import ModelError
+from . import ranks
+from .errors import ModelError, must_be_one_of
 
 
 class Normaliser(nn.Module):
@@ -50,8 +51,14 @@ class Normaliser(nn.Module):
         layer.register_parameter("bias", None)
         return nn.Sequential(layer, self)
 
-    def over_time(self, z: Tensor) -> Tensor:
-        """z (T, N, C), all steps of a sequence at once: the same as `forward(z[t], t)` for every t."""
+    def scale_and_shift(self, x: Tensor) -> Tensor:
+        """g * x + b, channel by channel."""
+        per_channel = (-1,) + (1,) * (x.dim() - 2)
+        y = x * self.weight.view(per_channel)
+        return y if self.bias is None else y + self.bias.view(per_channel)
+
+    def over_time(self, z: Tensor, start: int = 0) -> Tensor:
+        """z (T, N, C), all steps of a sequence at once: the same as `forward(z[t], start + t)` for every t."""
         return self(z.flatten(0, 1)).view_as(z)
 
 
@@ -68,7 +75,7 @@ class NoNorm(Normaliser):
     def forward(self, x: Tensor, t: int = 0) -> Tensor:
         return x
 
-    def over_time(self, z):
+    def over_time(self, z, start=0):
         return self(z)  # a call, so that hooks see the summed inputs here too
 
 
@@ -78,10 +85,13 @@ class BatchNorm(Normaliser):
     Training uses the batch's mean and variance, evaluation the running ones (an exponential average that moves by
     `momentum` a batch). `unbiased` divides the batch's variance by n - 1 instead of n, as the paper did at batch 4
     (Ba et al. 2016, section 6.6). Row t of the running statistics belongs to step t (Cooijmans et al. 2016, section
-    3); steps beyond the longest training sequence use the last row.
+    3); steps beyond the longest training sequence use the last row. Of a batch shared by ranks, it is the whole.
 
     Raises ValueError in training when a channel has a single value.
     """
+
+    running_mean: Tensor
+    running_var: Tensor
 
     def __init__(
         self,
@@ -100,18 +110,20 @@ class BatchNorm(Normaliser):
         self.register_buffer("running_var", torch.ones(1, num_features))
 
     def forward(self, x: Tensor, t: int = 0) -> Tensor:
-        weight, eps = self.weight, self.eps
-        if self.training:
-            weight, eps = self.scaled(x.numel() // self.num_features)
-            if t >= len(self.running_mean):
-                self._grow(t + 1)
+        if self.training and ranks.several():
+            y, mean, var, n = ranks.standardise(x, self.eps, self.unbiased)
+            self.track(mean, var, n, first=t)
+            return self.scale_and_shift(y)
+        weight, eps = self.scaled(x.numel() // self.num_features) if self.training else (self.weight, self.eps)
+        if self.training and t >= len(self.running_mean):
+            self._grow(t + 1)
         row = min(t, len(self.running_mean) - 1)
         mean, var = self.running_mean[row], self.running_var[row]
         # torch.batch_norm, not F.batch_norm: the latter refuses eps = 0, for which the invariances are exact.
         return torch.batch_norm(x, weight, self.bias, mean, var, self.training, self.momentum, eps, True)
 
-    def over_time(self, z):
-        return torch.stack([self(z_t, t) for t, z_t in enumerate(z)])
+    def over_time(self, z, start=0):
+        return torch.stack([self(z_t, t) for t, z_t in enumerate(z, start)])
 
     def scaled(self, n: int) -> tuple[Tensor, float]:
         """(gain, eps) with which the biased variance of n values normalises as the option `unbiased` asks."""
@@ -123,20 +135,22 @@ class BatchNorm(Normaliser):
         r = n / (n - 1)
         return self.weight / r**0.5, self.eps / r
 
-    def rows(self, T: int) -> tuple[Tensor, Tensor]:
-        """Running mean and variance (T, C) of steps 0 to T - 1; the last row stands for all steps beyond it."""
-        known = len(self.running_mean)
-        row = slice(T) if known >= T else torch.arange(T, device=self.running_mean.device).clamp_max(known - 1)
+    def rows(self, T: int, start: int = 0) -> tuple[Tensor, Tensor]:
+        """Running mean and variance (T, C) of T steps from `start` on; the last row stands for all steps beyond it."""
+        known, end = len(self.running_mean), start + T
+        row: slice | Tensor = slice(start, end)
+        if end > known:
+            row = torch.arange(start, end, device=self.running_mean.device).clamp_max(known - 1)
         return self.running_mean[row], self.running_var[row]
 
     @torch.no_grad()
-    def track(self, mean: Tensor, var: Tensor, n: int) -> None:
-        """Move the running statistics of steps 0 to T - 1 towards the means and biased variances (T, C) of n values."""
-        T = len(mean)
-        if len(self.running_mean) < T:
-            self._grow(T)
-        self.running_mean[:T].lerp_(mean, self.momentum)
-        self.running_var[:T].lerp_(var * (n / (n - 1)), self.momentum)
+    def track(self, mean: Tensor, var: Tensor, n: int | Tensor, first: int = 0) -> None:
+        """Move the running statistics from row `first` on towards means and biased variances (T, C) of n values."""
+        rows = slice(first, first + len(mean))
+        if len(self.running_mean) < rows.stop:
+            self._grow(rows.stop)
+        self.running_mean[rows].lerp_(mean, self.momentum)
+        self.running_var[rows].lerp_(var * (n / (n - 1)), self.momentum)
 
     def _grow(self, steps: int) -> None:
         new = (steps - len(self.running_mean), self.num_features)
@@ -194,10 +208,7 @@ class RMSNorm(Normaliser):
         self.eps = eps
 
     def forward(self, x: Tensor, t: int = 0) -> Tensor:
-        per_channel = (-1,) + (1,) * (x.dim() - 2)
-        rms = x.square().mean(tuple(range(1, x.dim())), keepdim=True).add(self.eps).sqrt()
-        y = x / rms * self.weight.view(per_channel)
-        return y if self.bias is None else y + self.bias.view(per_channel)
+        return self.scale_and_shift(x / x.square().mean(tuple(range(1, x.dim())), keepdim=True).add(self.eps).sqrt())
 
 
 class WeightNorm(NoNorm):
@@ -206,6 +217,8 @@ class WeightNorm(NoNorm):
     Acts on the layer's weights; activations pass. With `data_init` the first training batch sets g and b such that
     every summed input starts with mean 0 and variance 1 over that batch: g <- g/std, b <- -mean/std (their section 3).
     """
+
+    waiting: Tensor
 
     def __init__(self, num_features: int, data_init: bool = False):
         super().__init__(num_features)
@@ -216,13 +229,12 @@ class WeightNorm(NoNorm):
         layer.register_forward_hook(self._first_batch)
         return nn.Sequential(layer, self)
 
-    def _first_batch(self, layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor | None:
+    def _first_batch(self, layer: Any, inputs: tuple[Tensor], output: Tensor) -> Tensor | None:
         """Hook on the layer: its output, again with the new g and b, so that the first batch is learnt from too."""
         if not (self.training and self.waiting):
             return None
         with torch.no_grad():
-            axes = (0, *range(2, output.dim()))  # every axis but the channels
-            std, mean = torch.std_mean(output, axes, correction=0)
+            std, mean = ranks.std_mean(output)
             std = std.clamp_min(1e-5)  # a unit that is constant over the batch has no scale to be given
             gain = layer.parametrizations.weight.original0
             gain.div_(std.view_as(gain))
@@ -258,9 +270,7 @@ NORMS: dict[str, Row] = {
 
 def norm_row(name: str) -> Row:
     """The table's row. Raises ModelError with the nearest name when there is none."""
-    if name not in NORMS:
-        near = difflib.get_close_matches(name, NORMS, 1, cutoff=0.0)[0]
-        raise ModelError(f"norm={name} is unknown; allowed: {', '.join(NORMS)}; nearest: {near}")
+    must_be_one_of("norm", name, NORMS)
     return NORMS[name]
 
 

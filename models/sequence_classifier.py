@@ -1,6 +1,5 @@
 """A recurrent classifier that reads images as sequences, a task of long memory (Le et al. 2015)."""
 
-import difflib
 import math
 from collections.abc import Mapping
 
@@ -8,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.errors import ModelError
-from models.recurrent import CELLS
-from models.settings import ImageRecurrent
-from models.start import start, start_output
+from .errors import ModelError, must_be_one_of
+from .recurrent import CELLS
+from .settings import ImageRecurrent
+from .start import start, start_output
 
 ORDERS = ("rows", "pixels", "permuted")
 PERMUTATION_SEED = 0  # one permutation for all runs: with another the task is another
@@ -38,6 +37,8 @@ class SequenceClassifier(nn.Module):
     added it for BN alone; here it is the same for every normaliser). Evaluation starts from zero.
     """
 
+    permutation: Tensor
+
     def __init__(
         self,
         settings: ImageRecurrent,
@@ -47,9 +48,7 @@ class SequenceClassifier(nn.Module):
         norm_options: Mapping | None = None,
     ):
         super().__init__()
-        if settings.order not in ORDERS:
-            near = difflib.get_close_matches(settings.order, ORDERS, 1, cutoff=0.0)[0]
-            raise ModelError(f"model.order={settings.order} is unknown; allowed: {', '.join(ORDERS)}; nearest: {near}")
+        must_be_one_of("model.order", settings.order, ORDERS)
         if not 0 <= settings.state_noise < math.inf:
             raise ModelError(
                 f"model.state_noise={settings.state_noise} is no standard deviation; give 0 or more, as 0.1"

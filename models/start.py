@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from models.recurrent import Recurrent
+from .recurrent import Recurrent
 
 # Mean square of an un-normalised layer's outputs at the start, measured over 64 steps of summed inputs of variance 1:
 # what the layer above gets. Normalised layers differ by less than a factor of 2, and forget the scale.

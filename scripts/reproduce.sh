@@ -6,10 +6,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 profile="${1:-quick}"
-experiments=(recurrent_gain recurrent_batch_size conv_gain batch_size permutation_invariant_mnist invariance train_test
-    groups gain_init placement)
-for i in "${!experiments[@]}"; do
-    echo "experiment $((i + 1)) of ${#experiments[@]}: ${experiments[i]}"
-    python -m experiments.train -m experiment="${experiments[i]}" profile="$profile" hydra/launcher=joblib
-done
+experiments=recurrent_gain,recurrent_batch_size,conv_gain,batch_size,permutation_invariant_mnist,invariance,train_test
+python -m experiments.train -m experiment="$experiments,groups,gain_init,placement" profile="$profile" \
+    hydra/launcher=joblib
 python -m experiments.report profile="$profile"

@@ -6,7 +6,7 @@ stamp=".venv/installed-$(cat pyproject.toml constraints.txt | cksum | cut -d " "
 if [ ! -e "$stamp" ]; then
     echo "setting up .venv (1 to 3 minutes, about 2 GB; more with CUDA builds of torch)"
     "${PYTHON:-python3}" -m venv .venv
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[experiments,dev]'
     touch "$stamp"
 fi
 python() { .venv/bin/python "$@"; }

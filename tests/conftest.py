@@ -1,4 +1,4 @@
-"""Shared by all tests: one thread, a cache of their own, and the command line as a user calls it."""
+"""Shared by all tests: one thread, a cache of their own, the command line as a user calls it, the faults' scorecard."""
 
 import os
 import subprocess
@@ -28,3 +28,36 @@ def cli(tmp_path):
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL)
 
     return call
+
+
+# --- The scorecard of faults: what each marked test withstood ---------------------------------------------------------
+
+
+def pytest_addoption(parser):
+    parser.addoption("--campaign", action="store_true", help="kill runs at random moments for long")
+    parser.addoption("--scorecard", metavar="FOLDER", type=Path, help="write what the marked tests reached to a table")
+
+
+@pytest.fixture
+def trials(request) -> dict[str, int]:
+    """How often a run is killed; with --campaign over 20 trials and 100 kills in all, over three families of tasks."""
+    long = request.config.getoption("--campaign")
+    return {"rounds": 7, "kills": 7} if long else {"rounds": 1, "kills": 4}
+
+
+@pytest.fixture(autouse=True)
+def scorecard_row(request, record_property):
+    """The row goes with the report, since other processes run the tests."""
+    for mark in request.node.iter_markers("scorecard"):
+        record_property("scorecard", mark.args)
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    folder = config.getoption("--scorecard")
+    if folder is None:
+        return
+    from tests.scorecard import write
+
+    reports = [report for outcome in ("passed", "failed") for report in terminalreporter.stats.get(outcome, ())]
+    found = [dict(report.user_properties) | {"outcome": report.outcome, "test": report.nodeid} for report in reports]
+    write(folder, [row for row in found if "scorecard" in row])

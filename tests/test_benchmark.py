@@ -197,7 +197,6 @@ def smoke(tmp_path_factory):
     return output, result.stdout
 
 
-@pytest.mark.slow
 def test_the_command_writes_times_tables_and_figure(smoke):
     output, stdout = smoke
     data = json.loads((output / "benchmark.json").read_text())
@@ -231,7 +230,6 @@ def test_the_command_writes_times_tables_and_figure(smoke):
         assert report.label(row.name, "lstm") in svg, f"{row.name} has no label in the figure"
 
 
-@pytest.mark.slow
 def test_raw_times_alone_give_the_same_files(smoke, cli, tmp_path):
     output, _ = smoke
     result = cli("benchmark", f"rows={output}", f"output={tmp_path}", runs=False)

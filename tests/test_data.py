@@ -270,6 +270,7 @@ def assert_standardised(loaded):
 # -- Proof before reading ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.scorecard("R9", "a raw file with one flipped bit is refused before anything reads it")
 @needs_files
 def test_one_flipped_byte_is_refused_before_anything_is_read(tmp_path, monkeypatch):
     published = Path(os.environ["LAYERNORM_DATA"], "ptb")
@@ -304,6 +305,7 @@ class Payload:
         return Path.touch, (self.marker,)
 
 
+@pytest.mark.scorecard("R9", "a CIFAR-10 pickle with a payload is refused before it is unpickled")
 def test_a_cifar_pickle_with_a_payload_is_refused_and_not_run(tmp_path):
     folder, marker = tmp_path / "cifar-10-batches-py", tmp_path / "payload ran"
     folder.mkdir()
@@ -322,6 +324,7 @@ def test_broken_packing_is_refused(tmp_path):
     assert "no whole xz file" in refusal(BinarizedMNIST(root=str(tmp_path)))
 
 
+@pytest.mark.scorecard("R9", "a missing set: one line says what, where and how to get it")
 @pytest.mark.parametrize("name", [name for name, row in data.SETS.items() if row.files])
 def test_a_missing_set_says_what_where_and_how(name, tmp_path, monkeypatch):
     monkeypatch.delenv("LAYERNORM_DATA", raising=False)

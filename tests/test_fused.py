@@ -791,13 +791,13 @@ def test_fused_without_a_compiler_is_refused_in_one_line(monkeypatch, fused_call
         raise compiler.CompilerError("there is no C++ compiler: install g++")
 
     monkeypatch.setattr(compiler, "library", no_library)
-    fused._machine_obstacle.cache_clear()
+    fused.machine_obstacle.cache_clear()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             assert_falls_back(make("rnn", 8), noise(3, 2, 5), fused_calls, "no C.. compiler")
     finally:
-        fused._machine_obstacle.cache_clear()
+        fused.machine_obstacle.cache_clear()
 
 
 # Alone, without torch, and without optimisation: these are about files.

@@ -1,5 +1,6 @@
 """RNN, LSTM and GRU: without a norm against torch.nn, with one against the paper's equations (reference.py)."""
 
+import copy
 import itertools
 from collections.abc import Callable
 
@@ -319,6 +320,36 @@ def test_between_layers_normalises_outputs_and_carries_the_plain_state():
     g, b = layer.norm_out_l0.weight, layer.norm_out_l0.bias
     expected = torch.stack([reference.ln(h, g, b, EPS) for h in y_plain])
     torch.testing.assert_close(y, expected, **CLOSE)
+
+
+# --- a sequence in pieces ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["training", "evaluation"])
+@pytest.mark.parametrize("norm", OPTIONS)
+@pytest.mark.parametrize("cell, placement", CELLS_AND_PLACEMENTS)
+def test_a_sequence_in_pieces_gives_what_the_whole_gives(cell, placement, norm, mode):
+    """One step, then three, two of them beyond the steps of training: outputs, states and running statistics."""
+    whole = make(cell, norm, placement, num_layers=2)
+    whole(noise(2, N, D, seed=1))
+    whole.train(mode == "training")
+    pieces = copy.deepcopy(whole)
+    x, states = noise(T, N, D), states_like(cell, 2, N, H)
+    expected, expected_final = whole(x, as_hx(states))
+    first, state = pieces(x[:1], as_hx(states))
+    rest, final = pieces(x[1:], state, start=1)
+    torch.testing.assert_close(torch.cat([first, rest]), expected, **CLOSE)
+    torch.testing.assert_close(as_tuple(final), as_tuple(expected_final), **CLOSE)
+    for name, value in whole.state_dict().items():
+        torch.testing.assert_close(pieces.state_dict()[name], value, **CLOSE)
+    if norm == "bn" and placement == "paper" and mode == "evaluation":
+        assert not torch.allclose(pieces(x[1:], state)[0], rest), "the comparison must be able to fail"
+
+
+def test_a_bidirectional_layer_takes_no_pieces():
+    layer = make("gru", bidirectional=True)
+    with pytest.raises(ValueError, match="whole sequence"):
+        layer(noise(T, N, D), start=1)
 
 
 # --- batch normalisation inside a recurrence --------------------------------------------------------------------------

@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-from importlib.util import find_spec
 
 import numpy as np
 import pandas as pd
@@ -17,8 +16,10 @@ from experiments.claims import judge
 from experiments.config import Claim, Experiment, cell, run_id
 from experiments.grid import base, expand
 from experiments.report import tables, vega
+from experiments.report.evidence import REFERENCE
 from experiments.report.page import library, overrides
-from experiments.report.report import find, markers
+from experiments.report.readme import END, START, deciding, verdicts
+from experiments.report.report import find
 from experiments.style import STYLE, norms_of
 from tests.conftest import ROOT
 from tests.synthetic import diverge, folders
@@ -57,7 +58,6 @@ def made(tmp_path_factory):
 # --- the committed results --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_rows_alone_rebuild_every_file(rebuilt):
     reference, output, _ = rebuilt
     names = sorted(str(path.relative_to(reference)) for path in reference.rglob("*") if path.is_file())
@@ -78,24 +78,24 @@ def test_reference_rows_are_whole_and_of_one_clean_commit(rebuilt):
     assert not lacking, lacking
 
 
-def test_the_readme_shows_the_verdicts_and_the_figure_of_the_reference(rebuilt):
-    reference, _, _ = rebuilt
-    readme, claims = (ROOT / "README.md").read_text(), (reference / "claims.md").read_text()
-    start, end = markers(reference.name)
-    assert start in readme, f"README.md shows no verdicts of profile {reference.name}"
-    counts, table, figure = readme.partition(start)[2].partition(end)[0].strip().split("\n\n")
-    assert counts in claims and table in claims
-    assert f"(results/reference/{reference.name}/figures/summary.svg)" in figure
-
-
-def test_every_script_and_command_in_the_readme_exists():
+def test_the_readme_shows_the_verdicts_of_the_committed_results():
     readme = (ROOT / "README.md").read_text()
-    for script in re.findall(r"\bbash (scripts/\w+\.sh)", readme):
-        assert (ROOT / script).exists(), script
-    for module in re.findall(r"python -m (experiments\.\w+)", readme):
-        assert find_spec(module) is not None, module
-    for path in re.findall(r"\]\((?!http)([\w./-]+)\)", readme):
-        assert (ROOT / path).exists(), path
+    shown = readme.partition(START)[2].partition(END)[0].strip()
+    assert shown == verdicts(REFERENCE)
+    for path in REFERENCES:
+        claims = json.loads((path / "claims.json").read_text())["claims"]
+        assert shown.count("<sub>") >= len(claims) > 30 and f"reference/{path.name}/figures/summary.svg" in shown
+
+
+def test_the_readme_shows_the_contrast_that_a_verdict_hangs_on():
+    def outcome(verdict: str, estimate: float) -> dict:
+        return {"verdict": verdict, "interval": {"estimate": estimate, "low": estimate - 1, "high": estimate + 1}}
+
+    three = [outcome("reproduced", -3.0), outcome("contradicted", 2.0), outcome("contradicted", 4.0)]
+    assert deciding("contradicted", three)["interval"]["estimate"] == 4.0
+    assert deciding("reproduced", [outcome("reproduced", -3.0), outcome("reproduced", -2.0)]) == three[0] | (
+        outcome("reproduced", -2.0)
+    )
 
 
 # --- tables and what is printed ---------------------------------------------------------------------------------------
@@ -321,7 +321,6 @@ def test_every_chart_of_the_page_has_its_place_and_compiles(made):
                 assert compiled["marks"], figure
 
 
-@pytest.mark.slow
 def test_the_page_draws_every_chart_in_a_browser_without_a_word(made, tmp_path):
     """A copy of the page that hovers, zooms, chooses every choice there is, and says what it found."""
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)

@@ -19,7 +19,8 @@ from experiments.optimisation import make_optimizer
 from experiments.run import run
 from experiments.run_folder import RunFolder
 from experiments.step import WARM_UP, CapturedStep, EagerStep
-from tests.test_training import TINY, comparable, composed, same
+from tests.processes import rows, same
+from tests.test_training import TINY, composed
 
 FORMS = [EagerStep, CapturedStep]
 OPTIMISERS = [Adam(lr=0.25), Adam(lr=0.25, weight_decay=0.1), SGD(lr=0.25), SGD(lr=0.25, momentum=0.0)]
@@ -193,9 +194,9 @@ def test_a_run_is_the_same_with_either_form(case, tmp_path, captured):
     deferred, second = finished(arguments, tmp_path / "captured")
     assert eager["status"] == deferred["status"] == "done", (eager, deferred)
     # A step schedule multiplies by 0.1, which no binary number holds: the rows until then are exact, the later close.
-    exact = [k for k, row in enumerate(comparable(first)) if row["step"] <= 11]
-    assert exact and [comparable(second)[k] for k in exact] == [comparable(first)[k] for k in exact]
-    for mine, theirs in zip(comparable(second), comparable(first), strict=True):
+    exact = [k for k, row in enumerate(rows(first)) if row["step"] <= 11]
+    assert exact and [rows(second)[k] for k in exact] == [rows(first)[k] for k in exact]
+    for mine, theirs in zip(rows(second), rows(first), strict=True):
         assert mine == pytest.approx(theirs, rel=1e-4, abs=1e-6)
     a, b = (folder.load_checkpoint("cpu")["model"] for folder in (first, second))
     assert all(torch.allclose(a[name], b[name], rtol=1e-3, atol=1e-5) for name in a)
@@ -211,7 +212,7 @@ def test_a_run_diverges_at_the_same_step_with_either_form(clip, tmp_path, captur
     assert eager["status"] == deferred["status"] == "diverged"
     assert eager["message"] == deferred["message"]
     assert first.summary["diverged_at"] == second.summary["diverged_at"] > 0
-    assert comparable(first) == comparable(second)
+    assert rows(first) == rows(second)
 
 
 @pytest.mark.parametrize("optim", ["adam", "sgd"])
@@ -236,7 +237,7 @@ def test_a_captured_run_resumes_bit_for_bit(optim, tmp_path, captured, monkeypat
         with pytest.raises(KeyboardInterrupt):
             finished(arguments, tmp_path / "stopped")
     outcome, stopped = finished(arguments, tmp_path / "stopped")
-    assert outcome["status"] == "done" and comparable(stopped) == comparable(straight)
+    assert outcome["status"] == "done" and rows(stopped) == rows(straight)
     assert same(stopped.load_checkpoint("cpu"), straight.load_checkpoint("cpu"))
 
 

@@ -3,10 +3,8 @@
 import json
 import math
 import os
-import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
@@ -17,7 +15,7 @@ from experiments.cli import CONFIGS
 from experiments.config import SGD, Adam, run_id, settings
 from experiments.optimisation import learning_rate
 from experiments.run import run
-from experiments.run_folder import AlreadyRunningError, RunFolder
+from experiments.run_folder import RunFolder
 from experiments.tasks import LanguageModelling, make_task
 from experiments.trainer import budget
 from tests.conftest import ROOT
@@ -116,6 +114,16 @@ def test_plan_prints_the_runs_and_starts_none(plan, cli, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+def test_several_experiments_are_one_sweep_each_with_its_own_grid(cli):
+    result = cli("train", "-m", "experiment=conv_gain,train_test", "plan=true", "norm=ln", "seed=20,21")
+    assert result.returncode == 0, result.stderr
+    names = [line.split()[-1] for line in result.stdout.splitlines() if "-s2" in line]
+    assert len([name for name in names if name.startswith("conv_gain-cnn-ln")]) == 2
+    assert len([name for name in names if name.startswith("train_test-")]) == len(names) - 2 > 2
+    alone = cli("train", "experiment=train_test", "plan=true", "norm=ln", "seed=20,21")
+    assert set(names[2:]) <= set(alone.stdout.split())
+
+
 def test_an_unreachable_wandb_server_leaves_an_offline_run(tmp_path):
     """In a process of its own, as wandb keeps its service: nothing listens on port 9 of this machine."""
     server = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "0" * 40}
@@ -169,7 +177,8 @@ def test_a_failing_run_leaves_the_others_done(cli, tmp_path):
     assert RunFolder(broken.parent, broken.name).status["status"] == "failed"
 
 
-@pytest.mark.parametrize("model, content", [("rnn", "python_docs"), ("mlp", "digits")])
+@pytest.mark.scorecard("R11", "a loss that is not finite ends as diverged, before the step, and is a result")
+@pytest.mark.parametrize("model, content", [("rnn", "python_docs"), ("mlp", "digits"), ("cnn", "digits")])
 def test_a_non_finite_loss_ends_as_diverged_before_the_step(model, content, tmp_path):
     cfg = composed(
         *(f"model={model}", f"data={content}", "norm=none", "optim=sgd", "optim.lr=1e38", "trainer.steps=50"),
@@ -182,101 +191,6 @@ def test_a_non_finite_loss_ends_as_diverged_before_the_step(model, content, tmp_
     assert len(folder.metrics()) == folder.summary["diverged_at"], "one row for every step that was applied"
     assert all(math.isfinite(row["train/loss"]) for row in folder.metrics())
     assert run(cfg)["status"] == "skipped"
-
-
-def comparable(folder: RunFolder) -> list[dict]:
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in folder.metrics()]
-
-
-def same(a, b) -> bool:
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a if key != "seconds")
-    if isinstance(a, (list, tuple)):
-        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
-    return a == b
-
-
-RESUMED = {
-    "lstm with dropout": ["model=lstm", "norm=bn", "model.dropout=0.3", "data=python_docs", *TINY],
-    "cnn": ["model=cnn", "norm=bn", "data=digits", "data.batch_size=32", "optim=sgd", "trainer.log_every=5"],
-    "mlp": ["model=mlp", "norm=wn", "norm.data_init=true", "data=digits", "trainer.log_every=5"],
-}
-
-
-@pytest.mark.parametrize("case", RESUMED)
-def test_a_killed_run_resumes_bit_for_bit(case, tmp_path):
-    """kill -9 in the middle, the same command again: checkpoint and metrics equal those of an undisturbed run."""
-    arguments = [*RESUMED[case], "trainer.steps=300", "wandb.mode=disabled", "trainer.checkpoint_every=0.02"]
-
-    def command(place: str) -> list[str]:
-        return [sys.executable, "-m", "experiments.train", *arguments, f"runs_dir={tmp_path / place}"]
-
-    subprocess.run(command("straight"), cwd=ROOT, check=True, capture_output=True, timeout=300)
-    process = subprocess.Popen(command("killed"), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not list((tmp_path / "killed").glob("*/last.pt")):
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    (killed,) = (RunFolder(path.parent, path.name) for path in (tmp_path / "killed").iterdir())
-    assert not killed.finished, "the run ended before it was killed"
-    at = killed.load_checkpoint("cpu")["state"]["step"]
-    assert 0 < at < 300
-    subprocess.run(command("killed"), cwd=ROOT, check=True, capture_output=True, timeout=300)
-    straight = RunFolder(tmp_path / "straight", killed.run_id)
-    assert comparable(killed) == comparable(straight)
-    a, b = killed.load_checkpoint("cpu"), straight.load_checkpoint("cpu")
-    assert same(a, b)
-    b["optimizer"]["state"][0] = {}
-    assert not same(a, b), "the comparison must be able to fail"
-
-
-def test_a_damaged_checkpoint_is_not_used(tmp_path):
-    folder = RunFolder(tmp_path, "run")
-    with folder.lock():
-        folder.save_checkpoint({"weights": torch.arange(1000.0)})
-        assert torch.equal(folder.load_checkpoint("cpu")["weights"], torch.arange(1000.0))
-        whole = (folder.path / "last.pt").read_bytes()
-        middle = whole.index(torch.tensor([500.0, 501.0]).numpy().tobytes())
-        for damaged in (
-            whole[: len(whole) // 2],
-            b"",
-            whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :],
-        ):
-            (folder.path / "last.pt").write_bytes(damaged)
-            assert folder.load_checkpoint("cpu") is None
-
-
-def test_one_run_is_held_by_one_process(tmp_path):
-    code = f"""import sys
-from experiments.run_folder import RunFolder
-with RunFolder({str(tmp_path)!r}, "run").lock() as folder:
-    folder.set_status("running")
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-    other = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert other.stdout.readline() == "held\n"
-    folder = RunFolder(tmp_path, "run")
-    with pytest.raises(AlreadyRunningError, match=f"pid {other.pid}"), folder.lock():
-        pass
-    (folder.path / ".status.json.1.tmp").write_text("half")
-    other.kill()
-    other.wait()
-    with folder.lock():  # the lock of a dead process is free, and its leftovers are swept
-        assert not list(folder.path.glob(".*.tmp"))
-
-
-def test_a_half_written_metrics_row_is_dropped(tmp_path):
-    folder = RunFolder(tmp_path, "run")
-    folder.path.mkdir()
-    (folder.path / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"ste')
-    folder.truncate_metrics(2)
-    assert (folder.path / "metrics.jsonl").read_text() == '{"step": 1}\n{"step": 2}\n'
 
 
 def test_statistics_of_gradients_and_summed_inputs(tmp_path):

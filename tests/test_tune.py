@@ -5,7 +5,7 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from experiments.config import ROOT, ConfigError, Experiment
+from experiments.config import ROOT, ConfigError, Experiment, run_id
 from experiments.grid import base, expand
 from experiments.run import run
 from experiments.table import cell_columns, collect, read_rows
@@ -66,7 +66,7 @@ def test_rows_are_of_exactly_the_runs_that_were_asked_for(tmp_path):
     configs = expand("conv_gain", "quick", [*small, "seed=10", "stage=tune"])
     other = expand("conv_gain", "quick", [*small, "seed=10", "stage=tune", "model.width=8"])
     assert run(configs[0])["status"] == run(other[1])["status"] == "done"
-    table, curves, missing = collect(configs, tmp_path)
+    table, curves, missing = collect(map(run_id, configs), tmp_path)
     assert table["norm"].tolist() == ["bn"] and len(missing) == 1 and "-ln-" in missing[0]
     assert set(curves["run_id"]) == set(table["run_id"])
     assert OmegaConf.select(configs[0], "stage") == "tune" and "test/loss" not in table

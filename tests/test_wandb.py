@@ -146,6 +146,7 @@ def test_an_online_run_arrives_whole_with_its_group_tags_and_axes(server, tmp_pa
     assert not [path for path in server.asked if "otel" in path], "wandb's own telemetry was sent"
 
 
+@pytest.mark.scorecard("R13", "an online run killed and resumed: no gap, no row twice")
 def test_a_killed_online_run_goes_on_under_its_id_without_gap_or_repetition(server, tmp_path):
     process = begin(server, tmp_path, *LONG, "norm=ln", ONLINE)
     until(lambda: list(tmp_path.glob("runs/*/last.pt")) and arrived(server))
@@ -157,6 +158,7 @@ def test_a_killed_online_run_goes_on_under_its_id_without_gap_or_repetition(serv
     assert whole(server, folder) and list(server.runs) == [folder.run_id]
 
 
+@pytest.mark.scorecard("R13", "wandb's server gone in the middle of a run and back: every row arrives once")
 def test_a_server_that_goes_and_comes_back_has_every_row(server, tmp_path):
     process = begin(server, tmp_path, *MEDIUM, "norm=ln", ONLINE)
     until(lambda: server.runs)
@@ -170,6 +172,7 @@ def test_a_server_that_goes_and_comes_back_has_every_row(server, tmp_path):
     assert whole(server, folder) and len(folder.metrics()) == 400
 
 
+@pytest.mark.scorecard("R13", "wandb's server gone for good: the run ends, a later upload brings all")
 def test_a_server_that_goes_for_good_ends_nothing_and_is_told_later(server, tmp_path):
     process = begin(server, tmp_path, *MEDIUM, "norm=ln", ONLINE)
     until(lambda: server.runs)
@@ -185,6 +188,7 @@ def test_a_server_that_goes_for_good_ends_nothing_and_is_told_later(server, tmp_
     assert whole(server, folder)
 
 
+@pytest.mark.scorecard("R13", "wandb's server takes the connection and never answers")
 def test_a_server_that_hangs_at_the_start_leaves_offline_runs_and_is_asked_once(server, tmp_path):
     with server.behaving("hang"):
         result = call(command("train", tmp_path, "-m", *SHORT, "norm=none,ln", ONLINE), server.environment)
@@ -194,6 +198,7 @@ def test_a_server_that_hangs_at_the_start_leaves_offline_runs_and_is_asked_once(
         assert folder.finished and list((folder.path / "wandb").glob("offline-run-*"))
 
 
+@pytest.mark.scorecard("R15", "no network at all")
 def test_without_a_network_a_run_is_offline(tmp_path):
     nowhere = {"WANDB_BASE_URL": "http://wandb.invalid", "WANDB_API_KEY": "0" * 40}
     result = call(command("train", tmp_path, *SHORT, "norm=none", ONLINE), nowhere)
@@ -245,6 +250,7 @@ def test_an_offline_run_sends_nothing_and_is_brought_once_from_its_rows_alone(se
     assert "UpsertBucket" not in server.asked[asked:], "a run that the server has was uploaded"
 
 
+@pytest.mark.scorecard("R14", "an offline run killed -9 and resumed is one whole run after the upload")
 def test_an_offline_run_that_was_killed_and_went_on_is_one_run(server, tmp_path):
     """wandb made two folders of it, and `wandb sync` stops at the first, which ends in the middle of a record."""
     process = begin(server, tmp_path, *LONG, "norm=ln")
@@ -272,6 +278,7 @@ def test_a_run_in_training_is_left_out(server, tmp_path):
     assert folder.run_id not in server.runs
 
 
+@pytest.mark.scorecard("R14", "an upload that fails is counted, the others go up")
 def test_what_fails_is_counted_and_the_others_go_up(server, tmp_path):
     good, bad = made(tmp_path, "norm=ln"), made(tmp_path, "norm=none")
     (bad.path / "config.yaml").write_text("model: [")

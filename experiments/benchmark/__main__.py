@@ -1,3 +1,4 @@
 from experiments.benchmark.benchmark import main
 
-main()
+if __name__ == "__main__":
+    main()

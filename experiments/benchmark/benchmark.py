@@ -30,6 +30,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from experiments.benchmark import report
 from experiments.benchmark.peers import BOTH, CANDIDATES, FORWARD, NORMS, TORCH, Size
 from experiments.benchmark.timing import Timing, fastest_gemm, machine_facts, pin, sweep, work
+from experiments.check import check_folder
 from experiments.cli import CONFIGS, command, refusals_in_one_line
 from experiments.config import ConfigError, device_name, nearest
 from experiments.progress import duration
@@ -45,9 +46,9 @@ SIZES = {
 
 @dataclass
 class Benchmark:
-    sizes: list[str] = field(default_factory=lambda: ["d", "a", "c", "b"])  # of SIZES
-    cells: list[str] = field(default_factory=lambda: list(TORCH))
-    norms: list[str] = field(default_factory=lambda: list(NORMS))
+    sizes: list[str] = field(default_factory=lambda: ["d", "a", "c", "b"])  # of tiny, d, a, c, b
+    cells: list[str] = field(default_factory=lambda: list(TORCH))  # lstm, gru, rnn
+    norms: list[str] = field(default_factory=lambda: list(NORMS))  # of our own layers
     every_norm_at: list[str] = field(default_factory=lambda: list(SIZES))  # sizes; elsewhere none and ln alone
     scaling: str | None = "b"  # size at which one and two threads are compared; null: not at all
     parts: list[str] = field(default_factory=lambda: ["c", "b"])  # sizes at which it is told where the time goes
@@ -55,11 +56,11 @@ class Benchmark:
     sweep: int | None = 10  # runs of the sweeps that tell what a run costs besides its training; null: not at all
     minutes: float = 10.0  # of all, shared out over the cases; each has three rounds at least
     max_rounds: int = 40  # of one case
-    threads: int = 1
+    threads: int = 1  # cores that are used; at most those of this process
     device: str = "auto"  # auto, cpu or cuda
     quick: bool = False  # a smoke of seconds: size tiny, three rounds
     rows: str | None = None  # a folder with benchmark.json, to make tables and figure from it and time nothing
-    output: str = "results/benchmark"
+    output: str = "results/benchmark"  # folder that is written
     readme: bool = False  # put the summary into README.md; for the reference results
 
 
@@ -69,6 +70,7 @@ ConfigStore.instance().store(name="benchmark_schema", node=Benchmark)
 @hydra.main(version_base="1.3", config_path=CONFIGS, config_name="benchmark")
 def benchmark(cfg: DictConfig) -> None:
     with refusals_in_one_line("benchmark"):
+        check_folder("output", cfg.output)
         if cfg.quick:
             cfg.sizes, cfg.parts, cfg.scaling, cfg.trainer = ["tiny"], ["tiny"], "tiny", "tiny"
             cfg.sweep, cfg.minutes = 2, 0.0
@@ -128,7 +130,8 @@ def timed(plan: list[tuple], seconds: float) -> list[dict]:
 
     What time is left is shared out by the root of the work: large cases get fewer rounds, but not few.
     """
-    cases, end, console = [], time.monotonic() + seconds, Console(highlight=False, soft_wrap=True)
+    cases: list[dict] = []
+    end, console = time.monotonic() + seconds, Console(highlight=False, soft_wrap=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     # No refreshing thread: it would run on the core that is measured.
     with Progress(*columns, console=console, transient=True, auto_refresh=False) as bar:
@@ -171,9 +174,9 @@ def checked(cfg: DictConfig) -> tuple[str, list[int]]:
             known(f"{name}={cfg[name]}", cfg[name], SIZES)
     if cfg.sweep is not None and cfg.sweep < 1:
         raise ConfigError(f"sweep={cfg.sweep} has no run; give 1 or more, or sweep=null for no such sweep")
-    if cfg.minutes < 0 or cfg.max_rounds < 1:
+    if not 0 <= cfg.minutes < math.inf or cfg.max_rounds < 1:
         raise ConfigError(f"minutes={cfg.minutes} max_rounds={cfg.max_rounds} leave no time; give both above 0")
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count()))
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
     if not 1 <= cfg.threads <= len(cores):
         raise ConfigError(f"threads={cfg.threads} is not among the {len(cores)} cores here; give 1 to {len(cores)}")
     device = device_name(cfg)

@@ -89,7 +89,8 @@ class TorchPass:
 
     def results(self, y: Tensor) -> dict[str, Tensor]:
         gradients = {f"d {name}": leaf.grad for name, leaf in self.leaves.items()} if self.mode == BOTH else {}
-        return {name: value.detach().cpu() for name, value in {"y": y, **gradients}.items()}
+        values = {"y": y, **gradients}
+        return {name: value.detach().cpu() for name, value in values.items() if value is not None}
 
 
 def of_module(problem: Problem, module: nn.Module, norm: str) -> TorchPass:
@@ -160,7 +161,7 @@ def gru_loop(x, W_ih, W_hh, b_ih, b_hh, g_ih_rz, g_ih_n, g_hh_rz, g_hh_n):
     return torch.stack(outputs)
 
 
-LOOPS = {"rnn": rnn_loop, "lstm": lstm_loop, "gru": gru_loop}
+LOOPS: dict[str, Callable[..., Tensor]] = {"rnn": rnn_loop, "lstm": lstm_loop, "gru": gru_loop}
 
 
 def of_function(problem: Problem, function: Callable[..., Tensor]) -> TorchPass:

@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -13,23 +14,13 @@ from experiments.benchmark.peers import BASE, BOTH, CANDIDATES, FORWARD, TORCH, 
 from experiments.benchmark.timing import AT_ONCE, BY_STEP, GEMM, OURS
 from experiments.config import ROOT, ConfigError
 from experiments.run_folder import write_atomically
-from experiments.style import OTHER, STYLE
+from experiments.style import FIGURE, OTHER, STYLE
 
 matplotlib.use("svg")
 import matplotlib.pyplot as plt
 from matplotlib.lines import Line2D
 
-plt.rcParams.update(
-    {
-        "svg.hashsalt": "layer-normalization",  # the same rows give the same bytes
-        "font.size": 9,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "grid.alpha": 0.3,
-        "legend.frameon": False,
-    }
-)
+plt.rcParams.update(FIGURE)
 
 FLOOR = "floor"
 INK = "#444444"
@@ -91,10 +82,16 @@ def milliseconds(case: dict, name: str) -> float:
 
 
 def read(folder: Path) -> dict:
+    path = folder / "benchmark.json"
     try:
-        return json.loads((folder / "benchmark.json").read_text())
+        data = json.loads(path.read_text())
     except (FileNotFoundError, NotADirectoryError):
         raise ConfigError(f"rows={folder} has no benchmark.json; name a folder that a benchmark wrote") from None
+    except ValueError as error:
+        raise ConfigError(f"{path} is damaged ({error}); restore it, or name another folder") from None
+    if not (isinstance(data, dict) and {"machine", "sizes", "absent", "cases"} <= data.keys()):
+        raise ConfigError(f"{path} is not what a benchmark wrote; name another folder")
+    return data
 
 
 def write(data: dict, folder: Path) -> None:
@@ -235,10 +232,10 @@ def markdown(data: dict) -> str:
     titles = {"threads": "Two threads", "trainer": "The training loop", "sweep": "A run of a sweep"}
     for case in (case for case in data["cases"] if case["kind"] in titles):
         per, unit = case.get("steps", 1), "run" if case["kind"] == "sweep" else "step"
-        told = {"size": case["size"]} if "size" in case else {}
-        told["what"] = list(case["milliseconds"])
-        told[f"ms a {unit}"] = [f"{milliseconds(case, name) / per:.3g}" for name in case["milliseconds"]]
-        sections += [f"## {titles[case['kind']]}", f"{in_words(case)}.", table(pd.DataFrame(told))]
+        columns = {"size": case["size"]} if "size" in case else {}
+        columns["what"] = list(case["milliseconds"])
+        columns[f"ms a {unit}"] = [f"{milliseconds(case, name) / per:.3g}" for name in case["milliseconds"]]
+        sections += [f"## {titles[case['kind']]}", f"{in_words(case)}.", table(pd.DataFrame(columns))]
     if data["absent"]:
         absent = dict.fromkeys(f"- {name}: {why}" for name, why in data["absent"].items())
         sections += ["## Not timed here", "\n".join(absent)]
@@ -314,7 +311,7 @@ def draw(data: dict, path: Path) -> Path:
         row[0].invert_yaxis()
     for axis in axes[-1]:
         axis.set_xlabel(f"time / {BASE}")
-    key = {"color": INK, "linestyle": "none", "marker": "o", "markersize": 5}
+    key: dict[str, Any] = {"color": INK, "linestyle": "none", "marker": "o", "markersize": 5}
     handles = [
         Line2D([], [], **key, label="forward and backward, median (number on the right) and quartiles"),
         Line2D([], [], **key, markerfacecolor="white", label="forward alone"),

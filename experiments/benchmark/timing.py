@@ -21,15 +21,16 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from experiments.benchmark.peers import BASE, BOTH, Candidate, Problem, Size, ours, torch_nn
 from experiments.config import ROOT, Adam, Trainer, Wandb
+from experiments.environment import environment
 from experiments.optimisation import make_optimizer
 from experiments.recorder import Recorder
-from experiments.run import _environment
 from experiments.run_folder import RunFolder
 from experiments.trainer import fit
 from models.recurrent import LSTM
@@ -95,7 +96,8 @@ class Timing:
         """{"milliseconds": {name: a value a round, None where it was left out}, "calls": {name: calls a value}}"""
         once = {name: self.milliseconds(call, 1) for name, call in calls.items()}  # warms as well
         number = {name: min(MOST_CALLS, max(1, round(SHORTEST / ms))) for name, ms in once.items()}
-        times, order, deadline = {name: [] for name in calls}, random.Random(0), time.monotonic() + seconds
+        times: dict[str, list] = {name: [] for name in calls}
+        order, deadline = random.Random(0), time.monotonic() + seconds
         for index in range(self.max_rounds):
             if index >= LEAST_ROUNDS and time.monotonic() > deadline:
                 break
@@ -129,7 +131,12 @@ class Timing:
     def parts(self, name: str, size: Size, cell: str, seconds: float) -> dict:
         """Our fused LN layer, forward and backward, beside the products of matrices that it makes, and nothing else."""
         problem = Problem(cell, size, BOTH, self.device)
-        calls = {BASE: torch_nn(problem), OURS: ours(problem, "ln", "fused"), **products(size, cell), GEMM: self.gemm}
+        calls: dict[str, Callable] = {
+            BASE: torch_nn(problem),
+            OURS: ours(problem, "ln", "fused"),
+            **products(size, cell),
+            GEMM: self.gemm,
+        }
         return {
             "kind": "parts",
             **{"size": name, "cell": cell},
@@ -160,7 +167,8 @@ class Timing:
     def trainer(self, name: str, size: Size, seconds: float) -> dict:
         """experiments.trainer.fit against a bare loop, on an LN-LSTM layer. A time is of all steps."""
         problem = Problem("lstm", size, BOTH, self.device)
-        model, task, optim = LSTM(size.I, size.H, norm="ln").to(self.device), OneBatch(problem), Adam()
+        clip = 1.0
+        model, task, optim = LSTM(size.I, size.H, norm="ln").to(self.device), OneBatch(problem), Adam(clip=clip)
         parameters, settings = list(model.parameters()), Trainer(steps=TRAINER_STEPS, evaluations=1)
 
         def bare():
@@ -168,13 +176,14 @@ class Timing:
             for step in range(TRAINER_STEPS):
                 optimizer.zero_grad()
                 task.loss(model, task.batch(step)).backward()
-                nn.utils.clip_grad_norm_(parameters, optim.clip)
+                nn.utils.clip_grad_norm_(parameters, clip)
                 optimizer.step()
 
         run = RunFolder(tempfile.mkdtemp(), "run")
         with run.lock():
             recorder = Recorder(run, Wandb(mode="disabled"), {}, self.device)
-            recorder.save = lambda *_: None  # a checkpoint comes twice a minute, not every so many steps
+            # A checkpoint comes twice a minute, not every so many steps.
+            recorder.save = lambda *_: None  # type: ignore[method-assign]
             calls = {"bare": bare, "fit": lambda: fit(model, task, optim, settings, recorder)}
             result = {"kind": "trainer", "size": name, "steps": TRAINER_STEPS, **self.rounds(calls, (), seconds)}
         shutil.rmtree(run.path.parent)
@@ -240,7 +249,7 @@ class OneBatch:
         return {"loss": 0.0}
 
 
-def must_agree(rows: list[Candidate], passes: dict[str, Callable], told: str) -> None:
+def must_agree(rows: list[Candidate], passes: dict[str, Any], told: str) -> None:
     """Compare the outputs and gradients of each candidate with those of the first of its norm."""
     first: dict[str, tuple[str, dict[str, Tensor]]] = {}
     for row in rows:
@@ -259,8 +268,8 @@ def must_agree(rows: list[Candidate], passes: dict[str, Callable], told: str) ->
 
 def fastest_gemm(device: str) -> Gemm:
     """The size at which torch.mm is fastest here, of a few large ones."""
-    timing = Timing(device, 0, None)
     products = [Gemm(n, device) for n in ((384, 512, 768, 1024) if device == "cpu" else (2048, 4096, 8192))]
+    timing = Timing(device, 0, products[0])
     return max(products, key=lambda product: product.flop / timing.milliseconds(product, 8, min))
 
 
@@ -284,7 +293,7 @@ def machine_facts(device: str, cores: list[int]) -> dict:
         "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
         "blas": ", ".join(found for pattern in BLAS for found in re.findall(pattern, build)),
         "compiler": first_line(compiler() or "c++", "--version"),
-        **{name: _environment()[name] for name in ("platform", "python", "torch", "git", "dirty")},
+        **{name: environment()[name] for name in ("platform", "python", "torch", "git", "dirty")},
     }
 
 

@@ -5,14 +5,16 @@ from io import StringIO
 from pathlib import Path
 
 import pandas as pd
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from experiments import table
 from experiments.claims import Verdict, judge
-from experiments.config import ROOT, ConfigError, Experiment, tuned_path
-from experiments.grid import base, expand
+from experiments.config import ROOT, ConfigError, Experiment, settings, tuned_path
+from experiments.grid import base, run_ids
 from experiments.integrity import problems
 
+NUMBERS = ("batch_size", "seed", "lr", "wall_seconds")
+NEEDED = (*table.ROW, "profile", "data", "wall_seconds", "git", "dirty", "torch", "python")
 REFERENCE = ROOT / "results" / "reference"
 
 
@@ -46,6 +48,8 @@ class Part:
 
 def configs_of(profile: DictConfig) -> dict[str, DictConfig]:
     """Every experiment of the profile and those whose rows they read, composed."""
+    if not profile.experiments:
+        raise ConfigError("profile.experiments=[] leaves nothing to report; name an experiment, as [conv_gain]")
     configs = {name: base(name, profile.name) for name in profile.experiments}
     for cfg in list(configs.values()):
         configs |= {name: base(name, profile.name) for name in cfg.experiment.sources if name not in configs}
@@ -63,7 +67,7 @@ def from_folders(configs: dict[str, DictConfig], profile: str, runs_dir: str) ->
         tuned = not cfg.experiment.tune_lr or tuned_path(profile, name).exists()
         if not (started and tuned):
             continue
-        found = table.collect(expand(name, profile), runs_dir)
+        found = table.collect(run_ids(name, profile), runs_dir)
         rows.append(found[0])
         curves.append(found[1])
         missing += found[2]
@@ -72,16 +76,29 @@ def from_folders(configs: dict[str, DictConfig], profile: str, runs_dir: str) ->
     rows = pd.concat([part for part in rows if len(part)])
     curves = pd.concat([part for part in curves if len(part)] or [pd.DataFrame(columns=table.CURVE)])
     # Through CSV, so that a rebuild from the committed tables starts from the very same values and types.
-    rows, curves = (StringIO(frame.to_csv(index=False)) for frame in (rows, curves))
-    return Tables(*read(rows, curves, configs), Path(runs_dir), missing)
+    texts = [StringIO(frame.to_csv(index=False)) for frame in (rows, curves)]
+    return Tables(*read(texts[0], texts[1], configs), Path(runs_dir), missing)
 
 
 def from_tables(configs: dict[str, DictConfig], folder: Path) -> Tables:
-    """The tables that a report wrote. Raises ConfigError when they are not there."""
+    """The tables that a report wrote. Raises ConfigError when they are not there or not whole."""
     for file in ("runs.csv", "curves.csv"):
         if not (folder / file).exists():
             raise ConfigError(f"rows={folder} has no {file}; name a folder that a report wrote")
-    return Tables(*read(folder / "runs.csv", folder / "curves.csv", configs), folder, [])
+    try:
+        rows, curves = read(folder / "runs.csv", folder / "curves.csv", configs)
+    except (OSError, ValueError) as error:  # pandas' own are ValueErrors
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"rows={folder}: runs.csv or curves.csv is damaged ({reason}); name another folder") from None
+    for file, content, columns in (("runs.csv", rows, NEEDED), ("curves.csv", curves, table.CURVE)):
+        if absent := [column for column in columns if column not in content]:
+            raise ConfigError(f"{folder / file} has no column {', '.join(absent)}; name a folder that a report wrote")
+    if rows.empty:
+        raise ConfigError(f"{folder / 'runs.csv'} holds no run; name another folder")
+    holes = rows.columns[rows.isna().any()].intersection(NEEDED)
+    if wrong := [*holes, *(column for column in NUMBERS if not pd.api.types.is_numeric_dtype(rows[column]))]:
+        raise ConfigError(f"{folder / 'runs.csv'} is damaged in the column {', '.join(wrong)}; restore it")
+    return Tables(rows, curves, folder, [])
 
 
 def read(rows, curves, configs: dict[str, DictConfig]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -112,7 +129,7 @@ def _curves(tables: Tables, rows: pd.DataFrame) -> pd.DataFrame:
 
 def _part(name: str, configs: dict, reached: dict[str, pd.DataFrame], tables: Tables, profile: str) -> Part:
     cfg = configs[name]
-    experiment = OmegaConf.to_object(cfg.experiment)
+    experiment = settings(cfg.experiment)
     rows = reached[name]
     judged = pd.concat([rows, *(reached[source] for source in experiment.sources)]).reset_index(drop=True)
     choice = tuned_path(profile, name)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from experiments.claims import CONTRADICTED, NOT_RESOLVED, REPRODUCED, Outcome, 
 from experiments.config import ROOT
 from experiments.report import charts, tables, vega
 from experiments.report.evidence import Part, Tables
+from experiments.style import norms_of
 
 MARKS = {  # paths within a circle of radius 1, as the charts draw them
     "circle": "M1,0A1,1 0 1,1 -1,0A1,1 0 1,1 1,0Z",
@@ -54,14 +56,15 @@ def page(
     )
     templates.filters["signed"] = tables.signed
     everything = found.rows.set_index("run_id", drop=False)
+    norms = NORMS | {norm: "" for norm in norms_of(everything["norm"]) if norm not in NORMS}  # one's own, in grey
     own = "reference" not in output.resolve().parts and any(found.place.glob("*/summary.json"))
     return templates.get_template("page.html.j2").render(
         profile=profile,
         provenance=provenance,
         counts=tables.counts(parts),
         sign=SIGN,
-        norms=NORMS,
-        looks={norm: (colour, MARKS.get(shape, shape)) for norm in NORMS for colour, shape in [vega.look(norm)]},
+        norms=norms,
+        looks={norm: (colour, MARKS.get(shape, shape)) for norm in norms for colour, shape in [vega.look(norm)]},
         summary=Markup(vega.inline(charts.summary(parts, background=None), "summary")),
         sections=[section(part, figures[part.experiment.name], everything, profile) for part in parts],
         comparison=tables.comparison(parts, reference) if reference else None,
@@ -257,10 +260,10 @@ def command(cell: dict, part: Part, profile: str, seeds: pd.Series) -> str:
 
 def recipe(cfg: DictConfig) -> list[tuple[str, str]]:
     """The settings that the experiment's runs share, and its grid."""
-    plain = OmegaConf.to_container(cfg, resolve=False)
+    plain: Any = OmegaConf.to_container(cfg, resolve=False)
     lines = [(key, _settings(plain[key])) for key in ("data", "model", "optim", "trainer")]
-    params = OmegaConf.to_container(cfg.hydra.sweeper.params or OmegaConf.create(), resolve=True)
-    grids = OmegaConf.to_container(cfg.experiment.grids, resolve=True)
+    params: Any = OmegaConf.to_container(cfg.hydra.sweeper.params or OmegaConf.create(), resolve=True)
+    grids: Any = OmegaConf.to_container(cfg.experiment.grids, resolve=True)
     for number, grid in enumerate(grids, 1):
         lines.append((f"grid {number}" if len(grids) > 1 else "grid", _settings({**params, **grid})))
     lines.append(("seeds", ", ".join(map(str, cfg.experiment.final_seeds))))

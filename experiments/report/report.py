@@ -1,36 +1,30 @@
-"""Rows to verdicts, tables, figures and one page.
-
-python -m experiments.report profile=quick                            from the run folders, or the committed rows
-python -m experiments.report rows=results/reference/quick             from rows alone, without the runs
-
-Writes into `output`: runs.csv (a row a run), curves.csv, differences.csv (a row a contrast), cells.csv, claims.md,
-claims.json, figures/*.svg, provenance.json and report.html, one page that needs no network. Where the rows are of one's
-own runs, the page sets them beside the committed ones of the same profile.
-"""
+"""From the rows to everything that a report consists of; the command is in __main__.py."""
 
 import shutil
 import sys
 from pathlib import Path
 
-import hydra
 import pandas as pd
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from experiments.cli import CONFIGS, command, refusals_in_one_line
+from experiments.check import check_folder
+from experiments.cli import refusals_in_one_line
 from experiments.config import ROOT, ConfigError
 from experiments.progress import duration
 from experiments.report import charts, tables
 from experiments.report.evidence import REFERENCE, Part, Tables, configs_of, from_folders, from_tables, parts_of
 from experiments.report.page import page
+from experiments.report.readme import put_into_readme
 from experiments.run_folder import write_json
 
 
-@hydra.main(version_base="1.3", config_path=CONFIGS, config_name="report")
-def report(cfg: DictConfig) -> None:
+def write_all(cfg: DictConfig) -> None:
+    """Write what `output` is to hold and print the verdicts. Exits with 1 when runs lack a result."""
     with refusals_in_one_line("report"):
         profile, output = cfg.profile, Path(cfg.output)
+        check_folder("output", cfg.output)
         configs = configs_of(profile)
         found = find(cfg, configs)
         parts = parts_of(found, configs, profile)
@@ -44,7 +38,7 @@ def report(cfg: DictConfig) -> None:
     text = page(parts, figures, found, reference, output, profile.name, provenance_line(provenance))
     (output / "report.html").write_text(text)
     if cfg.readme:
-        put_into_readme(profile.name, parts)
+        put_into_readme()
     say(parts)
     print(f"report: {(output / 'report.html').resolve()}")
     if found.missing:
@@ -163,23 +157,3 @@ def say(parts: list[Part]) -> None:
         for problem in part.problems:
             print(f"{part.experiment.name}: {problem}")
     print(tables.counts(parts))
-
-
-def put_into_readme(profile: str, parts: list[Part]) -> None:
-    """Replace what stands between the README's markers for a profile: counts, verdicts, the figure."""
-    readme = ROOT / "README.md"
-    start, end = markers(profile)
-    before, found, rest = readme.read_text().partition(start)
-    if not found or end not in rest:
-        raise ConfigError(f"README.md lacks {start!r} or {end!r}; put both lines where the table belongs")
-    figure = f"![Which normaliser does what for which network](results/reference/{profile}/figures/summary.svg)"
-    shown = "\n\n".join([tables.counts(parts), tables.markdown(tables.headline(parts)), figure])
-    readme.write_text(f"{before}{start}\n\n{shown}\n\n{end}{rest.partition(end)[2]}")
-
-
-def markers(profile: str) -> tuple[str, str]:
-    return f"<!-- verdicts of {profile}: written by experiments.report -->", f"<!-- end of verdicts of {profile} -->"
-
-
-def main() -> None:
-    command(report, "report")

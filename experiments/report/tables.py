@@ -1,6 +1,7 @@
 """The tables of a report: verdicts, paired differences, cells. Numbers here are for CSV and Markdown alike."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -228,7 +229,7 @@ def times(parts: list[Part]) -> pd.DataFrame:
     for part in parts:
         outcomes = pd.Series([verdict.verdict for verdict in part.verdicts]).value_counts()
         run = len(part.rows) > 0
-        slowest = part.rows.loc[part.rows["wall_seconds"].idxmax()] if run else None
+        slowest: Any = part.rows.loc[part.rows["wall_seconds"].idxmax()] if run else None
         lines.append(
             {
                 "experiment": part.experiment.name,

@@ -1,6 +1,6 @@
 """Recurrent layers with a choice of normalisation."""
 
-from models.recurrent.layer import GRU, LSTM, PLACEMENTS, RNN, Recurrent
+from .layer import GRU, LSTM, PLACEMENTS, RNN, Recurrent
 
 CELLS: dict[str, type[Recurrent]] = {"rnn": RNN, "lstm": LSTM, "gru": GRU}
 

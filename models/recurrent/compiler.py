@@ -56,10 +56,10 @@ def library(cpu_flag: str = NATIVE) -> ctypes.CDLL:
             _build(path, cpu_flag, folder / name)
         return ctypes.CDLL(str(folder / name))
     except OSError:  # the cache cannot be written, or forbids execution: build for this process alone
-        with tempfile.TemporaryDirectory() as folder:
-            _build(path, cpu_flag, Path(folder) / name)
+        with tempfile.TemporaryDirectory() as temporary:
+            _build(path, cpu_flag, Path(temporary) / name)
             try:
-                return ctypes.CDLL(str(Path(folder) / name))
+                return ctypes.CDLL(str(Path(temporary) / name))
             except OSError as error:
                 raise CompilerError(f"the built kernels do not load: {error}") from error
 

@@ -7,14 +7,16 @@ each for dx, dW_ih and dW_hh. What backward needs lies in one block of memory, c
 import ctypes
 import functools
 import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from models.recurrent.compiler import library
-from models.recurrent.pool import take
-from models.recurrent.spec import GATES, Inputs, Spec, Statistics
+from .compiler import library
+from .pool import take
+from .spec import GATES, Inputs, Spec, Statistics
 
 POINTER, INT, INT64 = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
 OVER = {"case": 1, "batch": 2, "frozen": 3}
@@ -156,7 +158,7 @@ def _pointer(tensor: Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
 
 
-def _describe(plan: Plan, frozen: dict, tensors: tuple, block: Tensor, h: Tensor) -> Sequence:
+def _describe(plan: Plan, frozen: dict, tensors: Iterable[Any], block: Tensor, h: Tensor) -> Sequence:
     """What both passes hand to the kernel. All pointers are into `tensors`, `frozen`, `block` and `h`."""
     _, _, W_hh, _, _, b_in, b_hh, g_in, g_hh, g_cell, b_cell = tensors
     q = Sequence.from_buffer_copy(plan.static)
@@ -178,9 +180,9 @@ def _call(direction: str, q: Sequence, dtype: torch.dtype) -> None:
         raise MemoryError(f"no memory for the {direction} pass over {q.T} steps of {q.N} cases")
 
 
-def _forward(spec: Spec, frozen: dict, tensors: tuple, keep: bool):
+def _forward(spec: Spec, frozen: dict, given: tuple, keep: bool):
     """((y, h_n, c_n, batch statistics ...), (tensors as the kernel takes them, block, h))"""
-    tensors = [None if tensor is None else tensor.contiguous() for tensor in tensors]
+    tensors: list[Any] = [None if tensor is None else tensor.contiguous() for tensor in given]
     x, W_ih, W_hh, h0, c0, b_in, b_hh, _, _, _, b_cell = tensors
     (T, N, _), (m, H) = x.shape, W_hh.shape
     # The kernel adds a shift to whatever it normalises, and R of a gru.

@@ -28,7 +28,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from models.recurrent.spec import GATES, Inputs, Spec
+from .spec import GATES, Inputs, Spec
 
 ROLES = ("in", "hh", "cell")
 MAX_GRAPHS = 16  # recorded sequences in this process, each with buffers of its own; 0 records none
@@ -394,7 +394,8 @@ class Loan:
     """A recorded sequence that one forward pass has to itself, until its backward pass is done or its node is gone."""
 
     def __init__(self, home: list[Recorded], recorded: Recorded):
-        self.home, self.recorded = home, recorded
+        self.home = home
+        self.recorded: Recorded | None = recorded
 
     def give_back(self) -> None:
         if (recorded := self.recorded) is not None:
@@ -445,8 +446,11 @@ def _record(plan: Plan, stream: int) -> Recorded:
     with torch.inference_mode(False), torch.no_grad():
         forward, backward = _room_for_forward(plan), _room_for_backward(plan) if plan.keep else None
         replays = []
-        for steps in [(_forward_steps, plan, forward)] + [(_backward_steps, plan, forward, backward)] * plan.keep:
-            run, graph = functools.partial(*steps), torch.cuda.CUDAGraph()
+        passes: list[Callable[[], None]] = [functools.partial(_forward_steps, plan, forward)]
+        if backward is not None:
+            passes.append(functools.partial(_backward_steps, plan, forward, backward))
+        for run in passes:
+            graph = torch.cuda.CUDAGraph()
             run()
             # thread_local: other threads, as a data loader's that pins memory, may allocate meanwhile
             side = _side_stream(plan.device, stream)
@@ -495,7 +499,8 @@ def sequence(spec: Spec, inputs: Inputs):
     if 0 in x.shape[:2]:
         raise ValueError(f"expected at least one step and one case, got x of shape {tuple(x.shape)}")
     keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in given)
-    plan = Plan(replace(spec, reverse=False), *x.shape[:2], i.W_hh.shape[1], x.dtype, x.device, keep)
+    T, N, _ = x.shape
+    plan = Plan(replace(spec, reverse=False), T, N, i.W_hh.shape[1], x.dtype, x.device, keep)
     if keep:
         y, h_n, c_n, *batch = _Sequence.apply(plan, i.frozen, *tensors)
     else:
@@ -550,7 +555,8 @@ def _forward(plan: Plan, frozen: dict, tensors: tuple) -> tuple[tuple, Forward, 
     T, N = plan.T, plan.N
     with torch.cuda.device_of(x):  # where Triton launches; nothing on a CPU
         loan = _borrow(plan)
-        forward = loan.recorded.forward if loan else _room_for_forward(plan)
+        recorded = loan.recorded if loan else None
+        forward = recorded.forward if recorded else _room_for_forward(plan)
         torch.mm(x.reshape(T * N, -1), W_ih.t(), out=forward.A.view(T * N, -1))
         forward.W.copy_(W_hh)
         forward.h[0].copy_(h0)
@@ -563,7 +569,7 @@ def _forward(plan: Plan, frozen: dict, tensors: tuple) -> tuple[tuple, Forward, 
         for role, (mean, inverse) in frozen.items():
             of_role[role][:, 0].copy_(mean)
             of_role[role][:, 1].copy_(inverse)
-        loan.recorded.run_forward() if loan else _forward_steps(plan, forward)
+        recorded.run_forward() if recorded else _forward_steps(plan, forward)
         c_n = None if c0 is None else forward.c[T if plan.keep else T % 2].clone()
         batch = [values.clone() for role in plan.batch for values in of_role[role].unbind(1)]
         return (forward.h[1:].clone(), forward.h[T].clone(), c_n, *batch), forward, loan

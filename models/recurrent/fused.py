@@ -3,19 +3,21 @@
 import functools
 import warnings
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from models.norms import BatchNorm, GroupNorm, LayerNorm, NoNorm, Normaliser, RMSNorm, WeightNorm
-from models.recurrent.spec import Inputs, Spec, Statistics
+from .. import ranks
+from ..norms import BatchNorm, GroupNorm, LayerNorm, NoNorm, Normaliser, RMSNorm, WeightNorm
+from .spec import Inputs, Spec, Statistics
 
 # What a kernel knows. A normaliser of another type, a new one or a subclass, runs by its own forward.
 KNOWN = (NoNorm, WeightNorm, GroupNorm, LayerNorm, RMSNorm, BatchNorm)
 PLAIN_TENSORS = (Tensor, torch.nn.Parameter)
 
 
-def obstacle(x: Tensor, others: tuple[Tensor, ...], norm: SimpleNamespace) -> str | None:
+def obstacle(x: Tensor, others: tuple[Tensor | None, ...], norm: SimpleNamespace) -> str | None:
     """Why no kernel can run this sequence, in a few words; None when one can. others: states, weights and biases."""
     if x.dtype not in (torch.float32, torch.float64):
         return f"the kernels are for float32 and float64, and the input is {x.dtype}"
@@ -35,6 +37,8 @@ def obstacle(x: Tensor, others: tuple[Tensor, ...], norm: SimpleNamespace) -> st
             continue
         if type(parts[0]) not in KNOWN:
             return f"the kernels do not know the normaliser {type(parts[0]).__name__}"
+        if type(parts[0]) is BatchNorm and parts[0].training and ranks.several():
+            return "the batch is spread over several processes, and the kernels know one share of it"
         if len(parts) > 1 and len({_alike(part) for part in parts}) > 1:
             return f"the normalisers of the gates in norm_{name} differ in more than their size"
         if name != "cell" and "bias" in parts[0]._parameters:
@@ -47,13 +51,14 @@ def obstacle(x: Tensor, others: tuple[Tensor, ...], norm: SimpleNamespace) -> st
             tensor.dtype != dtype or tensor.device != device or type(tensor) not in PLAIN_TENSORS
         ):
             return f"the input is {dtype} on {device}, another tensor {tensor.dtype} on {tensor.device}"
-    return _machine_obstacle(x.device.type)
+    return machine_obstacle(x.device.type)
 
 
 @functools.cache
-def _machine_obstacle(device: str) -> str | None:
+def machine_obstacle(device: str) -> str | None:
+    """Why no kernel can run on this machine's cpu, cuda or mps; None when one can. The first call builds the CPU's."""
     if device == "cpu":
-        from models.recurrent.compiler import CompilerError, library
+        from .compiler import CompilerError, library
 
         try:
             library()
@@ -82,24 +87,27 @@ def sequence(
     biases: tuple[Tensor, Tensor] | None,
     norm: SimpleNamespace,
     reverse: bool,
+    start: int = 0,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """One layer in one direction over x (T, N, I): outputs (T, N, H) and final state(s) (N, H), in one kernel.
 
-    norm: the normalisers by role, as for equations.py. Batch normalisation moves its running statistics.
+    norm: the normalisers by role, as for equations.py. Batch normalisation moves its running statistics, those of the
+    T steps from `start` on.
     """
     if x.is_cuda:
-        from models.recurrent import cuda as kernels
+        from .cuda import sequence as run
     else:
-        from models.recurrent import cpu as kernels
+        from .cpu import sequence as run
     T, N, _ = x.shape
     # A tanh RNN has one normaliser, of the sum; where no term has one of its own, both are summed first as well.
     joined = cell != "gru" and _plain(norm.ih) and _plain(norm.hh)
     roles = {"in": norm.sum if joined else norm.ih, "hh": norm.hh, "cell": norm.cell}
-    given = {role: _statistics(module, T, N) for role, module in roles.items()}
+    given = {role: _statistics(module, T, N, start) for role, module in roles.items()}
     b_in, b_hh = biases or (None, None)
-    if biases and cell != "gru":
+    if b_in is not None and b_hh is not None and cell != "gru":
         b_in, b_hh = b_in + b_hh, None
-    spec = Spec(cell, joined, *(statistics for statistics, _, _ in given.values()), reverse)
+    norm_in, norm_hh, norm_cell = (statistics for statistics, _, _ in given.values())
+    spec = Spec(cell, joined, norm_in, norm_hh, norm_cell, reverse)
     inputs = Inputs(
         x,
         *weights,
@@ -107,21 +115,23 @@ def sequence(
         c0=state[1] if cell == "lstm" else None,
         b_in=b_in,
         b_hh=b_hh,
-        **{f"g_{role}": gain for role, (_, gain, _) in given.items()},
+        g_in=given["in"][1],
+        g_hh=given["hh"][1],
+        g_cell=given["cell"][1],
         b_cell=getattr(norm.cell, "bias", None),
         frozen={role: frozen for role, (_, _, frozen) in given.items() if frozen},
     )
-    y, h_n, c_n, batch = kernels.sequence(spec, inputs)
+    y, h_n, c_n, batch = run(spec, inputs)
     for role, (mean, var) in batch.items():
         column = 0
         for part in _parts(roles[role]):
             columns = slice(column, column := column + part.num_features)
-            part.track(mean[:, columns], var[:, columns], N)
+            part.track(mean[:, columns], var[:, columns], N, start)
     return y, (h_n,) if c_n is None else (h_n, c_n)
 
 
-def _parts(module) -> list[Normaliser]:
-    """The normalisers of a role, one for each span with statistics of its own."""
+def _parts(module) -> list[Any]:
+    """The normalisers of a role, one for each span with statistics of its own. All are of one class."""
     return list(module.norms) if "norms" in module._modules else [module]
 
 
@@ -141,8 +151,10 @@ def _plain(module) -> bool:
     return isinstance(module, NoNorm)
 
 
-def _statistics(module, T: int, N: int) -> tuple[Statistics | None, Tensor | None, tuple[Tensor, Tensor] | None]:
-    """(statistics, gain, frozen mean and 1/sqrt(var + eps)) of a role over T steps of N cases."""
+def _statistics(
+    module, T: int, N: int, start: int
+) -> tuple[Statistics | None, Tensor | None, tuple[Tensor, Tensor] | None]:
+    """(statistics, gain, frozen mean and 1/sqrt(var + eps)) of a role over T steps from `start` on of N cases."""
     if _plain(module):
         return None, None, None
     parts = _parts(module)
@@ -152,7 +164,7 @@ def _statistics(module, T: int, N: int) -> tuple[Statistics | None, Tensor | Non
         return Statistics("batch", epsilons[0]), _joined(gains), None
     gain = _joined([part.weight for part in parts])
     if isinstance(first, BatchNorm):
-        rows = [part.rows(T) for part in parts]
+        rows = [part.rows(T, start) for part in parts]
         mean, var = (_joined([row[k] for row in rows]) for k in range(2))
         # copies: a training pass may move the running statistics before this one's backward pass
         return Statistics("frozen"), gain, (mean.clone(), (var + first.eps).rsqrt())

@@ -2,17 +2,17 @@
 
 from collections.abc import Mapping
 from types import SimpleNamespace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 from torch.nn.utils.rnn import PackedSequence
 
-from models.errors import ModelError
-from models.norms import NoNorm, Normaliser, make_norm, norm_row
-from models.recurrent import fused
-from models.recurrent.equations import gru_step, lstm_step, rnn_step
+from ..errors import ModelError, must_be_one_of
+from ..norms import NoNorm, Normaliser, make_norm, norm_row
+from . import fused
+from .equations import gru_step, lstm_step, rnn_step
 
 # Where a normaliser stands. The summed inputs are those of all gates joined.
 #   paper           the equations of Ba et al. 2016
@@ -34,15 +34,15 @@ class Spans(nn.Module):
 
     def __init__(self, norms: list[Normaliser]):
         super().__init__()
-        self.norms = nn.ModuleList(norms)
+        self.norms: Any = nn.ModuleList(norms)
         self.spans = [norm.num_features for norm in norms]
 
     def forward(self, z: Tensor, t: int = 0) -> Tensor:
         return torch.cat([norm(part, t) for norm, part in zip(self.norms, z.split(self.spans, -1), strict=True)], -1)
 
-    def over_time(self, z: Tensor) -> Tensor:
+    def over_time(self, z: Tensor, start: int = 0) -> Tensor:
         parts = z.split(self.spans, -1)
-        return torch.cat([norm.over_time(part) for norm, part in zip(self.norms, parts, strict=True)], -1)
+        return torch.cat([norm.over_time(part, start) for norm, part in zip(self.norms, parts, strict=True)], -1)
 
 
 class Recurrent(nn.Module):
@@ -54,6 +54,8 @@ class Recurrent(nn.Module):
     (D*num_layers, N, H), D = 2 if bidirectional.
 
     Beyond torch.nn:
+        start, of the call: how many steps the given state has behind it, where a sequence comes in pieces. The pieces
+        then give what the whole gives: batch normalisation, with its statistics by step, has to know where it is.
         norm: none, bn, ln, wn, gn, rms. norm_options: as in configs/norm. placement: see PLACEMENTS ("none" and "wn",
         which leave activations alone, have no place). backend: see BACKENDS; both give the same up to rounding.
 
@@ -84,8 +86,7 @@ class Recurrent(nn.Module):
         super().__init__()
         self.input_size, self.hidden_size, self.num_layers, self.bias = input_size, hidden_size, num_layers, bias
         self.batch_first, self.dropout, self.bidirectional = batch_first, dropout, bidirectional
-        if backend not in BACKENDS:
-            raise ModelError(f"model.backend={backend} is unknown; allowed: {', '.join(BACKENDS)}")
+        must_be_one_of("model.backend", backend, BACKENDS)
         self.norm, self.placement, self.backend = norm, placement, backend
         spans = self._spans(norm, placement)
         options = {**norm_row(norm).recurrent, **{k: v for k, v in (norm_options or {}).items() if v is not None}}
@@ -95,7 +96,7 @@ class Recurrent(nn.Module):
         for index, suffix in enumerate(self.suffixes):
             layer = index // self.num_directions
             inputs = input_size if layer == 0 else hidden_size * self.num_directions
-            shapes = {
+            shapes: dict[str, tuple[int, ...]] = {
                 "weight_ih": (self.gates * hidden_size, inputs),
                 "weight_hh": (self.gates * hidden_size, hidden_size),
             }
@@ -132,8 +133,7 @@ class Recurrent(nn.Module):
             raise ModelError(
                 f"norm={norm} is refused in a recurrent layer: {row.refused_in_recurrence}; use norm=ln or norm=gn"
             )
-        if placement not in PLACEMENTS:
-            raise ModelError(f"model.placement={placement} is unknown; allowed: {', '.join(PLACEMENTS)}")
+        must_be_one_of("model.placement", placement, PLACEMENTS)
         if row.on_weights or norm == "none":
             return {}  # activations are left alone, whatever the placement
         H = self.hidden_size
@@ -175,11 +175,13 @@ class Recurrent(nn.Module):
         else:
             getattr(self, name).copy_(value)
 
-    def forward(self, input: Tensor, hx=None):
+    def forward(self, input: Tensor, hx=None, start: int = 0):
         if isinstance(input, PackedSequence):
             raise TypeError("packed sequences are not supported: pad them and mask the loss, or group by length")
         if input.dim() not in (2, 3) or input.shape[-1] != self.input_size:
             raise ValueError(f"expected (T, N, {self.input_size}) or (T, {self.input_size}), got {tuple(input.shape)}")
+        if start and self.bidirectional:
+            raise ValueError(f"start={start}: a bidirectional layer needs the whole sequence at once")
         unbatched = input.dim() == 2
         x = input.unsqueeze(1) if unbatched else input.transpose(0, 1) if self.batch_first else input
         finals = []
@@ -187,7 +189,8 @@ class Recurrent(nn.Module):
             outputs = []
             for direction in range(self.num_directions):
                 index = layer * self.num_directions + direction
-                y, final = self._run(x, self._initial(hx, index, x, unbatched), index, backwards=direction == 1)
+                initial = self._initial(hx, index, x, unbatched)
+                y, final = self._run(x, initial, index, backwards=direction == 1, start=start)
                 outputs.append(y)
                 finals.append(final)
             x = torch.cat(outputs, -1) if self.bidirectional else outputs[0]
@@ -213,7 +216,7 @@ class Recurrent(nn.Module):
                 raise ValueError(f"expected an initial state of shape {expected}, got {tuple(state.shape)}")
         return tuple(state[index].unsqueeze(0) if unbatched else state[index] for state in given)
 
-    def _run(self, x: Tensor, state: tuple[Tensor, ...], index: int, backwards: bool):
+    def _run(self, x: Tensor, state: tuple[Tensor, ...], index: int, backwards: bool, start: int):
         """One layer in one direction over x (T, N, I): outputs (T, N, H) and the final state(s) (N, H).
 
         t counts the steps in the direction's own order, so per-step statistics of both directions start at their edge.
@@ -227,22 +230,22 @@ class Recurrent(nn.Module):
         if self.backend == "fused" and obstacle:
             raise ModelError(f"model.backend=fused cannot run: {obstacle}; use model.backend=auto")
         if self.backend == "reference" or obstacle:
-            y, state = self._loop(x, state, weights, biases, norm, backwards)
+            y, state = self._loop(x, state, weights, biases, norm, backwards, start)
         else:
-            y, state = fused.sequence(self.cell, x, state, weights, biases, norm, backwards)
+            y, state = fused.sequence(self.cell, x, state, weights, biases, norm, backwards, start)
         if backwards and not isinstance(norm.out, NoNorm):  # statistics by step follow the direction's own order
             return norm.out.over_time(y.flip(0)).flip(0), state
-        return norm.out.over_time(y), state
+        return norm.out.over_time(y, start), state
 
-    def _loop(self, x: Tensor, state: tuple[Tensor, ...], weights, biases, norm: SimpleNamespace, backwards: bool):
+    def _loop(self, x: Tensor, state: tuple[Tensor, ...], weights, biases, norm, backwards: bool, start: int):
         """The equations, step by step."""
         W_ih, W_hh = weights
         b_ih, b_hh = biases or (x.new_zeros(()),) * 2
         if backwards:
             x = x.flip(0)
-        x, b = self._fold_biases(norm.ih.over_time(x @ W_ih.T), b_ih, b_hh)
+        x, b = self._fold_biases(norm.ih.over_time(x @ W_ih.T, start), b_ih, b_hh)
         outputs = []
-        for t, x_t in enumerate(x.unbind(0)):
+        for t, x_t in enumerate(x.unbind(0), start):
             state = type(self).step(x_t, state, W_hh, b, norm, t)
             outputs.append(state[0])
         y = torch.stack(outputs)

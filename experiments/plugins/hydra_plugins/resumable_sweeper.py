@@ -5,17 +5,23 @@ experiments.cli puts the folder's parent on the path.
 """
 
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
-from experiments import grid
+from experiments import effect, grid
 from experiments.cli import refusals_in_one_line
 from experiments.config import ConfigError
-from experiments.progress import ProgressDisplay
-from experiments.sweep import conclude, print_plan, select_pending
+from experiments.interruption import stop_request
+from experiments.torchrun import num_ranks
+
+EXTRAS = {"submitit_slurm": "slurm", "submitit_local": "slurm", "ray": "ray"}  # launchers that are not always installed
 
 ConfigStore.instance().store(
     group="hydra/sweeper",
@@ -25,33 +31,80 @@ ConfigStore.instance().store(
 
 
 class ResumableSweeper(BasicSweeper):
-    """Runs the unfinished jobs of a grid: `norm=none,ln seed=0,1`, or an experiment's; the command line wins.
+    """Runs the unfinished jobs of a grid: `norm=none,ln seed=0,1`, or those of experiments; the command line wins.
 
     Every job is composed and checked before the first one starts, what is finished is left out, and the last lines
     count the outcomes. The launcher is any of Hydra's. Exits with 1 when a run failed or trains elsewhere.
     """
 
+    # Hydra sets them before it sweeps, and declares them as optional.
+    config: Any
+    hydra_context: Any
+    launcher: Any
+
+    def setup(self, *, hydra_context, task_function, config: DictConfig) -> None:
+        try:
+            super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
+        except RuntimeError as error:  # Hydra's: unknown plugin class
+            launcher = config.hydra.runtime.choices["hydra/launcher"]
+            if launcher not in EXTRAS:
+                raise
+            extra = EXTRAS[launcher]
+            remedy = f"pip install -e '.[{extra}]', or take hydra/launcher=joblib"
+            raise ConfigError(f"hydra/launcher={launcher} needs the extra `{extra}`: {remedy}") from error
+
     def sweep(self, arguments: list[str]) -> None:
+        # Here, since Hydra imports its plugins whenever it starts, for tab completion too.
+        from experiments.plan import print_plan, watched, workers
+        from experiments.progress import ProgressDisplay
+        from experiments.sweep import LaunchError, conclude, run_all, select_pending, stop_passed_on
+
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         given = parser.parse_overrides(arguments)
         with refusals_in_one_line():
-            if any(override.is_sweep_override() for override in given if override.key_or_group == "experiment"):
-                raise ConfigError("each experiment has a grid of its own; give one experiment=... to a sweep")
-            if sources := self.config.experiment.sources:
-                name = self.config.experiment.name
-                raise ConfigError(f"experiment={name} has no runs of its own; run those of {' and '.join(sources)}")
-            jobs = grid.jobs(self.params, self.config.experiment.grids, arguments, parser)
+            if num_ranks() > 1:
+                raise ConfigError(
+                    "torchrun spreads one run over its processes; leave out -m, or start it without torchrun"
+                )
+            jobs = []
+            for config, own in self._experiments(arguments, given):
+                jobs += grid.jobs(config.hydra.sweeper.params or {}, config.experiment.grids, own, parser)
             configs = grid.compose_all(jobs, self._compose)
             folders, pending = select_pending(configs)
+        effect.warn(arguments, configs)
         if self.config.plan:
-            return print_plan(configs, folders)
-        outcomes = []
+            return print_plan(configs, folders, workers(self.config.hydra.launcher))
+        failures: dict[int, str] = {}
         if pending:
-            with ProgressDisplay([folders[index] for index in pending]):
-                results = self.launcher.launch([jobs[index] for index in pending], initial_job_idx=0)
-            outcomes = [result.return_value for result in results]
-        if not conclude(outcomes, skipped=len(jobs) - len(pending)):
+            unfinished = [folders[index] for index in pending]
+            watched_runs = watched([configs[index] for index in pending], unfinished)
+            with ProgressDisplay(watched_runs, quiet=self.config.quiet), stop_passed_on(unfinished):
+                try:
+                    failures = run_all(lambda batch: self._launch(jobs, batch), folders, pending, self.max_batch_size)
+                except LaunchError as error:
+                    sys.exit(f"error: {error}")
+        reasons = {folders[index]: reason for index, reason in failures.items()}
+        finished = conclude(folders, len(jobs) - len(pending), reasons)
+        if stop_request.number is not None:
+            print("the same command goes on where this one was stopped", file=sys.stderr)
+            sys.exit(stop_request.exit_code)
+        if not finished:
             sys.exit(1)
+
+    def _experiments(self, arguments: list[str], given: list[Override]) -> Iterator[tuple[DictConfig, list[str]]]:
+        """Every experiment's configuration and arguments. Each has a grid of its own: no product with the others'."""
+        chosen = [override for override in given if override.key_or_group == "experiment"]
+        if not any(override.is_sweep_override() for override in chosen):
+            yield self.config, arguments
+            return
+        others = [argument for argument, override in zip(arguments, given, strict=True) if override not in chosen]
+        for name in chosen[-1].sweep_string_iterator():
+            own = [f"experiment={name}", *others]
+            loader = self.hydra_context.config_loader
+            yield loader.load_configuration(self.config.hydra.job.config_name, own, RunMode.MULTIRUN), own
+
+    def _launch(self, jobs: list[list[str]], batch: list[int]):
+        return self.launcher.launch([jobs[index] for index in batch], initial_job_idx=0)
 
     def _compose(self, job: list[str]) -> DictConfig:
         cfg = self.hydra_context.config_loader.load_sweep_config(self.config, job)

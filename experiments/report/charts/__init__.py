@@ -1,0 +1,59 @@
+"""The report's charts: one description of each for the drawing (SVG) and for the page (hover, zoom).
+
+A figure is a list of panels of the same kind, one for each model, batch size and arm that an experiment has.
+"""
+
+from dataclasses import replace
+
+import pandas as pd
+
+from experiments.report.charts.axes import axis_panel, by_axis
+from experiments.report.charts.curves import learning
+from experiments.report.charts.exact import heat_map
+from experiments.report.charts.forest import bounds_of, domain, forest_caption, forest_drawing
+from experiments.report.charts.gains import comparable, gain_panel, gains
+from experiments.report.charts.layout import Figure, Layout, seeds, varies
+from experiments.report.charts.rates import rates
+from experiments.report.evidence import Part
+from experiments.report.vega import side_by_side, svg, titled
+from experiments.style import norms_of
+
+__all__ = ["Figure", "bounds_of", "domain", "figures", "forest_caption", "forest_drawing", "summary"]
+
+
+def figures(part: Part) -> list[Figure]:
+    """The figures of one experiment; none where it has no runs of its own."""
+    if part.rows.empty:
+        return []
+    found = [heat_map(part)]
+    found += [gains(part), *by_axis(part), learning(part), rates(part)]
+    return [figure for figure in found if figure]
+
+
+def summary(parts: list[Part], background: str | None = "white") -> str:
+    """All experiments side by side: gains over no normalisation, and the deciding metric by batch size."""
+    shown = [part for part in parts if summarised(part)]
+    norms = norms_of(norm for part in shown for norm in part.rows["norm"])
+    n = seeds(pd.concat([part.rows for part in shown])) if shown else "no run"
+    gained, by_batch = [], []
+    for part in shown:
+        experiment, rows = part.experiment, part.rows
+        batches = varies(rows, "batch_size")
+        layout = replace(Layout.of(rows, experiment, without="batch_size" if batches else None), norms=norms)
+        for title, own in layout.split(rows):
+            heading = {"text": title, "subtitle": experiment.name}
+            if batches:
+                by_batch.append(axis_panel(own, experiment, layout, "batch_size", heading))
+            elif comparable(own):
+                gained.append(gain_panel(own, experiment, layout, heading, legend=True))
+    caption = (
+        f"{n}. Gains: mean of paired differences and Student's 95 % interval; left of 0 is better than none. "
+        "By batch size: median, bars from the lowest to the highest."
+    )
+    blocks = [side_by_side(panels) for panels in (gained, by_batch) if panels]
+    return svg(titled({"vconcat": blocks}, "Which normaliser does what for which network", caption), background)
+
+
+def summarised(part: Part) -> bool:
+    """Whether an experiment compares normalisers with none, by a metric of the networks (not by an exact statement)."""
+    return len(part.rows) > 0 and comparable(part.rows) and not part.experiment.axes.keys() - {"arm"}

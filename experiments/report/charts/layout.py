@@ -1,0 +1,125 @@
+"""What all charts share: a figure as a list of panels, and which columns make panels and lines."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import altair as alt
+import pandas as pd
+
+from experiments.claims import describe
+from experiments.config import Experiment
+from experiments.report.vega import for_page, side_by_side, svg, titled
+from experiments.style import norms_of
+from experiments.table import cell_columns
+
+UP_TO_THE_EDGE = alt.Scale(zero=False, nice=False, padding=8)  # room for the markers at both ends
+DASHES = [[1, 0], [6, 3], [2, 2], [9, 3, 2, 3], [12, 4], [4, 4], [1, 3], [9, 2, 2, 2, 2, 2]]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """name: of its file; panels: by what can be chosen on the page ("" where there is no choice)."""
+
+    name: str
+    title: str
+    caption: str
+    panels: dict[str, list[dict]]
+    columns: int = 3
+    zoom: bool = False
+    widest: int | None = None  # pixels of a panel on the page; None: as wide as its box
+
+    def drawings(self) -> dict[str, str]:
+        """SVG by file name, one for each choice."""
+        return {
+            "_".join(filter(None, [self.name, choice])): svg(
+                titled(side_by_side(panels, self.columns), self.title, self.caption)
+            )
+            for choice, panels in self.panels.items()
+        }
+
+    def specs(self) -> dict[str, list[dict]]:
+        """Vega-Lite for the page."""
+        return {choice: [for_page(panel, self.zoom) for panel in panels] for choice, panels in self.panels.items()}
+
+
+def spread(found: pd.Series, lost: int) -> dict:
+    """A cell's median and range, the number of its runs and of those that diverged."""
+    some = len(found) > 0
+    return {
+        "median": found.median() if some else None,
+        "low": found.min() if some else None,
+        "high": found.max() if some else None,
+        "n": len(found),
+        "diverged": lost,
+        "lost": f"{lost} diverged" if lost else "",
+    }
+
+
+def hover(**fields: str) -> list[alt.Tooltip]:
+    """Tooltips: title=field."""
+    return [alt.Tooltip(field, title=title.replace("_", " ")) for title, field in fields.items()]
+
+
+def varies(rows: pd.DataFrame, column: str) -> bool:
+    """Whether a column of the cells has several values; for one model, since models may have settings of their own."""
+    if column == "model":
+        return rows["model"].nunique() > 1
+    return column in rows and (rows.groupby("model")[column].nunique() > 1).any()
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which columns of an experiment's cells make panels, and which tell the lines of one normaliser apart."""
+
+    panels: list[str]
+    lines: list[str]
+    norms: list[str]
+
+    @staticmethod
+    def of(rows: pd.DataFrame, experiment: Experiment, without: str | None = None) -> "Layout":
+        """An axis that some runs do not have (groups, of a batch normalisation) cannot make panels."""
+        varying = [c for c in cell_columns(experiment.axes) if varies(rows, c)]
+        lines = [c for c in varying if c in experiment.axes and (rows[c] == "").any()]
+        panels = [c for c in varying if c not in (*lines, "norm")]
+        norms = norms_of(rows["norm"])
+        return Layout([c for c in panels if c != without], [c for c in lines if c != without], norms)
+
+    def split(self, rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+        """(title, rows) of every panel, in the rows' order."""
+        if not self.panels:
+            yield ", ".join(dict.fromkeys(rows["model"].astype(str))), rows
+            return
+        fixed = [] if "model" in self.panels else list(dict.fromkeys(rows["model"].astype(str)))
+        for key, part in rows.groupby(self.panels, sort=False):
+            yield ", ".join([*fixed, describe(dict(zip(self.panels, key, strict=True)))]), part
+
+    def series(self, rows: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+        """(norm, name, rows) of every line in a panel: LN; GN, groups 4."""
+        for norm in norms_of(rows["norm"]):
+            own = rows[rows["norm"] == norm]
+            for key, part in own.groupby(self.lines, sort=False) if self.lines else [((), own)]:
+                named = {c: value for c, value in zip(self.lines, key, strict=True) if value}
+                yield norm, describe({"norm": norm, **named}), part
+
+    def dash(self, names: list[str]) -> dict:
+        """The encoding that tells the lines of one normaliser apart; names: of all lines in a panel."""
+        if not self.lines:
+            return {}
+        several = [name for name in dict.fromkeys(names) if ", " in name]
+        legend = alt.Legend(values=several, columns=1, labelLimit=280, symbolType="stroke", symbolStrokeWidth=1.6)
+        rest = [name for name in dict.fromkeys(names) if name not in several]
+        scale = alt.Scale(domain=[*several, *rest], range=[*DASHES[: len(several)], *([1, 0] for _ in rest)])
+        return {"strokeDash": alt.StrokeDash("name:N", scale=scale, legend=legend)}
+
+
+def seeds(rows: pd.DataFrame) -> str:
+    n = rows["seed"].nunique()
+    return f"{n} seed{'s' if n > 1 else ''}"
+
+
+def words(metric: str) -> str:
+    return metric.replace("/", " ").replace("_", " ")
+
+
+def losses(rows: pd.DataFrame) -> int:
+    return int((rows["status"] == "diverged").sum())

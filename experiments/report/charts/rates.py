@@ -1,0 +1,71 @@
+"""The metric that chose the learning rates, by the rate."""
+
+import altair as alt
+import pandas as pd
+
+from experiments.config import Experiment
+from experiments.report.charts.layout import Figure, Layout, hover, losses, seeds, spread, words
+from experiments.report.evidence import Part
+from experiments.report.vega import HEIGHT, WIDTH, colour, layered, mark, shape
+from experiments.table import cell_columns
+from experiments.tune import choose, tuning_metric
+
+
+def rates(part: Part) -> Figure | None:
+    """The deciding metric on the validation split by learning rate, from the tuning runs; the chosen rate ringed."""
+    experiment, tuned = part.experiment, part.tuned
+    metric, columns = tuning_metric(experiment), cell_columns(experiment.axes)
+    if not {metric, *columns} <= set(tuned):
+        return None
+    chosen = choose(tuned, columns, metric)["chosen"]
+    layout = Layout.of(tuned, experiment)
+    panels = [rate_panel(own, experiment, layout, chosen, metric, title) for title, own in layout.split(tuned)]
+    caption = f"Validation split, {seeds(tuned)} for tuning alone: median, bar from lowest to highest; ring: chosen."
+    return Figure(
+        f"{experiment.name}_learning_rate", "Sensitivity to the learning rate", caption, {"": panels}, zoom=True
+    )
+
+
+def rate_panel(rows, experiment: Experiment, layout: Layout, chosen: pd.Series, metric: str, title: str) -> dict:
+    records, columns = [], cell_columns(experiment.axes)
+    for norm, name, own in layout.series(rows):
+        best = chosen[tuple(own.iloc[0][columns])]
+        for lr, at in own.groupby("lr"):
+            found = at.loc[at["status"] == "done", metric].dropna()
+            records.append(
+                {
+                    "name": name,
+                    "norm": norm.upper(),
+                    "lr": lr,
+                    **spread(found, losses(at)),
+                    "chosen": "chosen" if lr == best else "",
+                }
+            )
+    norms = layout.norms
+    x = alt.X(
+        "lr:Q",
+        title="learning rate",
+        scale=alt.Scale(type="log", nice=False, padding=12),
+        axis=alt.Axis(values=sorted(set(rows["lr"])), format="~g"),
+    )
+    y = alt.Y("median:Q", title=words(metric), scale=alt.Scale(zero=False))
+    tips = hover(normaliser="name:N", learning_rate="lr:Q", median="median:Q", lowest="low:Q", highest="high:Q")
+    tips += hover(runs="n:Q", diverged="diverged:Q", choice="chosen:N")
+    chart = mark()
+    return layered(
+        records,
+        chart.mark_rule(strokeWidth=1.2, opacity=0.5).encode(
+            x=x, y=alt.Y("low:Q"), y2=alt.Y2("high"), color=colour(norms)
+        ),
+        chart.mark_line(strokeWidth=1.4).encode(x=x, y=y, color=colour(norms), detail=alt.Detail("name:N")),
+        chart.mark_point(size=45, filled=True, opacity=1).encode(
+            x=x, y=y, color=colour(norms), shape=shape(norms), tooltip=tips
+        ),
+        chart.transform_filter("datum.chosen === 'chosen'")
+        .mark_point(size=190, filled=False, strokeWidth=1.5, opacity=1, shape="circle")
+        .encode(x=x, y=y, color=colour(norms)),
+        chart.mark_text(dy=-10, fontSize=9).encode(x=x, y=alt.Y("high:Q"), text=alt.Text("lost:N")),
+        width=WIDTH,
+        height=HEIGHT,
+        title=title,
+    )

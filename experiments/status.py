@@ -1,0 +1,75 @@
+"""Where the runs of a sweep stand: state, step, time left, last error.
+
+python -m experiments.status                                every run below runs_dir
+python -m experiments.status profile=standard               every run of the profile's experiments, started or not
+python -m experiments.status profile=standard only=conv_gain
+"""
+
+import sys
+from collections import Counter
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+
+from experiments.cli import CONFIGS, command, refusals_in_one_line
+from experiments.config import ConfigError, nearest
+from experiments.grid import run_ids
+from experiments.progress import duration
+from experiments.run_folder import RunFolder
+
+ORDER = ("running", "died", "failed", "interrupted", "new", "diverged", "done")  # what needs attention comes first
+
+
+@hydra.main(version_base="1.3", config_path=CONFIGS, config_name="status")
+def status(cfg: DictConfig) -> None:
+    with refusals_in_one_line("status"):
+        folders = folders_of(cfg)
+    states = {folder: folder.state for folder in folders}
+    table = Table(box=None, pad_edge=False)
+    for column in ("run", "state", "step", "left", "last word"):
+        table.add_column(column, no_wrap=column != "last word", overflow="fold")
+    for folder in sorted(folders, key=lambda folder: (ORDER.index(states[folder]), folder.run_id)):
+        table.add_row(*line(folder, states[folder]))
+    Console(width=None if sys.stdout.isatty() else 200, highlight=False).print(table)
+    counts = Counter(states.values())
+    print(f"{len(folders)} runs: " + ", ".join(f"{counts[state]} {state}" for state in ORDER if counts[state]))
+
+
+def folders_of(cfg: DictConfig) -> list[RunFolder]:
+    """The runs that are asked for. Raises ConfigError."""
+    if cfg.profile is not None:
+        names = list(cfg.profile.experiments)
+        if cfg.only is not None and cfg.only not in names:
+            known = f"allowed: {', '.join(names)}; nearest: {nearest(cfg.only, names)}"
+            raise ConfigError(f"only={cfg.only} is not of profile={cfg.profile.name}; {known}")
+        chosen = [cfg.only] if cfg.only else names
+        return [RunFolder(cfg.runs_dir, run) for name in chosen for run in run_ids(name, cfg.profile.name)]
+    if cfg.only is not None:
+        raise ConfigError(f"only={cfg.only} needs a profile as well; give profile=quick or another")
+    found = [RunFolder(cfg.runs_dir, path.parent.name) for path in Path(cfg.runs_dir).glob("*/status.json")]
+    if not found:
+        raise ConfigError(f"runs_dir={cfg.runs_dir} holds no run; name the folder of the runs, or start one")
+    return found
+
+
+def line(folder: RunFolder, state: str) -> list[str]:
+    """A row of the table. Time left is that of the steps, at the speed so far."""
+    now = folder.status
+    step = f"{now['step']}/{now['steps']}" if now.get("steps") else ""
+    left = ""
+    if state == "running" and now.get("seconds"):
+        left = duration((now["steps"] - now["step"]) * now["seconds"] / now["step"])
+    if state == "died":
+        return [folder.run_id, state, step, left, f"process {now['pid']} is gone; start the command again"]
+    return [folder.run_id, state, step, left, now.get("message", "")]
+
+
+def main() -> None:
+    command(status, "status")
+
+
+if __name__ == "__main__":
+    main()
