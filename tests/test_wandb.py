@@ -281,9 +281,11 @@ def test_a_run_in_training_is_left_out(server, tmp_path):
 def test_what_fails_is_counted_and_the_others_go_up(server, tmp_path):
     good, bad = made(tmp_path, "norm=ln"), made(tmp_path, "norm=none")
     (bad.path / "config.yaml").write_text("model: [")
-    result = sync(server, tmp_path)
+    (scratch := tmp_path / "scratch").mkdir()
+    result = call(command("wandb_sync", tmp_path), {**server.environment, "TMPDIR": str(scratch)})
     assert result.returncode == 1 and result.stdout.endswith("2 runs: 1 uploaded, 0 there already, 1 failed\n")
     assert f"{bad.run_id}: failed" in result.stdout and "Traceback" not in result.stdout + result.stderr
+    assert not list(scratch.iterdir()), "wandb left something in the temporary folder"
     assert (good.path / "uploaded.json").exists() and not (bad.path / "uploaded.json").exists()
 
 
