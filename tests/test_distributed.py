@@ -62,8 +62,9 @@ def torchrun(place, *arguments: str, **options) -> subprocess.Popen:
 
 
 def ranks_of(process: subprocess.Popen) -> list[psutil.Process]:
-    """In the order of their ranks."""
-    return sorted(psutil.Process(process.pid).children(), key=lambda child: int(child.environ()["RANK"]))
+    """In the order of their ranks; those that have begun: a process that was just forked has no rank yet."""
+    children = [child for child in psutil.Process(process.pid).children() if "RANK" in child.environ()]
+    return sorted(children, key=lambda child: int(child.environ()["RANK"]))
 
 
 @pytest.mark.scorecard("R1", "one run over two processes: told to stop, one killed, resumed bit for bit")

@@ -192,7 +192,7 @@ def test_a_server_that_hangs_at_the_start_leaves_offline_runs_and_is_asked_once(
     with server.behaving("hang"):
         result = call(command("train", tmp_path, "-m", *SHORT, "norm=none,ln", ONLINE), server.environment)
     assert result.returncode == 0, result.stderr
-    assert result.stderr.count("logging offline") == 1 and server.asked == ["RunResumeStatus"]
+    assert result.stderr.count("logging offline") == 1 and len(server.asked) == 1
     for folder in folders(tmp_path):
         assert folder.finished and list((folder.path / "wandb").glob("offline-run-*"))
 
