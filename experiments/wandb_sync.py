@@ -9,6 +9,7 @@ whole is left alone, and uploaded.json in its folder remembers it. A run in trai
 halfway goes up as far as it came, and again when it has gone on.
 """
 
+import os
 import sys
 import tempfile
 import time
@@ -29,14 +30,20 @@ MARK = "uploaded.json"
 
 @hydra.main(version_base="1.3", config_path=CONFIGS, config_name="wandb_sync")
 def sync(cfg: DictConfig) -> None:
-    asked = settings(cfg)
+    with tempfile.TemporaryDirectory() as scratch:
+        os.environ["WANDB_DIR"] = scratch  # else its API leaves a folder in /tmp for every run that it is asked about
+        upload_all(settings(cfg), scratch)
+
+
+def upload_all(asked: Sync, scratch: str) -> None:
+    """Every run that is not there, a line each; the last line counts. Exits with 1 when some failed."""
     with refusals_in_one_line("wandb_sync"):
         folders = find(asked.runs_dir)
         api = connect()
     counts = Counter({"uploaded": 0, "there already": 0, "failed": 0})
     for number, folder in enumerate(folders, start=1):
         try:
-            outcome, more = bring(folder, asked, api)
+            outcome, more = bring(folder, asked, api, scratch)
         except AlreadyRunningError:
             outcome, more = "in training", ""
         except Exception as error:
@@ -83,7 +90,7 @@ def answers() -> bool:
     return True
 
 
-def bring(folder: RunFolder, asked: Sync, api) -> tuple[str, str]:
+def bring(folder: RunFolder, asked: Sync, api, scratch: str) -> tuple[str, str]:
     """("uploaded" or "there already", more words). Raises what went wrong; only a confirmed run gets its mark."""
     config = yaml.safe_load((folder.path / "config.yaml").read_text())
     known = identity(folder)
@@ -99,9 +106,8 @@ def bring(folder: RunFolder, asked: Sync, api) -> tuple[str, str]:
         if there := is_there(api, path, mark):
             write_json(folder.path / MARK, mark)
             return "there already", ""
-        with tempfile.TemporaryDirectory() as scratch:
-            run = start(Wandb("online", project, entity), folder, config, scratch, patience=asked.timeout)
-            finish(run, summary, exit_code=int(summary["status"] not in FINISHED))
+        run = start(Wandb("online", project, entity), folder, config, scratch, patience=asked.timeout)
+        finish(run, summary, exit_code=int(summary["status"] not in FINISHED))
         deadline = time.monotonic() + asked.timeout
         while not (there := is_there(api, path, mark)) and time.monotonic() < deadline:
             time.sleep(0.5)

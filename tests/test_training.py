@@ -18,7 +18,6 @@ from experiments.run import run
 from experiments.run_folder import RunFolder
 from experiments.tasks import LanguageModelling, make_task
 from experiments.trainer import budget
-from tests.conftest import ROOT
 
 TINY = ["model.hidden_size=16", "data.seq_len=16", "data.batch_size=8", "trainer.evaluations=2", "trainer.log_every=5"]
 
@@ -122,29 +121,6 @@ def test_several_experiments_are_one_sweep_each_with_its_own_grid(cli):
     assert len([name for name in names if name.startswith("train_test-")]) == len(names) - 2 > 2
     alone = cli("train", "experiment=train_test", "plan=true", "norm=ln", "seed=20,21")
     assert set(names[2:]) <= set(alone.stdout.split())
-
-
-def test_an_unreachable_wandb_server_leaves_an_offline_run(tmp_path):
-    """In a process of its own, as wandb keeps its service: nothing listens on port 9 of this machine."""
-    server = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "0" * 40}
-    arguments = ["model=rnn", "norm=none", "data=python_docs", "trainer.steps=5", *TINY, "wandb.mode=online"]
-    command = [sys.executable, "-m", "experiments.train", *arguments, f"runs_dir={tmp_path / 'runs'}"]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, env=os.environ | server)
-    assert result.returncode == 0, result.stderr
-    assert "logging offline" in result.stderr
-    folder = only_folder(tmp_path)
-    assert folder.status["status"] == "done" and "val/loss" in wandb_records(folder)
-
-
-def test_online_without_a_key_neither_asks_nor_fails(tmp_path):
-    home = {"HOME": str(tmp_path), "WANDB_CONFIG_DIR": str(tmp_path), "NETRC": str(tmp_path / "netrc")}
-    environment = {key: value for key, value in os.environ.items() if key != "WANDB_API_KEY"} | home
-    arguments = ["model=rnn", "norm=none", "data=python_docs", "trainer.steps=5", *TINY, "wandb.mode=online"]
-    command = [sys.executable, "-m", "experiments.train", *arguments, f"runs_dir={tmp_path / 'runs'}"]
-    result = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=120, env=environment, stdin=subprocess.DEVNULL
-    )
-    assert result.returncode == 0 and "no key" in result.stderr and "offline" in result.stderr, result.stderr
 
 
 @pytest.mark.parametrize("broken", ["init", "log", "finish"])
