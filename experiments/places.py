@@ -34,9 +34,9 @@ def shortened(text: str) -> str:
 
 @functools.cache
 def _not_writable(folder: Path) -> str | None:
-    """Tried, not asked: permissions let root write where no folder can be, as in /proc."""
+    """Tried, not asked: permissions let root write where no file can be, as in /proc."""
     try:
-        with tempfile.TemporaryDirectory(prefix=".writable-", dir=folder):
+        with tempfile.TemporaryFile(dir=folder):  # without a name, where the system has that: nobody sees it
             return None
     except OSError as error:
         return error.strerror

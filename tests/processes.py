@@ -45,7 +45,7 @@ def wait_for(condition, process: subprocess.Popen | None = None, seconds: float 
 
 
 def folders(runs_dir: Path) -> list[RunFolder]:
-    return [RunFolder(runs_dir, path.name) for path in sorted(runs_dir.glob("*/"))] if runs_dir.exists() else []
+    return [RunFolder(runs_dir, path.name) for path in sorted(runs_dir.glob("[!.]*/"))] if runs_dir.exists() else []
 
 
 def only(runs_dir: Path) -> RunFolder:

@@ -10,6 +10,7 @@ import os
 import pickle
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -466,8 +467,10 @@ def process(folder: Path, *arguments: str, code: str = "") -> subprocess.Complet
         "experiments.benchmark sizes=[z]",
     ],
 )
-def test_a_process_says_one_line_and_leaves_nothing(arguments, tmp_path):
+def test_a_process_says_one_line_and_leaves_nothing(arguments, tmp_path, record_property):
+    began = time.monotonic()
     result = process(tmp_path, *arguments.split())
+    record_property("figure", f"{arguments.partition(' ')[2]}: {time.monotonic() - began:.1f} s")
     assert result.returncode == 2 and result.stdout == "", result.stderr
     assert result.stderr.startswith("error: ") and len(result.stderr.splitlines()) == 1, result.stderr
     assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,7 @@
 
 import ctypes
 import json
+import os
 import re
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from experiments.benchmark.timing import (
     Timing,
     must_agree,
     work,
+    workers,
 )
 from experiments.config import ConfigError
 from models.recurrent.compiler import library
@@ -176,6 +178,15 @@ def test_a_run_of_a_sweep_is_told_in_seconds():
     assert report.of(case) == "10 runs"
 
 
+def test_a_sweep_is_given_to_one_and_to_two_workers():
+    cores = sorted(os.sched_getaffinity(0))
+    case = workers(2, cores, len(cores), steps=1, rounds=1)
+    assert all(len(values) == 1 and values[0] > 0 for values in case["milliseconds"].values())
+    assert case["milliseconds"].keys() == {"1 worker", "2 workers"}
+    told = {"kind": "workers", "runs": 2, "milliseconds": {"1 worker": [400.0] * 3, "2 workers": [200.0] * 3}}
+    assert report.summary(told).endswith("included: 2.00 [2.00, 2.00]") and report.of(told) == "2 runs"
+
+
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
@@ -250,6 +261,7 @@ def test_raw_times_alone_give_the_same_files(smoke, cli, tmp_path):
         ({"scaling": "big"}, "scaling=big is unknown"),
         ({"trainer": "big"}, "trainer=big is unknown"),
         ({"sweep": 0}, "sweep=0 has no run; give 1 or more, or sweep=null"),
+        ({"workers": -1}, "workers=-1 has no run; give 1 or more, or workers=null"),
         ({"threads": 1000}, "threads=1000 is not among the"),
         ({"max_rounds": 0}, "max_rounds=0 leave no time"),
     ],

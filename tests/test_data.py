@@ -272,7 +272,7 @@ def assert_standardised(loaded):
 
 @pytest.mark.scorecard("R9", "a raw file with one flipped bit is refused before anything reads it")
 @needs_files
-def test_one_flipped_byte_is_refused_before_anything_is_read(tmp_path, monkeypatch):
+def test_one_flipped_byte_is_refused_before_anything_is_read(tmp_path, monkeypatch, record_property):
     published = Path(os.environ["LAYERNORM_DATA"], "ptb")
     (tmp_path / "ptb").mkdir()
     for file in ("ptb.train.txt", "ptb.valid.txt", "ptb.test.txt"):
@@ -295,6 +295,7 @@ def test_one_flipped_byte_is_refused_before_anything_is_read(tmp_path, monkeypat
     damaged.write_bytes(content)
     data.load(settings)
     assert reads == [1]
+    record_property("figure", "the file named, both checksums told, nothing read; undamaged it is read")
 
 
 class Payload:
@@ -306,7 +307,7 @@ class Payload:
 
 
 @pytest.mark.scorecard("R9", "a CIFAR-10 pickle with a payload is refused before it is unpickled")
-def test_a_cifar_pickle_with_a_payload_is_refused_and_not_run(tmp_path):
+def test_a_cifar_pickle_with_a_payload_is_refused_and_not_run(tmp_path, record_property):
     folder, marker = tmp_path / "cifar-10-batches-py", tmp_path / "payload ran"
     folder.mkdir()
     for file in data.SETS["cifar10"].files:
@@ -316,6 +317,7 @@ def test_a_cifar_pickle_with_a_payload_is_refused_and_not_run(tmp_path):
     assert not marker.exists()
     pickle.loads((folder / "data_batch_1").read_bytes())  # the control: whoever unpickles it runs it
     assert marker.exists()
+    record_property("figure", "refused by its checksum, not executed; unpickled by hand it executes")
 
 
 def test_broken_packing_is_refused(tmp_path):
@@ -326,7 +328,7 @@ def test_broken_packing_is_refused(tmp_path):
 
 @pytest.mark.scorecard("R9", "a missing set: one line says what, where and how to get it")
 @pytest.mark.parametrize("name", [name for name, row in data.SETS.items() if row.files])
-def test_a_missing_set_says_what_where_and_how(name, tmp_path, monkeypatch):
+def test_a_missing_set_says_what_where_and_how(name, tmp_path, monkeypatch, record_property):
     monkeypatch.delenv("LAYERNORM_DATA", raising=False)
     settings = OmegaConf.to_object(composed(CONFIGS / f"{name}.yaml"))
     message = refusal(settings)
@@ -334,6 +336,7 @@ def test_a_missing_set_says_what_where_and_how(name, tmp_path, monkeypatch):
     settings.root = str(tmp_path / "nowhere")
     message = refusal(settings)
     assert name in message and settings.root in message and "http" in message
+    record_property("figure", f"{name}: what, where and its address")
 
 
 # -- Settings ----------------------------------------------------------------------------------------------------------

@@ -155,7 +155,7 @@ def test_a_failing_run_leaves_the_others_done(cli, tmp_path):
 
 @pytest.mark.scorecard("R11", "a loss that is not finite ends as diverged, before the step, and is a result")
 @pytest.mark.parametrize("model, content", [("rnn", "python_docs"), ("mlp", "digits"), ("cnn", "digits")])
-def test_a_non_finite_loss_ends_as_diverged_before_the_step(model, content, tmp_path):
+def test_a_non_finite_loss_ends_as_diverged_before_the_step(model, content, tmp_path, record_property):
     cfg = composed(
         *(f"model={model}", f"data={content}", "norm=none", "optim=sgd", "optim.lr=1e38", "trainer.steps=50"),
         *("wandb.mode=disabled", f"runs_dir={tmp_path}", "trainer.log_every=1"),
@@ -167,6 +167,7 @@ def test_a_non_finite_loss_ends_as_diverged_before_the_step(model, content, tmp_
     assert len(folder.metrics()) == folder.summary["diverged_at"], "one row for every step that was applied"
     assert all(math.isfinite(row["train/loss"]) for row in folder.metrics())
     assert run(cfg)["status"] == "skipped"
+    record_property("figure", f"diverged at step {folder.summary['diverged_at']}; its rows are finite; not run again")
 
 
 def test_statistics_of_gradients_and_summed_inputs(tmp_path):

@@ -159,7 +159,7 @@ def test_pictures_of_an_online_run_go_into_a_run_beside_it_as_often_as_they_are_
 
 
 @pytest.mark.scorecard("R13", "an online run killed and resumed: no gap, no row twice")
-def test_a_killed_online_run_goes_on_under_its_id_without_gap_or_repetition(server, tmp_path):
+def test_a_killed_online_run_goes_on_under_its_id_without_gap_or_repetition(server, tmp_path, record_property):
     process = begin(server, tmp_path, *LONG, "norm=ln", ONLINE)
     until(lambda: list(tmp_path.glob("runs/*/last.pt")) and arrived(server))
     process.kill()
@@ -168,10 +168,11 @@ def test_a_killed_online_run_goes_on_under_its_id_without_gap_or_repetition(serv
     assert not folder.finished, "the run ended before it was killed"
     train(server, tmp_path, *LONG, "norm=ln", ONLINE)
     assert whole(server, folder) and list(server.runs) == [folder.run_id]
+    record_property("figure", f"{len(folder.metrics())} rows, each once and in order")
 
 
 @pytest.mark.scorecard("R13", "wandb's server gone in the middle of a run and back: every row arrives once")
-def test_a_server_that_goes_and_comes_back_has_every_row(server, tmp_path):
+def test_a_server_that_goes_and_comes_back_has_every_row(server, tmp_path, record_property):
     process = begin(server, tmp_path, *MEDIUM, "norm=ln", ONLINE)
     until(lambda: server.runs)
     server.stop()
@@ -181,10 +182,11 @@ def test_a_server_that_goes_and_comes_back_has_every_row(server, tmp_path):
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     assert whole(server, folder) and len(folder.metrics()) == 400
+    record_property("figure", "400 rows, each once and in order")
 
 
 @pytest.mark.scorecard("R13", "wandb's server gone for good: the run ends, a later upload brings all")
-def test_a_server_that_goes_for_good_ends_nothing_and_is_told_later(server, tmp_path):
+def test_a_server_that_goes_for_good_ends_nothing_and_is_told_later(server, tmp_path, record_property):
     process = begin(server, tmp_path, *MEDIUM, "norm=ln", ONLINE)
     until(lambda: server.runs)
     server.stop()
@@ -193,27 +195,33 @@ def test_a_server_that_goes_for_good_ends_nothing_and_is_told_later(server, tmp_
     (folder,) = folders(tmp_path)
     assert folder.finished and len(folder.metrics()) == 400
     server.start()
-    assert arrived(server) < 400
+    before = arrived(server)
+    assert before < 400
     result = sync(server, tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
     assert whole(server, folder)
+    record_property("figure", f"done, 400 rows in metrics.jsonl; the server had {before} and has 400 after wandb_sync")
 
 
 @pytest.mark.scorecard("R13", "wandb's server takes the connection and never answers")
-def test_a_server_that_hangs_at_the_start_leaves_offline_runs_and_is_asked_once(server, tmp_path):
+def test_a_server_that_hangs_at_the_start_leaves_offline_runs_and_is_asked_once(server, tmp_path, record_property):
+    began = time.monotonic()
     with server.behaving("hang"):
         result = call(command("train", tmp_path, "-m", *SHORT, "norm=none,ln", ONLINE), server.environment)
     assert result.returncode == 0, result.stderr
     assert result.stderr.count("logging offline") == 1 and len(server.asked) == 1
+    record_property("figure", f"2 runs done offline, the server asked once; {time.monotonic() - began:.0f} s in all")
     for folder in folders(tmp_path):
         assert folder.finished and list((folder.path / "wandb").glob("offline-run-*"))
 
 
 @pytest.mark.scorecard("R15", "no network at all")
-def test_without_a_network_a_run_is_offline(tmp_path):
+def test_without_a_network_a_run_is_offline(tmp_path, record_property):
+    began = time.monotonic()
     nowhere = {"WANDB_BASE_URL": "http://wandb.invalid", "WANDB_API_KEY": "0" * 40}
     result = call(command("train", tmp_path, *SHORT, "norm=none", ONLINE), nowhere)
     assert result.returncode == 0 and "logging offline" in result.stderr, result.stderr
+    record_property("figure", f"done, offline; {time.monotonic() - began:.1f} s in all")
     (folder,) = folders(tmp_path)
     assert folder.finished and list((folder.path / "wandb").glob("offline-run-*"))
 
@@ -262,13 +270,15 @@ def test_an_offline_run_sends_nothing_and_is_brought_once_from_its_rows_alone(se
 
 
 @pytest.mark.scorecard("R14", "an offline run killed -9 and resumed is one whole run after the upload")
-def test_an_offline_run_that_was_killed_and_went_on_is_one_run(server, tmp_path):
-    """wandb made two folders of it, and `wandb sync` stops at the first, which ends in the middle of a record."""
-    process = begin(server, tmp_path, *LONG, "norm=ln")
-    until(lambda: list(tmp_path.glob("runs/*/last.pt")))
-    process.kill()
-    process.communicate()
+def test_an_offline_run_that_was_killed_and_went_on_is_one_run(server, tmp_path, trials, record_property):
+    """wandb made a folder an attempt, and `wandb sync` stops at the first, which ends in the middle of a record."""
+    for _ in range(trials["rounds"]):
+        process = begin(server, tmp_path, *LONG, "norm=ln")
+        until(lambda p=process: list(tmp_path.glob("runs/*/last.pt")) and in_its_steps(p, tmp_path))
+        process.kill()
+        process.communicate()
     (folder,) = folders(tmp_path)
+    assert not folder.finished, "the run ended before it was killed"
     rows = len(folder.metrics())
     first = sync(server, tmp_path)
     assert first.returncode == 0 and f"uploaded {rows} rows" in first.stdout, first.stdout
@@ -278,7 +288,13 @@ def test_an_offline_run_that_was_killed_and_went_on_is_one_run(server, tmp_path)
     train(server, tmp_path, *LONG, "norm=ln")
     second = sync(server, tmp_path)
     assert second.returncode == 0 and "uploaded 400 rows" in second.stdout, second.stdout
-    assert whole(server, folder) and len(list(folder.path.glob("wandb/offline-run-*"))) == 2
+    assert whole(server, folder) and len(list(folder.path.glob("wandb/offline-run-*"))) == trials["rounds"] + 1
+    record_property("figure", f"{trials['rounds']} kills: 400 rows, each once and in order, the last upload complete")
+
+
+def in_its_steps(process: subprocess.Popen, tmp_path: Path) -> bool:
+    (status,) = [folder.status for folder in folders(tmp_path)]
+    return status.get("pid") == process.pid and status.get("step", 0) > 0
 
 
 def test_a_run_in_training_is_left_out(server, tmp_path):
@@ -290,7 +306,7 @@ def test_a_run_in_training_is_left_out(server, tmp_path):
 
 
 @pytest.mark.scorecard("R14", "an upload that fails is counted, the others go up")
-def test_what_fails_is_counted_and_the_others_go_up(server, tmp_path):
+def test_what_fails_is_counted_and_the_others_go_up(server, tmp_path, record_property):
     good, bad = made(tmp_path, "norm=ln"), made(tmp_path, "norm=none")
     (bad.path / "config.yaml").write_text("model: [")
     (scratch := tmp_path / "scratch").mkdir()
@@ -299,6 +315,7 @@ def test_what_fails_is_counted_and_the_others_go_up(server, tmp_path):
     assert f"{bad.run_id}: failed" in result.stdout and "Traceback" not in result.stdout + result.stderr
     assert not list(scratch.iterdir()), "wandb left something in the temporary folder"
     assert (good.path / "uploaded.json").exists() and not (bad.path / "uploaded.json").exists()
+    record_property("figure", "1 uploaded, 1 failed and named, exit code 1")
 
 
 def test_a_server_that_breaks_down_during_an_upload_is_waited_for_within_limits(server, tmp_path):

@@ -29,7 +29,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from experiments.benchmark import report
 from experiments.benchmark.peers import BOTH, CANDIDATES, FORWARD, NORMS, TORCH, Size
-from experiments.benchmark.timing import Timing, fastest_gemm, machine_facts, pin, sweep, work
+from experiments.benchmark.timing import Timing, fastest_gemm, machine_facts, pin, sweep, work, workers
 from experiments.cli import CONFIGS, command, refusals_in_one_line
 from experiments.config import ConfigError, device_name, nearest
 from experiments.places import check_folder
@@ -54,6 +54,7 @@ class Benchmark:
     parts: list[str] = field(default_factory=lambda: ["c", "b"])  # sizes at which it is told where the time goes
     trainer: str | None = "a"  # size at which the training loop is compared with a bare one; null: not at all
     sweep: int | None = 10  # runs of the sweeps that tell what a run costs besides its training; null: not at all
+    workers: int | None = 12  # runs of a sweep that is given to one and to two worker processes; null: not at all
     minutes: float = 10.0  # of all, shared out over the cases; each has three rounds at least
     max_rounds: int = 40  # of one case
     threads: int = 1  # cores that are used; at most those of this process
@@ -73,7 +74,7 @@ def benchmark(cfg: DictConfig) -> None:
         check_folder("output", cfg.output)
         if cfg.quick:
             cfg.sizes, cfg.parts, cfg.scaling, cfg.trainer = ["tiny"], ["tiny"], "tiny", "tiny"
-            cfg.sweep, cfg.minutes = 2, 0.0
+            cfg.sweep, cfg.workers, cfg.minutes = 2, None, 0.0
         data = measured(cfg) if cfg.rows is None else report.read(Path(cfg.rows))
         report.write(data, Path(cfg.output))
         block = report.readme_block(data)
@@ -95,8 +96,11 @@ def measured(cfg: DictConfig) -> dict:
     timing = Timing(device, cfg.max_rounds, fastest_gemm(device))
 
     plan = []  # (title, FLOP, what times the case when it is given the seconds)
-    if cfg.sweep:  # takes what it takes, and the others share what it leaves
+    # These two take what they take, and the others share what they leave.
+    if cfg.sweep:
         plan.append(("sweep", 0.0, lambda _: sweep(cfg.sweep)))
+    if cfg.workers and device == "cpu" and len(cores) > 1:
+        plan.append(("workers", 0.0, lambda _: workers(cfg.workers, cores, cfg.threads)))
     for name in cfg.sizes:
         for cell in cfg.cells:
             rows = [row for row in CANDIDATES if row.name not in absent and chosen(row, cfg, name, cell)]
@@ -172,8 +176,9 @@ def checked(cfg: DictConfig) -> tuple[str, list[int]]:
     for name in ("scaling", "trainer"):
         if cfg[name]:
             known(f"{name}={cfg[name]}", cfg[name], SIZES)
-    if cfg.sweep is not None and cfg.sweep < 1:
-        raise ConfigError(f"sweep={cfg.sweep} has no run; give 1 or more, or sweep=null for no such sweep")
+    for name in ("sweep", "workers"):
+        if cfg[name] is not None and cfg[name] < 1:
+            raise ConfigError(f"{name}={cfg[name]} has no run; give 1 or more, or {name}=null for no such sweep")
     if not 0 <= cfg.minutes < math.inf or cfg.max_rounds < 1:
         raise ConfigError(f"minutes={cfg.minutes} max_rounds={cfg.max_rounds} leave no time; give both above 0")
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))

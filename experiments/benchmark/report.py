@@ -126,6 +126,8 @@ def summary(case: dict) -> str:
             f"products of matrices take {p['products']:.2f} of {BASE}'s time as they are, {p['floor']:.2f} at the "
             f"speed of a large one; all else takes {p['rest']:.2f} of our {p['ours']:.2f}"
         )
+    if case["kind"] == "workers":
+        return f"one worker / two workers, start of the processes included: {ratio(case, '1 worker', '2 workers')}"
     if case["kind"] == "sweep":
         told = [
             f"{spread([ms / 1e3 for ms in case['milliseconds'][name]])} s with {name}" for name in case["milliseconds"]
@@ -230,8 +232,9 @@ def markdown(data: dict) -> str:
         sentences = [f"- {TORCH[case['cell']].__name__}, size {case['size']}: {summary(case)}." for case in cases]
         sections += ["## Where the time goes", told, table(parts_table(cases)), "\n".join(sentences)]
     titles = {"threads": "Two threads", "trainer": "The training loop", "sweep": "A run of a sweep"}
+    titles["workers"] = "A sweep by two workers"
     for case in (case for case in data["cases"] if case["kind"] in titles):
-        per, unit = case.get("steps", 1), "run" if case["kind"] == "sweep" else "step"
+        per, unit = case.get("steps", 1), {"sweep": "run", "workers": "sweep"}.get(case["kind"], "step")
         columns = {"size": case["size"]} if "size" in case else {}
         columns["what"] = list(case["milliseconds"])
         columns[f"ms a {unit}"] = [f"{milliseconds(case, name) / per:.3g}" for name in case["milliseconds"]]

@@ -197,9 +197,37 @@ def sweep(runs: int) -> dict:
         command = [sys.executable, "-m", "experiments.benchmark.sweep", str(runs), str(LEAST_ROUNDS), wandb]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         if done.returncode:
-            raise RuntimeError(f"the sweep ended with {done.returncode}: {done.stderr.strip().splitlines()[-1]}")
+            raise RuntimeError(f"the sweep ended with {done.returncode}: {last_line(done)}")
         times[f"wandb {wandb}"] = [float(f"{1e3 * seconds:.5g}") for seconds in json.loads(done.stdout)]
     return {"kind": "sweep", "runs": runs, "milliseconds": times}
+
+
+def workers(runs: int, cores: list[int], threads: int, steps: int = 300, rounds: int = LEAST_ROUNDS) -> dict:
+    """Milliseconds of a whole sweep of so many runs, by one and by two worker processes, as a user starts it.
+
+    Start of the processes, configuration and files included. A time is of a sweep in a folder of its own.
+    """
+    times: dict[str, list[float]] = {"1 worker": [], "2 workers": []}
+    fixed = ["-m", "model=lstm", "norm=ln", "data=python_docs", f"trainer.steps={steps}", "wandb.mode=disabled"]
+    fixed += ["quiet=true", "hydra/launcher=joblib", "seed=" + ",".join(map(str, range(runs)))]
+    pin(cores)
+    try:
+        for _ in range(rounds):
+            for count, told in enumerate(times, 1):
+                with tempfile.TemporaryDirectory() as folder:
+                    command = [sys.executable, "-m", "experiments.train", *fixed, f"hydra.launcher.n_jobs={count}"]
+                    started = time.perf_counter()
+                    done = subprocess.run([*command, f"runs_dir={folder}"], cwd=ROOT, capture_output=True, text=True)
+                    times[told].append(float(f"{1e3 * (time.perf_counter() - started):.5g}"))
+                if done.returncode:
+                    raise RuntimeError(f"the sweep ended with {done.returncode}: {last_line(done)}")
+    finally:
+        pin(cores[:threads])
+    return {"kind": "workers", "runs": runs, "milliseconds": times}
+
+
+def last_line(done: subprocess.CompletedProcess) -> str:
+    return done.stderr.strip().splitlines()[-1]
 
 
 def products(size: Size, cell: str) -> dict[str, Callable]:
