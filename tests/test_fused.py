@@ -278,6 +278,23 @@ def test_threads_share_the_cases_and_runs_repeat(cell, norm, threads):
         threads(1)
 
 
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("norm", ["none", "ln", "bn"])
+@pytest.mark.parametrize("cell", CELLS)
+def test_inputs_are_multiplied_a_few_steps_at_once(cell, norm, count, threads):
+    """Two portions, the second one short, in both directions; with and without what backward needs."""
+    H, T, N = {"rnn": 110, "lstm": 50, "gru": 60}[cell], 23, 9
+    layer = make(cell, H, norm, bidirectional=True)
+    assert T * N * layer.weight_hh_l0.numel() >= cpu.SPLIT_FROM and T % (cpu.TOGETHER // N) and T > cpu.TOGETHER // N
+    x, states = noise(T, N, 5), states_of(layer, N)
+    expected = run(twin(layer, "reference"), x, states)
+    threads(count)
+    found = run(layer, x, states)
+    assert_close(found, expected, 1e-11)
+    with torch.no_grad():
+        assert torch.equal(call(layer, x, states)[0], found["y"])
+
+
 @pytest.mark.parametrize("cell", CELLS)
 def test_float32_runs_repeat(cell):
     layer = make(cell, 37, "ln", dtype=torch.float32, bidirectional=True)
@@ -390,7 +407,7 @@ def test_without_gradients_the_same_values(cell, placement, norm):
 @pytest.mark.parametrize("norm", ["none", "ln"])
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_without_gradients_less_is_stored(cell, norm, monkeypatch):
-    """The input term of all steps and the outputs, and one step of the rest; with gradients all steps of everything."""
+    """The outputs, the input term of a few steps, one step of the rest; with gradients all steps of everything."""
     taken = []
     monkeypatch.setattr(cpu, "take", lambda size, dtype: taken.append(size) or pool.take(size, dtype))
     T, N, H = 50, 8, 32
@@ -400,9 +417,9 @@ def test_without_gradients_less_is_stored(cell, norm, monkeypatch):
     taken.clear()
     with torch.no_grad():
         layer(x)
-    every_step = T * N * H * (layer.gates + 1)
-    assert every_step <= sum(taken) < 1.2 * every_step
-    assert kept >= sum(taken) + 0.9 * T * N * H
+    outputs, input_term, weights = T * N * H, cpu.TOGETHER * layer.gates * H, layer.gates * H * (H + 5)
+    assert outputs <= sum(taken) < 1.2 * (outputs + input_term + weights)
+    assert kept >= outputs * (1 + layer.gates) + weights
 
 
 @pytest.mark.parametrize("frozen", ["weight_ih", "weight_hh", "bias", "norm", "weight", ""], ids=lambda f: f or "all")

@@ -35,6 +35,7 @@ from experiments.run_folder import RunFolder
 from experiments.trainer import fit
 from models.recurrent import LSTM
 from models.recurrent.compiler import compiler, library
+from models.recurrent.cpu import TOGETHER
 from models.recurrent.spec import GATES
 
 OURS, AT_ONCE, BY_STEP = "ours ln, fused", "products of all steps at once", "products step by step"
@@ -237,20 +238,24 @@ def products(size: Size, cell: str) -> dict[str, Callable]:
     x, h, R, W_ih = (torch.rand(shape) - 0.5 for shape in ((T * B, I), (T * B, H), (T * B, m), (m, I)))
     A, dx, dW_ih, dW_hh = torch.empty(T * B, m), torch.empty(T * B, I), torch.empty(m, I), torch.empty(m, H)
     dh, kernels = torch.empty(B, H), library()
-    packed = {columns: torch.rand(rows * kernels.packed_columns(columns, 4)) for rows, columns in ((H, m), (m, H))}
+    packed = {shape: torch.rand(shape[0] * kernels.packed_columns(shape[1], 4)) for shape in ((I, m), (H, m), (m, H))}
+
+    def product(source: Tensor, shape: tuple[int, int], target: Tensor, count: int):
+        """Rows of `source` times a matrix of that shape, `count` rows a time."""
+        for first in range(0, T * B, count):
+            to = target[first:] if len(target) == T * B else target
+            given = (source[first:], packed[shape], min(count, T * B - first), *shape, to)
+            kernels.product_float32(*(ctypes.c_void_p(n.data_ptr()) if isinstance(n, Tensor) else n for n in given))
 
     def at_once():
-        torch.mm(x, W_ih.t(), out=A)
+        product(x, (I, m), A, TOGETHER // B * B or B)
         torch.mm(R, W_ih, out=dx)
         torch.mm(R.t(), x, out=dW_ih)
         torch.mm(R.t(), h, out=dW_hh)
 
     def by_step():
-        for source, rows, columns, target in ((h, H, m, R), (R, m, H, None)):
-            for t in range(0, T * B, B):
-                to = dh if target is None else target[t:]
-                given = (source[t:].data_ptr(), packed[columns].data_ptr(), B, rows, columns, to.data_ptr())
-                kernels.product_float32(*(ctypes.c_void_p(n) if k in (0, 1, 5) else n for k, n in enumerate(given)))
+        product(h, (H, m), R, B)
+        product(R, (m, H), dh, B)
 
     return {AT_ONCE: at_once, BY_STEP: by_step}
 

@@ -1,7 +1,8 @@
 """The fused sequence on a CPU: kernel.cpp behind one autograd function.
 
-Forward: one matrix product for all inputs, one call for all steps. Backward: one call for all steps, then one product
-each for dx, dW_ih and dW_hh. What backward needs lies in one block of memory, cut up by `_plan`.
+Forward: one call for all steps, which multiplies the inputs of a few steps at once, right before these steps come.
+Backward: one call for all steps, then one product each for dx, dW_ih and dW_hh. What backward needs lies in one block
+of memory, cut up by `_plan`.
 """
 
 import ctypes
@@ -24,6 +25,9 @@ CELL = {"rnn": 0, "lstm": 1, "gru": 2}
 ROLES = ("in", "hh", "cell")
 # T*N*G*H*H, multiplications of the recurrence, below which a second thread costs more than it saves
 SPLIT_FROM = 2e6
+# Rows (steps times cases) of the input's product that are made at once: enough to use each weight often, few enough to
+# be in the cache when their steps come.
+TOGETHER = 32
 # Steps times cases up to which dW_hh is summed in blocks, and rows of a block: libraries take up to about a thousand
 # products in one long sum, and make blocks of their own only beyond.
 SHORT, BLOCK = 1280, 160
@@ -49,10 +53,10 @@ class Sequence(ctypes.Structure):
     """`struct Sequence` of kernel.cpp."""
 
     _fields_ = [
-        *_fields(INT, "cell joined reverse T N H threads"),
+        *_fields(INT, "cell joined reverse T N I H threads together window"),
         *_fields(INT64, "r_step gates_step c_step u_step"),
         *_fields(Norm, "norm_in norm_hh norm_cell"),
-        *_fields(POINTER, "W packed b_in b_hh b_cell A R gates v u c h"),
+        *_fields(POINTER, "x W_ih packed_ih W packed b_in b_hh b_cell A R gates v u c h"),
         *_fields(POINTER, "dy dh_last dc_last dA dR dh dc db_in db_hh db_cell"),
     ]
 
@@ -100,10 +104,14 @@ class Plan:
 
 
 @functools.lru_cache(256)
-def _plan(spec: Spec, T: int, N: int, H: int, itemsize: int, keep: bool) -> Plan:
-    """`keep`: room for what backward needs of all steps; otherwise one step's buffers serve all."""
+def _plan(spec: Spec, T: int, N: int, I: int, H: int, itemsize: int, keep: bool) -> Plan:  # noqa: E741
+    """`keep`: room for what backward needs of all steps; otherwise the buffers of one step, or of a few, serve all."""
     m, steps = GATES[spec.cell] * H, T if keep else 1
-    sizes = {"A": T * N * m, "packed": H * library().packed_columns(m, itemsize)}
+    batch = any(norm and norm.over == "batch" for norm in (spec.norm_in, spec.norm_hh, spec.norm_cell))
+    together = max(1, min(T, TOGETHER // N))
+    window = T if keep or batch else together
+    columns = library().packed_columns(m, itemsize)
+    sizes = {"A": window * N * m, "packed": H * columns, "packed_ih": I * columns}
     if not spec.joined:
         sizes["R"] = (steps if spec.norm_hh else 1) * N * m
     if spec.cell != "rnn" and spec.norm_in:
@@ -122,13 +130,12 @@ def _plan(spec: Spec, T: int, N: int, H: int, itemsize: int, keep: bool) -> Plan
     for name, size in sizes.items():
         starts[name] = end
         end += -(-size // 16) * 16  # a cache line of floats
-    if spec.cell != "rnn":
-        starts.setdefault("gates", starts["A"])
 
     q, ends = Sequence(), []
-    q.cell, q.joined, q.reverse, q.T, q.N, q.H = CELL[spec.cell], spec.joined, spec.reverse, T, N, H
+    q.cell, q.joined, q.reverse, q.T, q.N, q.I, q.H = CELL[spec.cell], spec.joined, spec.reverse, T, N, I, H
+    q.together, q.window = together, window
     q.r_step = N * m if keep and spec.norm_hh else 0
-    q.gates_step = N * m if keep or not spec.norm_in else 0
+    q.gates_step = N * m if keep else 0
     q.c_step = q.u_step = N * H if keep else 0
     for role in ROLES:
         given: Statistics | None = spec.norm(role)
@@ -148,9 +155,9 @@ def _plan(spec: Spec, T: int, N: int, H: int, itemsize: int, keep: bool) -> Plan
 
 def _place(name: str) -> int:
     """Byte of the Sequence at which the pointer to an array of the block stands: one of its own, or of a Norm."""
-    role, _, statistic = name.partition("_")
-    if not statistic:
+    if hasattr(Sequence, name):
         return getattr(Sequence, name).offset
+    role, _, statistic = name.partition("_")
     return getattr(Sequence, f"norm_{role}").offset + getattr(Norm, statistic).offset
 
 
@@ -160,10 +167,10 @@ def _pointer(tensor: Tensor | None) -> int | None:
 
 def _describe(plan: Plan, frozen: dict, tensors: Iterable[Any], block: Tensor, h: Tensor) -> Sequence:
     """What both passes hand to the kernel. All pointers are into `tensors`, `frozen`, `block` and `h`."""
-    _, _, W_hh, _, _, b_in, b_hh, g_in, g_hh, g_cell, b_cell = tensors
+    x, W_ih, W_hh, _, _, b_in, b_hh, g_in, g_hh, g_cell, b_cell = tensors
     q = Sequence.from_buffer_copy(plan.static)
     q.threads = torch.get_num_threads() if q.T * q.N * W_hh.numel() >= SPLIT_FROM else 1
-    q.W, q.b_in, q.b_hh, q.b_cell, q.h = map(_pointer, (W_hh, b_in, b_hh, b_cell, h))
+    q.x, q.W_ih, q.W, q.b_in, q.b_hh, q.b_cell, q.h = map(_pointer, (x, W_ih, W_hh, b_in, b_hh, b_cell, h))
     q.norm_in.gain, q.norm_hh.gain, q.norm_cell.gain = map(_pointer, (g_in, g_hh, g_cell))
     base = block.data_ptr()
     for field, offset in plan.pointers:
@@ -183,8 +190,8 @@ def _call(direction: str, q: Sequence, dtype: torch.dtype) -> None:
 def _forward(spec: Spec, frozen: dict, given: tuple, keep: bool):
     """((y, h_n, c_n, batch statistics ...), (tensors as the kernel takes them, block, h))"""
     tensors: list[Any] = [None if tensor is None else tensor.contiguous() for tensor in given]
-    x, W_ih, W_hh, h0, c0, b_in, b_hh, _, _, _, b_cell = tensors
-    (T, N, _), (m, H) = x.shape, W_hh.shape
+    x, _, W_hh, h0, c0, b_in, b_hh, _, _, _, b_cell = tensors
+    (T, N, I), (m, H) = x.shape, W_hh.shape  # noqa: E741
     # The kernel adds a shift to whatever it normalises, and R of a gru.
     if b_in is None and spec.norm_in:
         tensors[5] = W_hh.new_zeros(m)
@@ -192,9 +199,8 @@ def _forward(spec: Spec, frozen: dict, given: tuple, keep: bool):
         tensors[6] = W_hh.new_zeros(m)
     if b_cell is None and spec.norm_cell:
         tensors[10] = W_hh.new_zeros(H)
-    plan = _plan(spec, T, N, H, x.element_size(), keep)
+    plan = _plan(spec, T, N, I, H, x.element_size(), keep)
     block, h = take(plan.size, x.dtype), take((T + 1) * N * H, x.dtype).view(T + 1, N, H)
-    torch.mm(x.view(T * N, -1), W_ih.t(), out=block[: T * N * m].view(T * N, m))
     first, last = (T, 0) if spec.reverse else (0, T)
     h[first].copy_(h0)
     if c0 is not None:
@@ -214,8 +220,8 @@ def _forward(spec: Spec, frozen: dict, given: tuple, keep: bool):
 def _backward(spec, frozen, tensors, block, h, dy, dh_n, dc_n, needed):
     """Gradients of the tensors, None where not needed."""
     x, W_ih, W_hh, h0, c0, *vectors = tensors
-    (T, N, _), (m, H) = x.shape, W_hh.shape
-    plan = _plan(spec, T, N, H, x.element_size(), True)
+    (T, N, I), (m, H) = x.shape, W_hh.shape  # noqa: E741
+    plan = _plan(spec, T, N, I, H, x.element_size(), True)
     q = _describe(plan, frozen, tensors, block, h)
     dy, dh_n, dc_n = (None if gradient is None else gradient.contiguous() for gradient in (dy, dh_n, dc_n))
     packed = m * library().packed_columns(H, x.element_size())

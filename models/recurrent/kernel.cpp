@@ -206,8 +206,10 @@ void pack(const T* B, int64_t row, int64_t column, int K, int N, T* packed) {
         if (column == 1)  // along what lies side by side in B
             for (int k = 0; k < K; k++) std::copy(from + k * row, from + k * row + columns, packed + k * PANEL<T>);
         else
-            for (int n = 0; n < columns; n++)
-                for (int k = 0; k < K; k++) packed[k * PANEL<T> + n] = from[k * row + n * column];
+            for (int k0 = 0; k0 < K; k0 += 16)  // few enough rows of the panel for the first-level cache
+                for (int n = 0; n < columns; n++)
+                    for (int k = k0; k < std::min(k0 + 16, K); k++)
+                        packed[k * PANEL<T> + n] = from[k * row + n * column];
     }
 }
 
@@ -290,14 +292,16 @@ struct Norm {
 // All arrays are contiguous; *_step is the stride from a time step to the next, 0 where one step's buffer serves all.
 struct Sequence {
     Cell cell;
-    int32_t joined, reverse, T, N, H, threads;
+    int32_t joined, reverse, T, N, I, H, threads;
+    int32_t together, window;  // steps whose inputs are multiplied at once; steps that A has room for, t at t % window
     int64_t r_step, gates_step, c_step, u_step;
-    Norm term[2], out;          // of A or, joined, of the sum; of R; of the LSTM's cell state
-    void *W, *packed;           // W_hh (GH, H), and room for it in panels
-    void *b_in, *b_hh, *b_out;  // shifts; b_in may be null where nothing normalises A
-    void* A;                    // (T, N, GH) x W_ih'; joined: the sum of both terms, written here
-    void* R;                    // (T, N, GH) h_{t-1} W_hh', unless joined
-    void* gates;                // (T, N, GH) activations of the gates; not for an rnn
+    Norm term[2], out;           // of A or, joined, of the sum; of R; of the LSTM's cell state
+    void *x, *W_ih, *packed_ih;  // (T, N, I), (GH, I), and room for W_ih in panels
+    void *W, *packed;            // W_hh (GH, H), and room for it in panels
+    void *b_in, *b_hh, *b_out;   // shifts; b_in may be null where nothing normalises A
+    void* A;                     // (window, N, GH) x W_ih'; joined: the sum of both terms, written here
+    void* R;                     // (T, N, GH) h_{t-1} W_hh', unless joined
+    void* gates;                 // (T, N, GH) activations of the gates; null: they overwrite A. Not for an rnn
     void* v;                    // (T, N, H) gru: v_n
     void* u;                    // (T, N, H) lstm: tanh of the normalised cell state
     void *c, *h;                // (T+1, N, H): states with the initial one at the front, at the back in reverse
@@ -612,18 +616,38 @@ bool whole_batch(const Sequence& q) {
     return q.term[0].over == BATCH || q.term[1].over == BATCH || q.out.over == BATCH;
 }
 
+int gates_of(const Sequence& q) { return q.cell == LSTM ? 4 : q.cell == GRU ? 3 : 1; }
+
+// A = x W_ih' of steps [t0, t1), which lie side by side in A, and cases [n0, n1)
+template <class T>
+void multiply_inputs(const Sequence& q, int t0, int t1, int n0, int n1) {
+    const int m = gates_of(q) * q.H;
+    const auto rows = [&](int t, int n, int count) {
+        multiply<T>((T*)q.x + (int64_t(t) * q.N + n) * q.I, q.I, (T*)q.packed_ih, count, q.I, m,
+                    (T*)q.A + (int64_t(t % q.window) * q.N + n) * m, m, false);
+    };
+    if (n1 - n0 == q.N)
+        rows(t0, 0, (t1 - t0) * q.N);
+    else
+        for (int t = t0; t < t1; t++) rows(t, n0, n1 - n0);
+}
+
 // Cases [n0, n1) from the first step to the last. A chunk of cases passes through all of a step while it is in the
 // cache: one case, or all of them where statistics are taken over the batch.
 template <class T>
 void forward_cases(const Sequence& q, int n0, int n1) {
-    const int H = q.H, G = q.cell == LSTM ? 4 : q.cell == GRU ? 3 : 1, m = G * H, chunk = whole_batch(q) ? n1 - n0 : 1;
+    const int H = q.H, m = gates_of(q) * H, chunk = whole_batch(q) ? n1 - n0 : 1;
     const int64_t NH = int64_t(q.N) * H, Nm = int64_t(q.N) * m;
     const bool pair = paired(q) && chunk == 1;
     Buffer<T> z_in(int64_t(chunk) * m), z_hh(int64_t(chunk) * m), cell(int64_t(chunk) * H);
     for (int s = 0; s < q.T; s++) {
         const int t = q.reverse ? q.T - 1 - s : s;
         const int64_t before = q.reverse ? t + 1 : t, after = q.reverse ? t : t + 1;
-        T *A = (T*)q.A + t * Nm, *R = (T*)q.R + t * q.r_step, *gates = (T*)q.gates + t * q.gates_step;
+        // The next few steps' share of A is made while it is still in the cache when they come.
+        const int t0 = t - t % q.together, first = q.reverse ? std::min(t0 + q.together, q.T) - 1 : t0;
+        if (t == first && !whole_batch(q)) multiply_inputs<T>(q, t0, std::min(t0 + q.together, q.T), n0, n1);
+        T *A = (T*)q.A + t % q.window * Nm, *R = (T*)q.R + t * q.r_step;
+        T* gates = q.gates ? (T*)q.gates + t * q.gates_step : A;
         T *v = (T*)q.v + t * q.u_step, *u = (T*)q.u + t * q.u_step;
         const T *h_prev = (T*)q.h + before * NH, *c_prev = (T*)q.c + before * q.c_step;
         T *h = (T*)q.h + after * NH, *c = (T*)q.c + after * q.c_step;
@@ -672,7 +696,7 @@ void forward_cases(const Sequence& q, int n0, int n1) {
 // `sums`. Each step is summed by itself first, as in a loop over steps: one long sum would round three times as much.
 template <class T>
 void backward_cases(const Sequence& q, int n0, int n1, T* sums) {
-    const int H = q.H, G = q.cell == LSTM ? 4 : q.cell == GRU ? 3 : 1, m = G * H, chunk = whole_batch(q) ? n1 - n0 : 1;
+    const int H = q.H, m = gates_of(q) * H, chunk = whole_batch(q) ? n1 - n0 : 1;
     const int64_t NH = int64_t(q.N) * H, Nm = int64_t(q.N) * m;
     const int size = 4 * m + 2 * H;
     Buffer<T> of_step(size);
@@ -687,7 +711,8 @@ void backward_cases(const Sequence& q, int n0, int n1, T* sums) {
     for (int s = q.T - 1; s >= 0; s--) {
         const int t = q.reverse ? q.T - 1 - s : s;
         const int64_t before = q.reverse ? t + 1 : t, after = q.reverse ? t : t + 1;
-        const T *A = (T*)q.A + t * Nm, *R = (T*)q.R + t * q.r_step, *gates = (T*)q.gates + t * q.gates_step;
+        const T *A = (T*)q.A + t * Nm, *R = (T*)q.R + t * q.r_step;
+        const T* gates = q.gates ? (T*)q.gates + t * q.gates_step : A;
         const T *v = (T*)q.v + t * q.u_step, *u = (T*)q.u + t * q.u_step;
         const T *h_prev = (T*)q.h + before * NH, *h = (T*)q.h + after * NH;
         const T *c_prev = (T*)q.c + before * q.c_step, *c = (T*)q.c + after * q.c_step;
@@ -747,21 +772,28 @@ void backward_cases(const Sequence& q, int n0, int n1, T* sums) {
     }
 }
 
-// f(first case, last case, thread) for as many threads as were asked for, each on its own cases
+// f(first, last, thread) for so many threads, each on its own of `count`
 template <class F>
-void split_cases(const Sequence& q, F f) {
-    const int threads = whole_batch(q) ? 1 : std::max(1, std::min(q.threads, q.N));
+void split(int count, int threads, F f) {
+    threads = std::max(1, std::min(threads, count));
     std::vector<std::thread> others;
     for (int k = 1; k < threads; k++)
-        others.emplace_back(f, int(int64_t(q.N) * k / threads), int(int64_t(q.N) * (k + 1) / threads), k);
-    f(0, q.N / threads, 0);
+        others.emplace_back(f, int(int64_t(count) * k / threads), int(int64_t(count) * (k + 1) / threads), k);
+    f(0, count / threads, 0);
     for (auto& thread : others) thread.join();
+}
+template <class F>
+void split_cases(const Sequence& q, F f) {
+    split(q.N, whole_batch(q) ? 1 : q.threads, f);
 }
 
 template <class T>
 int forward(const Sequence& q) try {
-    const int m = q.H * (q.cell == LSTM ? 4 : q.cell == GRU ? 3 : 1);
+    const int m = gates_of(q) * q.H;
+    pack<T>((T*)q.W_ih, 1, q.I, q.I, m, (T*)q.packed_ih);
     pack<T>((T*)q.W, 1, q.H, q.H, m, (T*)q.packed);
+    if (whole_batch(q))  // whose steps are one thread's
+        split(q.T, q.threads, [&](int t0, int t1, int) { multiply_inputs<T>(q, t0, t1, 0, q.N); });
     split_cases(q, [&](int n0, int n1, int) { forward_cases<T>(q, n0, n1); });
     return 0;
 } catch (const std::exception&) {
@@ -770,7 +802,7 @@ int forward(const Sequence& q) try {
 
 template <class T>
 int backward(const Sequence& q) try {
-    const int H = q.H, m = H * (q.cell == LSTM ? 4 : q.cell == GRU ? 3 : 1), size = 4 * m + 2 * H;
+    const int H = q.H, m = gates_of(q) * H, size = 4 * m + 2 * H;
     const int64_t NH = int64_t(q.N) * H;
     pack<T>((T*)q.W, q.H, 1, m, q.H, (T*)q.packed);
     for (auto [state, last] : {std::pair{q.dh, q.dh_last}, std::pair{q.dc, q.dc_last}}) {
