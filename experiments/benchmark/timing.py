@@ -35,7 +35,7 @@ from experiments.run_folder import RunFolder
 from experiments.trainer import fit
 from models.recurrent import LSTM
 from models.recurrent.compiler import compiler, library
-from models.recurrent.cpu import TOGETHER
+from models.recurrent.cpu import TOGETHER, transposed_product
 from models.recurrent.spec import GATES
 
 OURS, AT_ONCE, BY_STEP = "ours ln, fused", "products of all steps at once", "products step by step"
@@ -235,10 +235,13 @@ def products(size: Size, cell: str) -> dict[str, Callable]:
     """The products of a layer's two passes, by the same code: those of all steps at once, and one a step, one after
     the other, h_{t-1} W_hh' forward and dR_t W_hh backward."""
     (T, B, I, H), m = (size.T, size.B, size.I, size.H), GATES[cell] * size.H  # noqa: E741
-    x, h, R, W_ih = (torch.rand(shape) - 0.5 for shape in ((T * B, I), (T * B, H), (T * B, m), (m, I)))
-    A, dx, dW_ih, dW_hh = torch.empty(T * B, m), torch.empty(T * B, I), torch.empty(m, I), torch.empty(m, H)
-    dh, kernels = torch.empty(B, H), library()
-    packed = {shape: torch.rand(shape[0] * kernels.packed_columns(shape[1], 4)) for shape in ((I, m), (H, m), (m, H))}
+    x, h, R = (torch.rand(T * B, columns) - 0.5 for columns in (I, H, m))
+    A, dx, dh, kernels = torch.empty(T * B, m), torch.empty(T * B, I), torch.empty(B, H), library()
+    packed = {
+        shape: torch.rand(shape[0] * kernels.packed_columns(shape[1], 4)) for shape in ((I, m), (m, I), (H, m), (m, H))
+    }
+
+    few = TOGETHER // B * B or B
 
     def product(source: Tensor, shape: tuple[int, int], target: Tensor, count: int):
         """Rows of `source` times a matrix of that shape, `count` rows a time."""
@@ -248,10 +251,10 @@ def products(size: Size, cell: str) -> dict[str, Callable]:
             kernels.product_float32(*(ctypes.c_void_p(n.data_ptr()) if isinstance(n, Tensor) else n for n in given))
 
     def at_once():
-        product(x, (I, m), A, TOGETHER // B * B or B)
-        torch.mm(R, W_ih, out=dx)
-        torch.mm(R.t(), x, out=dW_ih)
-        torch.mm(R.t(), h, out=dW_hh)
+        product(x, (I, m), A, few)
+        product(R, (m, I), dx, few)
+        transposed_product(R, x)
+        transposed_product(R, h)
 
     def by_step():
         product(h, (H, m), R, B)

@@ -1,8 +1,8 @@
 """The fused sequence on a CPU: kernel.cpp behind one autograd function.
 
 Forward: one call for all steps, which multiplies the inputs of a few steps at once, right before these steps come.
-Backward: one call for all steps, then one product each for dx, dW_ih and dW_hh. What backward needs lies in one block
-of memory, cut up by `_plan`.
+Backward: one call for all steps, dx among them likewise, then one product each for dW_ih and dW_hh. What backward needs
+lies in one block of memory, cut up by `_plan`.
 """
 
 import ctypes
@@ -28,9 +28,6 @@ SPLIT_FROM = 2e6
 # Rows (steps times cases) of the input's product that are made at once: enough to use each weight often, few enough to
 # be in the cache when their steps come.
 TOGETHER = 32
-# Steps times cases up to which dW_hh is summed in blocks, and rows of a block: libraries take up to about a thousand
-# products in one long sum, and make blocks of their own only beyond.
-SHORT, BLOCK = 1280, 160
 
 
 def _fields(kind, names: str) -> list:
@@ -57,7 +54,7 @@ class Sequence(ctypes.Structure):
         *_fields(INT64, "r_step gates_step c_step u_step"),
         *_fields(Norm, "norm_in norm_hh norm_cell"),
         *_fields(POINTER, "x W_ih packed_ih W packed b_in b_hh b_cell A R gates v u c h"),
-        *_fields(POINTER, "dy dh_last dc_last dA dR dh dc db_in db_hh db_cell"),
+        *_fields(POINTER, "dy dh_last dc_last dA dR dx dh dc db_in db_hh db_cell"),
     ]
 
 
@@ -219,40 +216,38 @@ def _forward(spec: Spec, frozen: dict, given: tuple, keep: bool):
 
 def _backward(spec, frozen, tensors, block, h, dy, dh_n, dc_n, needed):
     """Gradients of the tensors, None where not needed."""
-    x, W_ih, W_hh, h0, c0, *vectors = tensors
+    x, _, W_hh, h0, c0, *vectors = tensors
     (T, N, I), (m, H) = x.shape, W_hh.shape  # noqa: E741
     plan = _plan(spec, T, N, I, H, x.element_size(), True)
     q = _describe(plan, frozen, tensors, block, h)
     dy, dh_n, dc_n = (None if gradient is None else gradient.contiguous() for gradient in (dy, dh_n, dc_n))
-    packed = m * library().packed_columns(H, x.element_size())
-    scratch = take(packed + (1 if plan.joined_gradient else 2) * T * N * m, x.dtype)
-    dA = scratch[packed:][: T * N * m].view(T * N, m)
+    packed, packed_ih = (m * library().packed_columns(columns, x.element_size()) for columns in (H, I))
+    scratch = take(packed + packed_ih + (1 if plan.joined_gradient else 2) * T * N * m, x.dtype)
+    dA = scratch[packed + packed_ih :][: T * N * m].view(T * N, m)
     dR = scratch[-T * N * m :].view(T * N, m)
+    dx = take(T * N * I, x.dtype).view_as(x) if needed[0] else None
     dh, dc = torch.empty_like(h0), None if c0 is None else torch.empty_like(c0)
     sums = [None if vector is None else torch.empty_like(vector) for vector in vectors]
-    q.packed, q.dA, q.dR, q.dh, q.dc, q.dy, q.dh_last, q.dc_last = map(
-        _pointer, (scratch, dA, dR, dh, dc, dy, dh_n, dc_n)
+    q.packed, q.packed_ih, q.dA, q.dR, q.dx, q.dh, q.dc, q.dy, q.dh_last, q.dc_last = map(
+        _pointer, (scratch, scratch[packed:], dA, dR, dx, dh, dc, dy, dh_n, dc_n)
     )
     q.db_in, q.db_hh, q.norm_in.gain_grad, q.norm_hh.gain_grad, q.norm_cell.gain_grad, q.db_cell = map(_pointer, sums)
     _call("backward", q, x.dtype)
     h_prev = (h[1:] if spec.reverse else h[:T]).view(T * N, H)
-    dx = _product(dA, W_ih).view_as(x) if needed[0] else None
-    dW_ih = _product(dA.t(), x.view(T * N, -1)) if needed[1] else None
-    dW_hh = _sum_over_steps(dR, h_prev) if needed[2] else None
+    dW_ih = transposed_product(dA, x.view(T * N, I)) if needed[1] else None
+    dW_hh = transposed_product(dR, h_prev) if needed[2] else None
     gradients = (dx, dW_ih, dW_hh, dh, dc, *sums)
     return tuple(gradient if need else None for gradient, need in zip(gradients, needed, strict=True))
 
 
-def _product(a: Tensor, b: Tensor) -> Tensor:
-    rows, columns = a.shape[0], b.shape[1]
-    return torch.mm(a, b, out=take(rows * columns, a.dtype).view(rows, columns))
-
-
-def _sum_over_steps(a: Tensor, b: Tensor) -> Tensor:
-    """a'b in blocks of rows, steps times cases: one sum over all of them rounds twice as much as a loop over steps."""
-    rows = len(a)
-    block = -(-rows // max(1, rows // BLOCK)) if rows <= SHORT else rows
-    out = _product(a[:block].t(), b[:block])
-    for first in range(block, rows, block):
-        out.addmm_(a[first : first + block].t(), b[first : first + block])
+def transposed_product(a: Tensor, b: Tensor) -> Tensor:
+    """a'b, of contiguous matrices."""
+    (K, M), N = a.shape, b.shape[1]
+    threads = min(torch.get_num_threads(), M) if K * M * N >= SPLIT_FROM else 1
+    out = take(M * N, a.dtype).view(M, N)
+    room = take(library().transposed_room(M, N, threads, a.element_size()), a.dtype)
+    kernel = getattr(library(), f"transposed_{'float32' if a.dtype == torch.float32 else 'float64'}")
+    at_a, at_b, at_out, at_room = (POINTER(tensor.data_ptr()) for tensor in (a, b, out, room))
+    if kernel(at_a, at_b, K, M, N, at_out, at_room, threads):
+        raise MemoryError(f"no threads for a product of {K} rows")
     return out

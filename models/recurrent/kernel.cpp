@@ -213,8 +213,8 @@ void pack(const T* B, int64_t row, int64_t column, int K, int N, T* packed) {
     }
 }
 
-// C (rows x PANEL) = or += A (rows x depth) B (depth x PANEL), accumulated in registers
-template <class T, int ROWS>
+// C (rows x PANEL) = or += A (rows x depth) B (depth x PANEL), accumulated in registers. PACKED: A by pack_rows
+template <class T, bool PACKED, int ROWS>
 void tile(const T* A, int64_t lda, const T* B, int depth, T* C, int64_t ldc, bool add, const T* ahead) {
     Vec<T> sum[ROWS][TILE_VECTORS];
 #pragma GCC unroll 16  // or the sums, indexed by a variable, go through memory
@@ -228,7 +228,8 @@ void tile(const T* A, int64_t lda, const T* B, int depth, T* C, int64_t ldc, boo
 #pragma GCC unroll 16
         for (int i = 0; i < ROWS; i++)
 #pragma GCC unroll 4
-            for (int v = 0; v < TILE_VECTORS; v++) sum[i][v] += A[i * lda + k] * b[v];
+            for (int v = 0; v < TILE_VECTORS; v++)
+                sum[i][v] += A[PACKED ? k * TILE_ROWS + i : i * lda + k] * b[v];
     }
 #pragma GCC unroll 16
     for (int i = 0; i < ROWS; i++)
@@ -239,31 +240,34 @@ void tile(const T* A, int64_t lda, const T* B, int depth, T* C, int64_t ldc, boo
         }
 }
 
-template <class T, int ROWS = TILE_ROWS>
+template <class T, bool PACKED, int ROWS = TILE_ROWS>
 void tile_of(int rows, const T* A, int64_t lda, const T* B, int depth, T* C, int64_t ldc, bool add, const T* ahead) {
-    if (rows == ROWS) return tile<T, ROWS>(A, lda, B, depth, C, ldc, add, ahead);
-    if constexpr (ROWS > 1) tile_of<T, ROWS - 1>(rows, A, lda, B, depth, C, ldc, add, ahead);
+    if (rows == ROWS) return tile<T, PACKED, ROWS>(A, lda, B, depth, C, ldc, add, ahead);
+    if constexpr (ROWS > 1) tile_of<T, PACKED, ROWS - 1>(rows, A, lda, B, depth, C, ldc, add, ahead);
 }
 
-// C (M x N) = or += A (M x K) B, B packed
-template <class T>
+int tiles_of(int rows) { return (rows + TILE_ROWS - 1) / TILE_ROWS; }
+
+// C (M x N) = or += A (M x K) B, B packed; with PACKED, A too, and K at most DEPTH
+template <class T, bool PACKED = false>
 void multiply(const T* A, int64_t lda, const T* B, int M, int K, int N, T* C, int64_t ldc, bool add) {
-    const int tiles = (M + TILE_ROWS - 1) / TILE_ROWS;
+    const int tiles = tiles_of(M);
     T edge[TILE_ROWS * PANEL<T>];
     for (int n = 0; n < N; n += PANEL<T>)
         for (int k = 0; k < K; k += DEPTH) {
             const int depth = std::min(DEPTH, K - k), columns = std::min(PANEL<T>, N - n);
             const T* block_end = B + int64_t(depth) * PANEL<T>;
             for (int t = 0; t < tiles; t++) {
-                const int first = M * t / tiles, rows = M * (t + 1) / tiles - first;
+                const int first = int64_t(M) * t / tiles, rows = int64_t(M) * (t + 1) / tiles - first;
+                const T* a = PACKED ? A + int64_t(t) * TILE_ROWS * K : A + first * lda + k;
                 // Each tile fetches its share of the next block, so that a matrix beyond the cache streams in evenly.
                 const T* ahead = block_end + int64_t(std::min(t, TILE_VECTORS)) * depth * (64 / sizeof(T));
                 T* c = C + first * ldc + n;
                 const bool onto = add || k > 0;
                 if (columns == PANEL<T>) {
-                    tile_of<T>(rows, A + first * lda + k, lda, B, depth, c, ldc, onto, ahead);
+                    tile_of<T, PACKED>(rows, a, lda, B, depth, c, ldc, onto, ahead);
                 } else {
-                    tile_of<T>(rows, A + first * lda + k, lda, B, depth, edge, PANEL<T>, false, ahead);
+                    tile_of<T, PACKED>(rows, a, lda, B, depth, edge, PANEL<T>, false, ahead);
                     for (int i = 0; i < rows; i++)
                         for (int j = 0; j < columns; j++)
                             c[i * ldc + j] = edge[i * PANEL<T> + j] + (onto ? c[i * ldc + j] : T(0));
@@ -271,6 +275,42 @@ void multiply(const T* A, int64_t lda, const T* B, int M, int K, int N, T* C, in
             }
             B = block_end;
         }
+}
+
+// The transpose of A (K x M) as rows for `multiply`: tile t has TILE_ROWS elements side by side for each k.
+template <class T>
+void pack_rows(const T* A, int64_t lda, int M, int K, T* packed) {
+    const int tiles = tiles_of(M);
+    for (int k0 = 0; k0 < K; k0 += 16)
+        for (int t = 0; t < tiles; t++) {
+            const int first = int64_t(M) * t / tiles, rows = int64_t(M) * (t + 1) / tiles - first;
+            T* to = packed + (int64_t(t) * K + k0) * TILE_ROWS;
+            const T* from = A + k0 * lda + first;
+            for (int k = k0; k < std::min(k0 + 16, K); k++, from += lda, to += TILE_ROWS)
+                each<T>(rows, [&](int i, auto part) { store(to + i, load(from + i, part), part); });
+        }
+}
+
+int64_t columns_of(int N, int panel) { return int64_t(N + panel - 1) / panel * panel; }
+
+// Elements that multiply_transposed needs for M rows of C.
+template <class T>
+int64_t room_of(int M, int N) {
+    return DEPTH * (int64_t(tiles_of(M)) * TILE_ROWS + columns_of(N, PANEL<T>));
+}
+
+// C (M x N) = A' B, A (K x lda, of which M columns are taken) and B (K x N), summed in blocks of at most DEPTH rows:
+// one sum over all rows, steps times cases, would round twice as much as a loop over steps.
+template <class T>
+void multiply_transposed(const T* A, int64_t lda, const T* B, int K, int M, int N, T* C, T* room) {
+    T *b = room, *a = b + DEPTH * columns_of(N, PANEL<T>);
+    const int blocks = (K + DEPTH - 1) / DEPTH;
+    for (int block = 0; block < blocks; block++) {
+        const int k = int64_t(K) * block / blocks, depth = int64_t(K) * (block + 1) / blocks - k;
+        pack<T>(B + int64_t(k) * N, N, 1, depth, N, b);
+        pack_rows<T>(A + k * lda, lda, M, depth, a);
+        multiply<T, true>(a, 0, b, M, depth, N, C, N, block > 0);
+    }
 }
 
 // ---- what the caller hands over: the same structures stand in cpu.py ----------------------------------------------
@@ -296,7 +336,7 @@ struct Sequence {
     int32_t together, window;  // steps whose inputs are multiplied at once; steps that A has room for, t at t % window
     int64_t r_step, gates_step, c_step, u_step;
     Norm term[2], out;           // of A or, joined, of the sum; of R; of the LSTM's cell state
-    void *x, *W_ih, *packed_ih;  // (T, N, I), (GH, I), and room for W_ih in panels
+    void *x, *W_ih, *packed_ih;  // (T, N, I), (GH, I), and room for W_ih in panels, forward and backward
     void *W, *packed;            // W_hh (GH, H), and room for it in panels
     void *b_in, *b_hh, *b_out;   // shifts; b_in may be null where nothing normalises A
     void* A;                     // (window, N, GH) x W_ih'; joined: the sum of both terms, written here
@@ -308,6 +348,7 @@ struct Sequence {
     // backward
     void *dy, *dh_last, *dc_last;  // null for zero
     void *dA, *dR;                 // (T, N, GH), the same buffer where both gradients are the same
+    void* dx;                      // (T, N, I); null: not asked for
     void *dh, *dc;                 // (N, H): gradients of the initial states
     void *db_in, *db_hh, *db_out;  // sums over time and cases, as Norm::gain_grad
 };
@@ -632,6 +673,26 @@ void multiply_inputs(const Sequence& q, int t0, int t1, int n0, int n1) {
         for (int t = t0; t < t1; t++) rows(t, n0, n1 - n0);
 }
 
+// dx = dA W_ih, likewise
+template <class T>
+void multiply_input_gradients(const Sequence& q, int t0, int t1, int n0, int n1) {
+    const int m = gates_of(q) * q.H;
+    const auto rows = [&](int t, int n, int count) {
+        const int64_t row = int64_t(t) * q.N + n;
+        multiply<T>((T*)q.dA + row * m, m, (T*)q.packed_ih, count, m, q.I, (T*)q.dx + row * q.I, q.I, false);
+    };
+    if (n1 - n0 == q.N)
+        rows(t0, 0, (t1 - t0) * q.N);
+    else
+        for (int t = t0; t < t1; t++) rows(t, n0, n1 - n0);
+}
+
+// The few steps that `t` belongs to, whose products with W_ih are made at once: [first, last).
+struct Few {
+    int first, last;
+    Few(const Sequence& q, int t) : first(t - t % q.together), last(std::min(first + q.together, q.T)) {}
+};
+
 // Cases [n0, n1) from the first step to the last. A chunk of cases passes through all of a step while it is in the
 // cache: one case, or all of them where statistics are taken over the batch.
 template <class T>
@@ -644,8 +705,9 @@ void forward_cases(const Sequence& q, int n0, int n1) {
         const int t = q.reverse ? q.T - 1 - s : s;
         const int64_t before = q.reverse ? t + 1 : t, after = q.reverse ? t : t + 1;
         // The next few steps' share of A is made while it is still in the cache when they come.
-        const int t0 = t - t % q.together, first = q.reverse ? std::min(t0 + q.together, q.T) - 1 : t0;
-        if (t == first && !whole_batch(q)) multiply_inputs<T>(q, t0, std::min(t0 + q.together, q.T), n0, n1);
+        const Few few(q, t);
+        if (t == (q.reverse ? few.last - 1 : few.first) && !whole_batch(q))
+            multiply_inputs<T>(q, few.first, few.last, n0, n1);
         T *A = (T*)q.A + t % q.window * Nm, *R = (T*)q.R + t * q.r_step;
         T* gates = q.gates ? (T*)q.gates + t * q.gates_step : A;
         T *v = (T*)q.v + t * q.u_step, *u = (T*)q.u + t * q.u_step;
@@ -769,6 +831,9 @@ void backward_cases(const Sequence& q, int n0, int n1, T* sums) {
         add_rows(1, size, of_step.at, sums);
         std::fill(of_step.at, of_step.at + size, T(0));
         multiply<T>(dR + int64_t(n0) * m, m, (T*)q.packed, n1 - n0, m, H, dh + int64_t(n0) * H, H, q.cell == GRU);
+        const Few few(q, t);
+        if (q.dx && t == (q.reverse ? few.last - 1 : few.first) && !whole_batch(q))
+            multiply_input_gradients<T>(q, few.first, few.last, n0, n1);
     }
 }
 
@@ -805,6 +870,7 @@ int backward(const Sequence& q) try {
     const int H = q.H, m = gates_of(q) * H, size = 4 * m + 2 * H;
     const int64_t NH = int64_t(q.N) * H;
     pack<T>((T*)q.W, q.H, 1, m, q.H, (T*)q.packed);
+    if (q.dx) pack<T>((T*)q.W_ih, q.I, 1, m, q.I, (T*)q.packed_ih);
     for (auto [state, last] : {std::pair{q.dh, q.dh_last}, std::pair{q.dc, q.dc_last}}) {
         if (last)
             std::copy((T*)last, (T*)last + NH, (T*)state);
@@ -814,12 +880,26 @@ int backward(const Sequence& q) try {
     Buffer<T> sums(int64_t(size) * std::max(1, q.threads));
     split_cases(q, [&](int n0, int n1, int k) { backward_cases<T>(q, n0, n1, sums.at + int64_t(k) * size); });
     for (int k = 1; k < q.threads; k++) add_rows(1, size, sums.at + int64_t(k) * size, sums.at);
+    if (q.dx && whole_batch(q))
+        split(q.T, q.threads, [&](int t0, int t1, int) { multiply_input_gradients<T>(q, t0, t1, 0, q.N); });
     const T* sum = sums.at;
     for (auto [to, n] : {std::pair{q.db_in, m}, std::pair{q.db_hh, m}, std::pair{q.term[0].gain_grad, m},
                          std::pair{q.term[1].gain_grad, m}, std::pair{q.db_out, H}, std::pair{q.out.gain_grad, H}}) {
         if (to) std::copy(sum, sum + n, (T*)to);
         sum += n;
     }
+    return 0;
+} catch (const std::exception&) {
+    return 1;
+}
+
+// dW = dA' x and its like for the recurrent matrix, each thread with rows of C of its own
+template <class T>
+int transposed(const T* A, const T* B, int K, int M, int N, T* C, T* room, int threads) try {
+    const int64_t each_has = room_of<T>((M + threads - 1) / threads, N);
+    split(M, threads, [&](int m0, int m1, int thread) {
+        multiply_transposed<T>(A + m0, M, B, K, m1 - m0, N, C + int64_t(m0) * N, room + thread * each_has);
+    });
     return 0;
 } catch (const std::exception&) {
     return 1;
@@ -834,8 +914,17 @@ int backward_float64(const Sequence* q) { return backward<double>(*q); }
 void product_float32(const float* A, const float* B, int M, int K, int N, float* C) {
     multiply<float>(A, K, B, M, K, N, C, N, false);
 }
+int transposed_float32(const float* A, const float* B, int K, int M, int N, float* C, float* room, int threads) {
+    return transposed<float>(A, B, K, M, N, C, room, threads);
+}
+int transposed_float64(const double* A, const double* B, int K, int M, int N, double* C, double* room, int threads) {
+    return transposed<double>(A, B, K, M, N, C, room, threads);
+}
+int transposed_room(int M, int N, int threads, int bytes) {  // elements
+    const int rows = (M + threads - 1) / threads;
+    return threads * (bytes == 4 ? room_of<float>(rows, N) : room_of<double>(rows, N));
+}
 int packed_columns(int N, int bytes) {  // N rounded up to whole panels
-    const int panel = bytes == 4 ? PANEL<float> : PANEL<double>;
-    return (N + panel - 1) / panel * panel;
+    return columns_of(N, bytes == 4 ? PANEL<float> : PANEL<double>);
 }
 }
