@@ -3,7 +3,9 @@
 import functools
 import importlib.metadata
 import platform
+import re
 import subprocess
+from pathlib import Path
 
 from experiments.config import ROOT
 
@@ -28,3 +30,14 @@ def environment() -> dict:
         "platform": platform.platform(),
         **{name: importlib.metadata.version(name) for name in packages},
     }
+
+
+def processor(device: str) -> str:
+    """The model of what computes: another one rounds otherwise, which a CNN trained at a large rate amplifies."""
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.get_device_name()
+    cpuinfo = Path("/proc/cpuinfo")
+    model = re.search(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else None
+    return model[1] if model else platform.processor() or platform.machine()

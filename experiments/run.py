@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 import data
 from experiments import distributed
 from experiments.config import cell, device_name, norm_options, run_id, settings
-from experiments.environment import environment
+from experiments.environment import environment, processor
 from experiments.interruption import Interrupted, stop_request
 from experiments.measurements import invariance, train_test_gap
 from experiments.recorder import Recorder
@@ -75,7 +75,8 @@ def _train(cfg: DictConfig, folder: RunFolder) -> dict:
         config: Any = OmegaConf.to_container(cfg, resolve=True)
         (folder.path / "error.txt").unlink(missing_ok=True)
         write_atomically(folder.path / "config.yaml", lambda f: f.write(OmegaConf.to_yaml(cfg, resolve=True).encode()))
-        surroundings = {**environment(), "device": device, "threads": cfg.threads, "ranks": num_ranks()}
+        surroundings = {**environment(), "device": device, "processor": processor(device)}
+        surroundings |= {"threads": cfg.threads, "ranks": num_ranks()}
         write_json(folder.path / "environment.json", {**surroundings, "data": content.manifest})
 
         model = _model(cfg, task).to(device)
@@ -94,7 +95,7 @@ def _train(cfg: DictConfig, folder: RunFolder) -> dict:
             status, message = "diverged", str(error)
             summary["diverged_at"] = error.step
         summary |= {"status": status, "wall_seconds": time.monotonic() - began}
-        summary |= {key: surroundings[key] for key in ("git", "dirty", "torch", "python")}
+        summary |= {key: surroundings[key] for key in ("git", "dirty", "torch", "python", "processor")}
         write_json(folder.path / "summary.json", summary)
         folder.set_status(status, message=message)
         recorder.mirror.finish(summary, exit_code=0)

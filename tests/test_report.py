@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ from experiments.grid import base, expand
 from experiments.report import tables, vega
 from experiments.report.evidence import REFERENCE
 from experiments.report.page import library, overrides
-from experiments.report.readme import END, START, deciding, verdicts
+from experiments.report.readme import END, START, again, deciding, verdicts
 from experiments.report.report import find
 from experiments.style import STYLE, norms_of
 from tests.conftest import ROOT
@@ -38,9 +39,13 @@ def report(*arguments: str) -> subprocess.CompletedProcess:
 def rebuilt(request, tmp_path_factory):
     """(committed folder, the same rebuilt from its rows, what was printed)"""
     output = tmp_path_factory.mktemp("report")
-    result = report(f"profile={request.param.name}", f"rows={request.param}", f"output={output}")
+    result = report(f"profile={profile_of(request.param)}", f"rows={request.param}", f"output={output}")
     assert result.returncode == 0, result.stderr
     return request.param, output, result.stdout
+
+
+def profile_of(reference: Path) -> str:
+    return reference.name.removesuffix("_elsewhere")
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +89,20 @@ def test_the_readme_shows_the_verdicts_of_the_committed_results():
     assert shown == verdicts(REFERENCE)
     for path in REFERENCES:
         claims = json.loads((path / "claims.json").read_text())["claims"]
-        assert shown.count("<sub>") >= len(claims) > 30 and f"reference/{path.name}/figures/summary.svg" in shown
+        assert shown.count("<sub>") >= len(claims) > 30
+        assert (
+            f"reference/{profile_of(path)}/figures/summary.svg" in shown and f"reference/{path.name}/claims.md" in shown
+        )
+
+
+def test_verdicts_that_turn_on_another_processor_are_named(tmp_path):
+    claims = [{"experiment": "e", "claim": str(k), "verdict": "reproduced"} for k in range(3)]
+    other = [*claims[:2], claims[2] | {"verdict": "not resolved"}]
+    (tmp_path / "quick_elsewhere").mkdir()
+    (tmp_path / "quick_elsewhere" / "claims.json").write_text(json.dumps({"claims": other}))
+    (tmp_path / "quick_elsewhere" / "provenance.json").write_text(json.dumps({"processor": ["A", "B"]}))
+    told = again(tmp_path / "quick", claims)
+    assert told.endswith("(A, B): 2 of 3 verdicts are the same: e/2 not resolved, here reproduced.")
 
 
 def test_the_readme_shows_the_contrast_that_a_verdict_hangs_on():

@@ -9,7 +9,6 @@ import ctypes
 import gc
 import json
 import os
-import platform
 import random
 import re
 import shutil
@@ -28,7 +27,7 @@ from torch import Tensor, nn
 
 from experiments.benchmark.peers import BASE, BOTH, Candidate, Problem, Size, ours, torch_nn
 from experiments.config import ROOT, Adam, Trainer, Wandb
-from experiments.environment import environment
+from experiments.environment import environment, processor
 from experiments.optimisation import make_optimizer
 from experiments.recorder import Recorder
 from experiments.run_folder import RunFolder
@@ -318,12 +317,11 @@ def pin(cores: list[int]) -> None:
 def machine_facts(device: str, cores: list[int]) -> dict:
     """What the times depend on. No date: the same machine and commit tell the same."""
     cpuinfo = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    model = re.search(r"model name\s*: (.*)", cpuinfo)
     flags = re.search(r"(?:flags|Features)\s*: (.*)", cpuinfo)
     of_note = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_tile", "asimd", "sve")
     build = torch.__config__.show()
     return {
-        "cpu": model[1] if model else platform.processor() or platform.machine(),
+        "cpu": processor("cpu"),
         "flags": [flag for flag in of_note if flags and flag in flags[1].split()],
         "cores": len(cores),
         "gpu": torch.cuda.get_device_name() if device == "cuda" else None,

@@ -37,9 +37,10 @@ def verdicts(reference: Path) -> str:
         }
         for key, claim in {key: claim for name in reversed(there) for key, claim in columns[name].items()}.items()
     ]
-    totals = "\n".join(total(reference / name, name, claims[name]) for name in there)
+    totals = [total(reference / name, name, claims[name]) for name in there]
+    totals += [again(reference / name, claims[name]) for name in there if (reference / f"{name}_elsewhere").exists()]
     figures = [f"![What each normaliser does, {name}](results/reference/{name}/figures/summary.svg)" for name in there]
-    return "\n\n".join([totals, markdown(pd.DataFrame(lines)), *figures])
+    return "\n\n".join(["\n".join(totals), markdown(pd.DataFrame(lines)), *figures])
 
 
 def total(folder: Path, name: str, claims: list[dict]) -> str:
@@ -51,6 +52,23 @@ def total(folder: Path, name: str, claims: list[dict]) -> str:
         f"{origin['runs']} runs, {origin['diverged']} of them diverged, {duration(origin['core_seconds'])} of one core"
     )
     return f"- [`{name}`](results/reference/{name}/claims.md): {kinds}, of {len(claims)} claims ({cost})."
+
+
+def again(folder: Path, claims: list[dict]) -> str:
+    """Which verdicts came out otherwise when the profile was run once more, on another processor."""
+    other = folder.with_name(f"{folder.name}_elsewhere")
+    found = {(c["experiment"], c["claim"]): c for c in json.loads((other / "claims.json").read_text())["claims"]}
+    where = ", ".join(json.loads((other / "provenance.json").read_text())["processor"])
+    moved = []
+    for claim in claims:
+        there = found[claim["experiment"], claim["claim"]]["verdict"]
+        if there != claim["verdict"]:
+            moved.append(f"{claim['experiment']}/{claim['claim']} {there}, here {claim['verdict']}")
+    told = f": {'; '.join(moved)}" if moved else ""
+    return (
+        f"- [`{folder.name}` once more, on another processor](results/reference/{other.name}/claims.md) ({where}): "
+        f"{len(claims) - len(moved)} of {len(claims)} verdicts are the same{told}."
+    )
 
 
 def entry(claim: dict | None) -> str:

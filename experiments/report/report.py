@@ -108,6 +108,8 @@ def origin(found: Tables, profile: str) -> dict:
         "commits": sorted(set(commits)),
         "python": sorted(set(rows["python"])),
         "torch": sorted(set(rows["torch"])),
+        # rows of before it was kept have none
+        **({"processor": sorted(set(rows["processor"].dropna()))} if "processor" in rows else {}),
         "runs": len(rows),
         "diverged": int((rows["status"] == "diverged").sum()),
         "core_seconds": round(float(rows["wall_seconds"].sum()), 1),
@@ -116,8 +118,9 @@ def origin(found: Tables, profile: str) -> dict:
 
 def provenance_line(provenance: dict) -> str:
     total = duration(provenance["core_seconds"])
+    where = "".join(f", {name}" for name in provenance.get("processor", []))
     return (
-        f"{provenance['runs']} runs, {provenance['diverged']} diverged, {total} of one core, torch "
+        f"{provenance['runs']} runs, {provenance['diverged']} diverged, {total} of one core{where}, torch "
         f"{', '.join(provenance['torch'])}, Python {', '.join(provenance['python'])}; commit "
         f"{', '.join(provenance['commits'])}; made by {provenance['command']}."
     )
