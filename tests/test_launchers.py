@@ -22,7 +22,7 @@ from tests.conftest import ROOT
 from tests.processes import QUIET, folders, only, start, train, wait_for
 from tests.test_faults import assert_equal
 
-SWEEP = ["-m", "model=mlp", "model.hidden_sizes=[32]", "norm=none,ln,gn", "data=digits", "trainer.steps=3000"]
+SWEEP = ["-m", "model=mlp", "model.hidden_sizes=[32]", "norm=none,ln,gn", "data=digits", "trainer.steps=6000"]
 SWEEP += [*QUIET, "trainer.log_every=10", "trainer.evaluations=2", "trainer.checkpoint_every=0.2"]
 LAUNCHERS = {
     "basic": [],
@@ -62,8 +62,9 @@ def test_a_killed_sweep_started_again_runs_what_is_unfinished(launcher, undistur
     generator, place = random.Random(launcher), tmp_path / "runs"
     sweep = start(place, *SWEEP, *LAUNCHERS[launcher])
     try:
-        worker = generator.choice(sorted(wait_for(lambda: training(place), sweep)))
+        wait_for(lambda: worth_a_kill(place, launcher), sweep)
         time.sleep(generator.uniform(0, 0.2))
+        worker = generator.choice(sorted(wait_for(lambda: training(place), sweep)))
         with suppress(ProcessLookupError):  # its run may have ended
             os.kill(worker, signal.SIGKILL)
         time.sleep(generator.uniform(0, 1))
@@ -83,6 +84,12 @@ def test_a_killed_sweep_started_again_runs_what_is_unfinished(launcher, undistur
         assert_equal(folder, undisturbed[folder.run_id])
         assert finished.get(folder.run_id) in (None, summary_of(folder)), "a finished run was run again"
     record_property("figure", f"{len(finished)} finished left alone, {resumed} resumed, all equal, none lost or twice")
+
+
+def worth_a_kill(place: Path, launcher: str) -> bool:
+    """Is there a run to go on with, and where they do not all start at once, one to be left alone?"""
+    begun = any(folder.held and (folder.path / "last.pt").exists() for folder in runs(place))
+    return begun and (launcher in PLUGINS or any(folder.finished for folder in runs(place)))
 
 
 def summary_of(folder: RunFolder) -> tuple[int, int]:

@@ -25,6 +25,8 @@ CELL = {"rnn": 0, "lstm": 1, "gru": 2}
 ROLES = ("in", "hh", "cell")
 # T*N*G*H*H, multiplications of the recurrence, below which a second thread costs more than it saves
 SPLIT_FROM = 2e6
+# Columns below which packing a matrix costs more than its product, as for images that come pixel by pixel
+NARROW = 8
 # Rows (steps times cases) of the input's product that are made at once: enough to use each weight often, few enough to
 # be in the cache when their steps come.
 TOGETHER = 32
@@ -243,6 +245,8 @@ def _backward(spec, frozen, tensors, block, h, dy, dh_n, dc_n, needed):
 def transposed_product(a: Tensor, b: Tensor) -> Tensor:
     """a'b, of contiguous matrices."""
     (K, M), N = a.shape, b.shape[1]
+    if N < NARROW:
+        return torch.mm(a.t(), b, out=take(M * N, a.dtype).view(M, N))
     threads = min(torch.get_num_threads(), M) if K * M * N >= SPLIT_FROM else 1
     out = take(M * N, a.dtype).view(M, N)
     room = take(library().transposed_room(M, N, threads, a.element_size()), a.dtype)
