@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -31,6 +32,7 @@ CONFIGS = str(ROOT / "configs")
 OWN = (ConfigError, DataError, ModelError)
 REFUSALS = (*OWN, HydraException, OmegaConfBaseException, yaml.YAMLError)
 OURS = ("__main__", "experiments.", "hydra_plugins.resumable_sweeper")  # modules of this repository that call Hydra
+HEARD = 10  # seconds in which the first rank will have told what is refused
 
 # Hydra looks for plugins (the sweeper) on the path, when it first starts.
 sys.path.append(str(ROOT / "experiments" / "plugins"))
@@ -86,6 +88,8 @@ def refusals_in_one_line(config_name: str = "train"):
             raise
         if rank() == 0:  # all of a run's processes find the same mistake
             print(f"error: {one_line(error, config_name)}", file=sys.stderr)
+        else:
+            time.sleep(HEARD)  # torchrun ends all of them with the first that ends: let it be the one that speaks
         sys.exit(2)
 
 

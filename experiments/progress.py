@@ -62,9 +62,15 @@ class Watched:
         return self.status.get("status") in ENDED
 
     @property
+    def interrupted(self) -> bool:
+        return self.status.get("status") == "interrupted"
+
+    @property
     def part(self) -> float:
         """The part of the steps that is done."""
-        return 1.0 if self.ended else self.status["step"] / self.status["steps"] if "steps" in self.status else 0.0
+        if self.ended and not self.interrupted:
+            return 1.0
+        return self.status["step"] / self.status["steps"] if "steps" in self.status else 0.0
 
     def columns(self) -> dict[str, str]:
         """Step, metrics, speed of late (evaluation included) and time left, as far as they are known."""
@@ -129,10 +135,12 @@ class ProgressDisplay:
 
     def _look(self) -> None:
         for index, run in enumerate(self.runs):
-            if index in self.told:
+            if index in self.told and not run.interrupted:
                 continue
             run.look(self.started)
-            if run.ended:
+            if not run.ended:
+                self.told.discard(index)  # it was preempted, and goes on
+            elif index not in self.told:
                 self.told.add(index)
                 message = f"{run.status['status']} {run.status.get('message', '')}".rstrip()
                 self._say(f"[{len(self.told)}/{len(self.runs)}] {run.folder.run_id}: {message}")

@@ -5,10 +5,17 @@
 set -euo pipefail
 script="$(realpath "${BASH_SOURCE[0]}")"
 if [ $$ != 1 ]; then # outside: boot this file on the host's own files, read-only
+    for program in linux.uml rpc.nfsd mount.nfs rpcbind depmod; do
+        if ! PATH="$PATH:/usr/sbin:/sbin" command -v "$program" > /dev/null; then
+            echo "$program is not installed; apt-get install user-mode-linux nfs-kernel-server nfs-common rpcbind kmod" >&2
+            exit 1
+        fi
+    done
     exec linux.uml mem=512M root=/dev/root rootfstype=hostfs rootflags=/ ro init="$script" quiet loglevel=0 \
         con=null con0=fd:0,fd:1 < /dev/null 2> /dev/null
 fi
 
+trap 'echo "no NFS here, this failed: $BASH_COMMAND"' ERR # the kernel then ends too, with an exit code of its own
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp
 cd "$(dirname "$script")/.."
 mount -t proc proc /proc

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # hydra/launcher=submitit_slurm on a real Slurm of this one machine: a sweep whose runs are preempted by a job of higher
 # priority, requeued and done; then compared with the same sweep undisturbed. Needs root and, on Debian, the packages
-# slurm-wlm and munge; takes a few minutes. Writes to /etc/slurm and leaves the daemons running.
+# slurm-wlm and munge; takes four minutes, more than two of them until Slurm starts a requeued job again. Writes to
+# /etc/slurm and leaves the daemons running.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
@@ -28,7 +29,7 @@ NodeName=$node NodeAddr=127.0.0.1 CPUs=$(nproc) SocketsPerBoard=1 CoresPerSocket
 PartitionName=low Nodes=$node Default=YES PriorityTier=1 GraceTime=60
 PartitionName=high Nodes=$node PriorityTier=10 PreemptMode=OFF
 CONF
-    runuser -u munge munged
+    pgrep -x munged > /dev/null || runuser -u munge munged # its package may have started it
     slurmctld && slurmd
     sleep 5
 fi
@@ -36,7 +37,9 @@ fi
 place="$(mktemp -d)"
 sweep=(-m model=mlp "model.hidden_sizes=[64]" norm=none,ln,bn data=digits trainer.steps=20000 wandb.mode=disabled)
 slurm=(hydra/launcher=submitit_slurm hydra.launcher.mem_gb=null) # the node above has no memory to give out
-python -m experiments.train "${sweep[@]}" "${slurm[@]}" runs_dir="$place/slurm" 2> /dev/null & # sacct needs a database
+# sacct needs a database, which is not here; submitit does without, and says so every time it looks.
+python -m experiments.train "${sweep[@]}" "${slurm[@]}" runs_dir="$place/slurm" \
+    > >(grep --line-buffered -v "Bypassing sacct") 2> /dev/null &
 sweeping=$!
 until grep -qs '"step": [1-9]' "$place"/slurm/*/status.json; do sleep 1; done
 sbatch --partition high --exclusive --output /dev/null --wrap "sleep 5"

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
+from experiments import cli
 from experiments.check import check
 from experiments.cli import CONFIGS
 from experiments.config import ConfigError, run_id
@@ -124,6 +125,19 @@ def test_a_sweep_is_not_spread_over_ranks(of_two_ranks, tmp_path):
     result = train(tmp_path / "runs", "-m", "norm=ln,bn", env=os.environ)
     assert result.returncode == 2 and result.stderr.startswith("error: torchrun spreads one run"), result.stderr
     assert result.stderr.count("\n") == 1 and not (tmp_path / "runs").exists()
+
+
+def test_a_refusal_is_told_once_and_by_the_rank_that_ends_first(monkeypatch, capsys):
+    """torchrun ends all ranks with the first that ends, which may then have been one that says nothing."""
+    slept: list[float] = []
+    monkeypatch.setattr(cli.time, "sleep", slept.append)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank, told, waits in (("0", "error: no\n", 0), ("1", "", 1)):
+        monkeypatch.setenv("RANK", rank)
+        with pytest.raises(SystemExit), cli.refusals_in_one_line():
+            raise ConfigError("no")
+        assert (capsys.readouterr().err, len(slept)) == (told, waits)
 
 
 def test_the_number_of_ranks_is_in_the_name_only_beyond_one(monkeypatch):

@@ -130,6 +130,26 @@ def test_a_preempted_run_leaves_a_checkpoint_is_requeued_and_goes_on(tmp_path, r
     record_property("figure", "two checkpoints on the signal, requeued twice, done, equal to the undisturbed run")
 
 
+def test_a_sweep_on_a_ray_cluster_that_runs(tmp_path):
+    """The cluster is one machine, started outside the repository."""
+    pytest.importorskip(PLUGINS["ray"])
+    ray = [Path(sys.executable).with_name("ray"), "start", "--head", "--num-cpus=2", "--node-ip-address=127.0.0.1"]
+    log = tmp_path / "ray.log"
+    with log.open("w") as output:
+        node = subprocess.Popen(
+            [*ray, "--include-dashboard=false", "--disable-usage-stats", "--block"], cwd=tmp_path, stdout=output
+        )
+    try:
+        wait_for(lambda: "block forever" in log.read_text(), node)
+        job = ["model=mlp", "model.hidden_sizes=[8]", "norm=none,ln", "data=digits", "trainer.steps=20", *QUIET]
+        cluster = ["hydra/launcher=ray", "hydra.launcher.ray.init.address=auto"]
+        result = train(tmp_path / "runs", "-m", *job, *cluster)
+    finally:
+        node.terminate()
+        node.wait(60)
+    assert result.returncode == 0 and "2 runs: 2 done" in result.stdout, result.stdout + result.stderr
+
+
 def interrupted(folder: RunFolder) -> dict:
     """The status of an interrupted run, {} for another."""
     status = folder.status

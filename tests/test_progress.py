@@ -14,7 +14,8 @@ from contextlib import contextmanager
 import pytest
 from rich.console import Console
 
-from experiments.progress import NAME, clock, duration, rate, short, table
+from experiments.progress import NAME, ProgressDisplay, Watched, clock, duration, rate, short, table
+from experiments.run_folder import RunFolder
 from tests.conftest import ROOT
 from tests.processes import QUIET, command, folders, only, train
 
@@ -121,6 +122,26 @@ def test_a_pipe_gets_plain_lines(tmp_path):
     assert told.startswith(f"[1/2] {none.run_id}: done val/bpc ")
     assert rest[0].startswith(f"[2/2] {ln.run_id}: done val/bpc ") and rest[1].startswith("2 runs: 2 done")
     assert "\x1b" not in result.stdout and "━" not in result.stdout
+
+
+def test_a_run_that_is_requeued_counts_again_and_its_end_is_told(tmp_path, capsys):
+    """As Slurm does with a run that it preempts."""
+    folder = RunFolder(tmp_path, "preempted")
+    folder.path.mkdir()
+    display = ProgressDisplay([Watched(folder, batch_size=8), Watched(RunFolder(tmp_path, "other"), batch_size=8)])
+    step = {"step": 5, "steps": 10, "val": {}, "loss": 1.0}
+    folder.set_status("interrupted", message="stopped by SIGUSR2", **step)
+    display._look()
+    display._look()
+    assert (display.told, display._done()) == ({0}, 0.25)
+    folder.set_status("running", **step)
+    display._look()
+    assert display.told == set()
+    folder.set_status("done", message="val/accuracy 97", **step)
+    display._look()
+    assert (display.told, display._done()) == ({0}, 0.5)
+    told = [line.partition("  (sweep")[0] for line in capsys.readouterr().out.splitlines()]
+    assert told == ["[1/2] preempted: interrupted stopped by SIGUSR2", "[1/2] preempted: done val/accuracy 97"]
 
 
 def test_quiet_says_the_last_lines_alone_and_is_no_other_run(tmp_path):

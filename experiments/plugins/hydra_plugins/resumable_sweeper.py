@@ -21,7 +21,11 @@ from experiments.config import ConfigError
 from experiments.interruption import stop_request
 from experiments.torchrun import num_ranks
 
-EXTRAS = {"submitit_slurm": "slurm", "submitit_local": "slurm", "ray": "ray"}  # launchers that are not always installed
+EXTRAS = {  # of launchers that are not always installed; and where pip is to bring them
+    "submitit_slurm": ("slurm", "pip install -e '.[slurm]'"),
+    "submitit_local": ("slurm", "pip install -e '.[slurm]'"),
+    "ray": ("ray", "pip install -e '.[experiments,ray]' in an environment of its own"),
+}
 
 ConfigStore.instance().store(
     group="hydra/sweeper",
@@ -49,8 +53,8 @@ class ResumableSweeper(BasicSweeper):
             launcher = config.hydra.runtime.choices["hydra/launcher"]
             if launcher not in EXTRAS:
                 raise
-            extra = EXTRAS[launcher]
-            remedy = f"pip install -e '.[{extra}]', or take hydra/launcher=joblib"
+            extra, remedy = EXTRAS[launcher]
+            remedy += ", or take hydra/launcher=joblib"
             raise ConfigError(f"hydra/launcher={launcher} needs the extra `{extra}`: {remedy}") from error
 
     def sweep(self, arguments: list[str]) -> None:
