@@ -105,7 +105,7 @@ def select(grids: list[Mapping], given: Mapping[str, list[str]]) -> list[dict]:
 
 @cache
 def base(experiment: str, profile: str) -> DictConfig:
-    """The experiment's configuration, to be read: its rule under `experiment`, its grid under `hydra.sweeper.params`."""
+    """The experiment's configuration, to be read: its rule is `experiment`, its grid `hydra.sweeper.params`."""
     with hydra_configs():
         return compose("train", [f"experiment={experiment}", f"profile={profile}"], return_hydra_config=True)
 
