@@ -62,7 +62,12 @@ def check(cfg: DictConfig) -> None:
     is built on torch's meta device, where tensors have shapes and no content.
     """
     check_fields(cfg)
-    _check_place(cfg)
+    check_place(cfg.runs_dir, run_id(cfg))
+    check_build(cfg)
+
+
+def check_build(cfg: DictConfig) -> None:
+    """The part of `check` that asks data, model and machine: the same for every seed. Raises what `check` raises."""
     device = device_name(cfg)
     from experiments.tasks import make_task  # here, since --help and a look at the configuration need no torch
 
@@ -81,7 +86,7 @@ def check_fields(cfg: DictConfig) -> None:
     _check_schemas(cfg)
     plain: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     for key, value in _values({key: node for key, node in plain.items() if key not in ("experiment", "profile")}):
-        _check_value(key, value)
+        check_value(key, value)
     _check_combinations(cfg)
     if sources := cfg.experiment.sources:
         name = cfg.experiment.name
@@ -137,7 +142,8 @@ def _values(node, prefix: str = "") -> Iterator[tuple[str, object]]:
             yield from ((prefix + key, each) for each in (value if isinstance(value, list) else [value]))
 
 
-def _check_value(key: str, value) -> None:
+def check_value(key: str, value) -> None:
+    """Refuse a value that its field never has. Raises ConfigError."""
     if value == "":
         raise ConfigError(f"{key}= is empty; give a value, or leave it out for the default")
     if key in WORDS:
@@ -203,12 +209,12 @@ def _one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:
 # -- Place, model and machine ------------------------------------------------------------------------------------------
 
 
-def _check_place(cfg: DictConfig) -> None:
-    name = run_id(cfg)
+def check_place(runs_dir: str, name: str) -> None:
+    """The part of `check` that looks at the folder of the run with this name. Raises ConfigError."""
     if len(name) > 200 or set(name) & set("/\\#?%:"):
         raise ConfigError(f"the run's name {shortened(name)} cannot be a folder's; choose a shorter experiment.name")
-    check_folder("runs_dir", cfg.runs_dir)
-    check_folder("runs_dir", f"{cfg.runs_dir}/{name}")
+    check_folder("runs_dir", runs_dir)
+    check_folder("runs_dir", f"{runs_dir}/{name}")
 
 
 def _meta_model(cfg: DictConfig, input_shape: tuple[int, ...], num_classes: int):

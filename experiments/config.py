@@ -8,6 +8,7 @@ or above it, as what it means (experiments/help.py). Imports no torch.
 import hashlib
 import json
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -254,7 +255,7 @@ def tuned_lr(*, _root_: DictConfig) -> float:
     profile, experiment, wanted = _root_.profile.name, _root_.experiment.name, cell_key(cell(_root_))
     path = tuned_path(profile, experiment)
     try:
-        chosen = (yaml.safe_load(path.read_text()) if path.exists() else None) or {}
+        chosen = _rates(path, path.stat().st_mtime_ns) if path.exists() else {}
     except yaml.YAMLError:
         raise ConfigError(f"{path.relative_to(ROOT)} is not valid YAML; restore it with git checkout") from None
     if wanted not in chosen:
@@ -263,6 +264,12 @@ def tuned_lr(*, _root_: DictConfig) -> float:
             f"python -m experiments.tune experiment={experiment} profile={profile}"
         )
     return chosen[wanted]
+
+
+@cache
+def _rates(path: Path, changed: int) -> dict[str, float]:
+    """A file of configs/tuned as it was last changed. A run asks it half a dozen times, whenever its rate is read."""
+    return yaml.safe_load(path.read_text()) or {}
 
 
 def device_name(cfg: DictConfig) -> str:

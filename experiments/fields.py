@@ -42,6 +42,7 @@ def choices_of(group: str) -> list[str]:
     return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
 
 
+@functools.cache
 def fields_of(config_name: str) -> dict[str, Field]:
     """Every field by its dotted key, with those of choices that are not made."""
     found = dict(_declared(_schema(_file(CONFIGS / f"{config_name}.yaml")["defaults"][0]), ""))

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 import psutil
 from omegaconf import DictConfig
 
-from experiments.check import check, check_fields
+from experiments.check import check_build, check_fields, check_place, check_value
 from experiments.config import ConfigError, run_id
 from experiments.interruption import stop_request
 from experiments.run_folder import FINISHED, RunFolder
@@ -20,20 +20,30 @@ from experiments.run_folder import FINISHED, RunFolder
 POLL = 0.5  # seconds between two looks at other processes
 
 
-def select_pending(configs: list[DictConfig]) -> tuple[list[RunFolder], list[int]]:
+def select_pending(configs: list[DictConfig], kinds: list) -> tuple[list[RunFolder], list[int]]:
     """The runs' folders, and the indices of those that are not finished. Raises what `check` refuses, of any run.
 
-    Of several jobs that are the same run the first is taken.
+    kinds: equal for configurations that differ in their seed alone, of which the first is checked for all. Of several
+    jobs that are the same run the first is taken.
     """
     if not configs:
         raise ConfigError("this sweep has no run; a value is empty, or matches nothing")
-    for cfg in configs:
-        check_fields(cfg)
+    seen = set()
+    for cfg, kind in zip(configs, kinds, strict=True):
+        if kind in seen:
+            check_value("seed", cfg.seed)
+        else:
+            check_fields(cfg)
+            seen.add(kind)
     folders = [RunFolder(cfg.runs_dir, run_id(cfg)) for cfg in configs]
     first = {folder.run_id: index for index, folder in reversed(list(enumerate(folders)))}
     pending = [index for index in sorted(first.values()) if not folders[index].finished]
+    built = set()
     for index in pending:
-        check(configs[index])
+        check_place(configs[index].runs_dir, folders[index].run_id)
+        if kinds[index] not in built:
+            check_build(configs[index])
+            built.add(kinds[index])
     if repeated := len(folders) - len(first):
         print(f"warning: {repeated} of {len(folders)} jobs are runs that are asked for twice", file=sys.stderr)
     return folders, pending

@@ -6,7 +6,9 @@ stamp=".venv/installed-$(cat pyproject.toml constraints.txt | cksum | cut -d " "
 if [ ! -e "$stamp" ]; then
     echo "setting up .venv (1 to 3 minutes, about 2 GB; more with CUDA builds of torch)"
     "${PYTHON:-python3}" -m venv .venv
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[experiments,dev]'
+    # Python compiles what it imports, the first time; all that is installed takes pip as long as the rest of its work.
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile \
+        -c constraints.txt -e '.[experiments,dev]'
     touch "$stamp"
 fi
 python() { .venv/bin/python "$@"; }

@@ -104,6 +104,7 @@ TYPED = {
     "experiment=family_contrast": "run those of recurrent_gain and conv_gain",
     "experiment=conv_gain,groups": "gives several values; add -m",
     "-m hydra/sweeper=basic seed=0,1": "leave it out",
+    "-m norm=bn data.batch_size=${seed} seed=2,1": "norm=bn needs a batch of at least two",
     "-m experiment=conv_gain profile=full": "run python -m experiments.tune experiment=conv_gain profile=full",
     "experiment.name=a/b": "experiment.name=a/b is a part of a folder's name",
     "experiment.name=": "experiment.name= is empty",

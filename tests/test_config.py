@@ -2,19 +2,23 @@
 
 import itertools
 import json
+import pickle
 import subprocess
 import sys
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from experiments.cli import CONFIGS
 from experiments.config import ROOT, cell, cell_key, run_id, settings
 from experiments.grid import base, expand, run_ids
+from experiments.loader import SweepLoader
 from models.norms import NORMS
 
 GROUPS = ("model", "norm", "data", "optim", "profile", "experiment")
@@ -100,6 +104,32 @@ def test_an_argument_selects_from_an_experiments_grids():
     assert cells("norm=ln") == {"cnn/ln/b128"}
     assert cells("norm.groups=4") == {"cnn/gn/b128/groups=4"}
     assert cells("norm=ln", "data.batch_size=64,32") == {"cnn/ln/b64", "cnn/ln/b32"}
+
+
+def test_names_of_runs_where_a_value_is_made_from_the_seed():
+    given = "conv_gain", "quick", ["norm=ln", "optim.lr=0.1", "data.noise_seed=${seed}", "seed=0,1"]
+    assert run_ids(*given) == [run_id(cfg) for cfg in expand(*given)]
+
+
+def test_the_loader_of_a_sweep_gives_what_hydras_does_and_composes_a_choice_of_groups_once(monkeypatch):
+    choices = ["norm=ln", "norm=bn data=noisy_digits model=cnn"]
+    values = ["seed=1 data.batch_size=16", "seed=2 optim.lr=0.3 trainer.measure=[train_test_gap]", "stage=tune"]
+    jobs = [f"{chosen} {set}".split() for chosen in choices for set in values]
+    of_hydra = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=3", "hydra.job.config.override_dirname.kv_sep=:"]
+    with initialize_config_dir(CONFIGS, version_base="1.3"):
+        hydras = GlobalHydra.instance().config_loader()
+        sweep = hydras.load_configuration("train", ["norm=ln,bn", *of_hydra], RunMode.MULTIRUN)
+        wanted = [hydras.load_sweep_config(sweep, job) for job in jobs]
+        composed, compose_one = [], ConfigLoaderImpl.load_sweep_config
+        monkeypatch.setattr(
+            ConfigLoaderImpl, "load_sweep_config", lambda *given: composed.append(given) or compose_one(*given)
+        )
+        loader = SweepLoader(hydras.get_search_path())
+        found = [pickle.loads(pickle.dumps(loader)).load_sweep_config(sweep, job) for job in jobs]
+    assert len(composed) == len(choices)
+    for one, other in zip(found, wanted, strict=True):
+        assert OmegaConf.to_yaml(one) == OmegaConf.to_yaml(other)
+        assert OmegaConf.is_struct(one)
 
 
 CHANGES_NUMBERS = ["norm=bn", "seed=1", "optim.lr=0.1", "data.seq_len=32", "model.hidden_size=64", "trainer.steps=7"]

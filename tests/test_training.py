@@ -11,11 +11,13 @@ import torch
 from hydra import compose, initialize_config_dir
 
 import data
+from experiments import sweep
 from experiments.cli import CONFIGS
 from experiments.config import SGD, Adam, run_id, settings
+from experiments.grid import apart_from_seed
 from experiments.optimisation import learning_rate
 from experiments.run import run
-from experiments.run_folder import RunFolder
+from experiments.run_folder import RunFolder, write_json
 from experiments.tasks import LanguageModelling, make_task
 from experiments.trainer import budget
 
@@ -121,6 +123,19 @@ def test_several_experiments_are_one_sweep_each_with_its_own_grid(cli):
     assert len([name for name in names if name.startswith("train_test-")]) == len(names) - 2 > 2
     alone = cli("train", "experiment=train_test", "plan=true", "norm=ln", "seed=20,21")
     assert set(names[2:]) <= set(alone.stdout.split())
+
+
+def test_of_runs_that_differ_in_their_seed_alone_one_is_checked_for_all(tmp_path, monkeypatch):
+    cells = ["model=mlp", "norm=ln", "data=digits"], ["model=mlp", "norm=bn", "data=digits"]
+    jobs = [[*cell, f"seed={seed}"] for cell in cells for seed in range(3)]
+    configs = [composed(*job, f"runs_dir={tmp_path}") for job in jobs]
+    checked = []
+    monkeypatch.setattr(sweep, "check_build", lambda cfg: checked.append((cfg.norm.name, cfg.seed)))
+    RunFolder(tmp_path, run_id(configs[0])).path.mkdir()
+    write_json(tmp_path / run_id(configs[0]) / "status.json", {"status": "done"})
+    write_json(tmp_path / run_id(configs[0]) / "summary.json", {})
+    _, pending = sweep.select_pending(configs, [apart_from_seed(job) for job in jobs])
+    assert pending == [1, 2, 3, 4, 5] and checked == [("ln", 1), ("bn", 0)]
 
 
 @pytest.mark.parametrize("broken", ["init", "log", "finish"])

@@ -1,10 +1,13 @@
 """How learning rates are chosen, and that the committed ones are what the committed rows choose."""
 
+import os
+
 import pandas as pd
 import pytest
 import yaml
 from omegaconf import OmegaConf
 
+from experiments import config
 from experiments.config import ROOT, ConfigError, Experiment, run_id
 from experiments.grid import base, expand
 from experiments.run import run
@@ -52,6 +55,19 @@ def test_every_experiment_that_tunes_has_its_rates(profile):
     tuning = [name for name in names if base(name, profile).experiment.tune_lr]
     assert len(tuning) >= 8
     assert {path.stem for path in TUNED if path.parent.name == profile} == set(tuning)
+
+
+def test_a_file_of_rates_is_read_once_and_once_more_when_it_has_changed(tmp_path, monkeypatch):
+    path, reads, read = tmp_path / "rates.yaml", [], yaml.safe_load
+    monkeypatch.setattr(config, "tuned_path", lambda profile, experiment: path)
+    monkeypatch.setattr(config.yaml, "safe_load", lambda text: reads.append(text) or read(text))
+    [cfg] = expand("conv_gain", "quick", ["norm=ln", "seed=10"])
+    reads.clear()
+    for rate, changed in ((0.1, 1), (0.2, 2)):
+        path.write_text(f"cnn/ln/b128: {rate}\n")
+        os.utime(path, (changed, changed))
+        assert cfg.optim.lr == cfg.optim.lr == rate
+    assert len(reads) == 2
 
 
 def test_a_rate_is_not_chosen_by_the_test_split():

@@ -12,13 +12,14 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweepe
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.types import RunMode
+from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, open_dict
 
 from experiments import effect, grid
 from experiments.cli import refusals_in_one_line
 from experiments.config import ConfigError
 from experiments.interruption import stop_request
+from experiments.loader import SweepLoader
 from experiments.torchrun import num_ranks
 
 EXTRAS = {  # of launchers that are not always installed; and where pip is to bring them
@@ -47,8 +48,10 @@ class ResumableSweeper(BasicSweeper):
     launcher: Any
 
     def setup(self, *, hydra_context, task_function, config: DictConfig) -> None:
+        loader = SweepLoader(hydra_context.config_loader.get_search_path())
+        context = HydraContext(config_loader=loader, callbacks=hydra_context.callbacks)
         try:
-            super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
+            super().setup(hydra_context=context, task_function=task_function, config=config)
         except RuntimeError as error:  # Hydra's: unknown plugin class
             launcher = config.hydra.runtime.choices["hydra/launcher"]
             if launcher not in EXTRAS:
@@ -74,7 +77,7 @@ class ResumableSweeper(BasicSweeper):
             for config, own in self._experiments(arguments, given):
                 jobs += grid.jobs(config.hydra.sweeper.params or {}, config.experiment.grids, own, parser)
             configs = grid.compose_all(jobs, self._compose)
-            folders, pending = select_pending(configs)
+            folders, pending = select_pending(configs, [grid.apart_from_seed(job) for job in jobs])
         effect.warn(arguments, configs)
         if self.config.plan:
             return print_plan(configs, folders, workers(self.config.hydra.launcher))
