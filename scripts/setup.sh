@@ -6,9 +6,10 @@ stamp=".venv/installed-$(cat pyproject.toml constraints.txt | cksum | cut -d " "
 if [ ! -e "$stamp" ]; then
     echo "setting up .venv (1 to 3 minutes, about 2 GB; more with CUDA builds of torch)"
     "${PYTHON:-python3}" -m venv .venv
-    # Python compiles what it imports, the first time; all that is installed takes pip as long as the rest of its work.
+    # Compiled afterwards, on all cores: pip takes one. Some packages carry files for other versions of Python.
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile \
         -c constraints.txt -e '.[experiments,dev]'
+    .venv/bin/python -m compileall -q -j 0 .venv/lib > /dev/null 2>&1 || true
     touch "$stamp"
 fi
 python() { .venv/bin/python "$@"; }
