@@ -102,7 +102,7 @@ def test_verdicts_that_turn_on_another_processor_are_named(tmp_path):
     (tmp_path / "quick_elsewhere" / "claims.json").write_text(json.dumps({"claims": other}))
     (tmp_path / "quick_elsewhere" / "provenance.json").write_text(json.dumps({"processor": ["A", "B"]}))
     told = again(tmp_path / "quick", claims)
-    assert told.endswith("(A, B): 2 of 3 verdicts are the same: e/2 not resolved, here reproduced.")
+    assert told.endswith("(A, B): 2 of 3 verdicts are the same; the others: e/2 (here reproduced, there not resolved).")
 
 
 def test_the_readme_shows_the_contrast_that_a_verdict_hangs_on():

@@ -63,8 +63,8 @@ def again(folder: Path, claims: list[dict]) -> str:
     for claim in claims:
         there = found[claim["experiment"], claim["claim"]]["verdict"]
         if there != claim["verdict"]:
-            moved.append(f"{claim['experiment']}/{claim['claim']} {there}, here {claim['verdict']}")
-    told = f": {'; '.join(moved)}" if moved else ""
+            moved.append(f"{claim['experiment']}/{claim['claim']} (here {claim['verdict']}, there {there})")
+    told = f"; the others: {', '.join(moved)}" if moved else ""
     return (
         f"- [`{folder.name}` once more, on another processor](results/reference/{other.name}/claims.md) ({where}): "
         f"{len(claims) - len(moved)} of {len(claims)} verdicts are the same{told}."
