@@ -202,7 +202,7 @@ def sweep(runs: int) -> dict:
     return {"kind": "sweep", "runs": runs, "milliseconds": times}
 
 
-def workers(runs: int, cores: list[int], threads: int, steps: int = 300, rounds: int = LEAST_ROUNDS) -> dict:
+def workers(runs: int, cores: list[int], threads: int, steps: int = 100, rounds: int = LEAST_ROUNDS) -> dict:
     """Milliseconds of a whole sweep of so many runs, by one and by two worker processes, as a user starts it.
 
     Start of the processes, configuration and files included. A time is of a sweep in a folder of its own.
