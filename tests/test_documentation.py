@@ -4,8 +4,10 @@ import functools
 import importlib
 import importlib.util
 import itertools
+import json
 import re
 import shlex
+import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -201,6 +203,25 @@ def rows(page: Path, heading: str) -> list[list[str]]:
     _, _, below = page.read_text().partition(f"# {heading}\n")
     lines = list(itertools.takewhile(lambda line: line.startswith("|"), below[below.index("\n|") + 1 :].splitlines()))
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[2:]]
+
+
+def test_the_plan_on_paper_starts_from_the_committed_costs():
+    """Training from the standard profile's rows, the rest of a run from the benchmark's, tables from the campaign's."""
+    readme, reference = (ROOT / "README.md").read_text(), ROOT / "results" / "reference"
+    standard = json.loads((reference / "standard" / "provenance.json").read_text())
+    seconds = standard["core_seconds"] / standard["runs"]
+    assert (
+        f"| {seconds:.1f} s of a core | {seconds * 1e4 / 3600:.0f} core hours; {seconds * 1e4 / 60 / 64:.0f} min"
+        in readme
+    )
+    benchmark = json.loads((reference / "benchmark" / "benchmark.json").read_text())
+    (sweep,) = [case["milliseconds"] for case in benchmark["cases"] if case["kind"] == "sweep"]
+    rest = statistics.median(sweep["wandb offline"]) / 1e3
+    assert f"goes on to its next run | {rest:.1f} s |" in readme
+    faults = json.loads((reference / "faults" / "faults.json").read_text())
+    (scale,) = [row["figure"] for row in faults["rows"] if row["scorecard"][0] == "scale"]
+    read = float(re.search(r"10000 folders read in ([\d.]+) s", scale)[1])
+    assert f"tables | {read / 10:.1f} ms | {read:.0f} s" in readme
 
 
 def test_the_data_card_names_every_set_and_every_checksum():
