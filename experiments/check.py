@@ -220,10 +220,20 @@ def check_place(runs_dir: str, name: str) -> None:
 def _meta_model(cfg: DictConfig, input_shape: tuple[int, ...], num_classes: int):
     """The model without content. Raises ModelError."""
     import torch
+    from torch.overrides import TorchFunctionMode
 
     from models.build import build
 
-    with torch.device("meta"):
+    class Unfilled(TorchFunctionMode):
+        """On a tensor without content normal_ does nothing but import torch's compiler, which takes a second."""
+
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            kwargs = kwargs or {}
+            if func in (torch.Tensor.normal_, torch.nn.init.normal_):
+                return args[0] if args else kwargs["tensor"]
+            return func(*args, **kwargs)
+
+    with torch.device("meta"), Unfilled():
         return build(settings(cfg.model), input_shape, num_classes, cfg.norm.name, norm_options(cfg))
 
 

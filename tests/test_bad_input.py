@@ -477,13 +477,8 @@ def test_a_process_says_one_line_and_leaves_nothing(arguments, tmp_path, record_
     assert list(tmp_path.iterdir()) == []
 
 
-WITHOUT_TORCH = ["trainer.stps=5", "model=lstmm", "seed=-1", "optim.lr=nan", "norm=bn data.batch_size=1", "norm=ln,bn"]
-WITHOUT_TORCH += ["model=cnn data=python_docs", "wandb.mode=ofline", "model.hidden_size=1000000000", "-m seed=0,-1"]
-
-
-def test_what_needs_no_torch_is_refused_without_it(tmp_path):
-    """An import of torch takes longer than all else of a refusal."""
-    code = """
+# The exit code of every mistake, and whether a module was imported by then
+CODE = """
 import sys
 from hydra.core.global_hydra import GlobalHydra
 from experiments.train import main
@@ -493,9 +488,24 @@ for typed in sys.argv[1:]:
     try:
         main()
     except SystemExit as end:
-        print(end.code, "torch" in sys.modules)
+        print(end.code, "{module}" in sys.modules)
 """
-    result = process(tmp_path, *WITHOUT_TORCH, code=code)
+WITHOUT_TORCH = ["trainer.stps=5", "model=lstmm", "seed=-1", "optim.lr=nan", "norm=bn data.batch_size=1", "norm=ln,bn"]
+WITHOUT_TORCH += ["model=cnn data=python_docs", "wandb.mode=ofline", "model.hidden_size=1000000000", "-m seed=0,-1"]
+
+
+WITHOUT_COMPILER = ["norm=gn norm.groups=7", "model=cnn norm=gn norm.groups=7 data=digits", "model=lstm norm=in"]
+
+
+def test_what_needs_a_model_is_refused_without_torchs_compiler(tmp_path):
+    """Whose import takes as long as torch's own."""
+    result = process(tmp_path, *WITHOUT_COMPILER, code=CODE.format(module="torch._dynamo"))
+    assert result.stdout.splitlines() == ["2 False"] * len(WITHOUT_COMPILER), result.stderr
+
+
+def test_what_needs_no_torch_is_refused_without_it(tmp_path):
+    """An import of torch takes longer than all else of a refusal."""
+    result = process(tmp_path, *WITHOUT_TORCH, code=CODE.format(module="torch"))
     assert result.stdout.splitlines() == ["2 False"] * len(WITHOUT_TORCH), result.stderr
 
 
