@@ -51,9 +51,7 @@ class Benchmark:
     norms: list[str] = field(default_factory=lambda: list(NORMS))  # of our own layers
     every_norm_at: list[str] = field(default_factory=lambda: list(SIZES))  # sizes; elsewhere none and ln alone
     scaling: str | None = "b"  # size at which one and two threads are compared; null: not at all
-    parts: list[str] = field(
-        default_factory=lambda: ["d", "a", "c", "b"]
-    )  # sizes; where the time goes is told at these
+    parts: list[str] = field(default_factory=lambda: ["d", "a", "c", "b"])  # sizes; here it is told where time goes
     trainer: str | None = "a"  # size at which the training loop is compared with a bare one; null: not at all
     sweep: int | None = 10  # runs of the sweeps that tell what a run costs besides its training; null: not at all
     workers: int | None = 12  # runs of a sweep that is given to one and to two worker processes; null: not at all
