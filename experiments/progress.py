@@ -103,9 +103,10 @@ class ProgressDisplay:
         average = sum(known) / len(known) if known else 1.0
         self.work = [run.expected or average for run in self.runs]  # in seconds, or in runs where nothing is known
         self.told: set[int] = set()  # indices of the runs whose end was told
+        self.began: tuple[float, float] | None = None  # when work was first seen, and how much was done by then
         self.console = Console(highlight=False, soft_wrap=True)
         self.live = Live(get_renderable=self._screen, console=self.console, transient=True, refresh_per_second=1 / POLL)
-        self.started, self.clock, self.spoken = time.time(), time.monotonic(), time.monotonic()
+        self.started, self.spoken = time.time(), time.monotonic()
         self.stop = threading.Event()
         self.thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -144,6 +145,8 @@ class ProgressDisplay:
                 self.told.add(index)
                 message = f"{run.status['status']} {run.status.get('message', '')}".rstrip()
                 self._say(f"[{len(self.told)}/{len(self.runs)}] {run.folder.run_id}: {message}")
+        if self.began is None and (done := self._done()):
+            self.began = time.monotonic(), done
         if not self.console.is_interactive and time.monotonic() - self.spoken >= self.silence:
             for run in self._in_progress():
                 self._say(f"... {run.folder.run_id}: {'  '.join(run.columns().values())}")
@@ -161,9 +164,11 @@ class ProgressDisplay:
         return sum(work * run.part for run, work in zip(self.runs, self.work, strict=True)) / sum(self.work)
 
     def _left(self) -> str:
-        """Time left of the sweep, at the pace so far."""
+        """Time left of the sweep, at the pace since work was first seen: the start of the workers is not repeated."""
+        began, before = self.began or (0.0, 1.0)
         done = self._done()
-        return f"{clock((time.monotonic() - self.clock) * (1 - done) / done)} left" if done >= 0.02 else ""
+        new = done - before
+        return f"{clock((time.monotonic() - began) * (1 - done) / new)} left" if new >= 0.02 else ""
 
     def _screen(self) -> Table:
         """What a terminal shows now, at the width that it has now."""

@@ -4,7 +4,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 stamp=".venv/installed-$(cat pyproject.toml constraints.txt | cksum | cut -d " " -f 1)"
 if [ ! -e "$stamp" ]; then
-    echo "setting up .venv (1 to 3 minutes, about 2 GB; more with CUDA builds of torch)"
+    echo "setting up .venv (1 to 3 minutes, about 3 GB; more with CUDA builds of torch)"
     "${PYTHON:-python3}" -m venv .venv
     # Compiled afterwards, on all cores: pip takes one. Some packages carry files for other versions of Python.
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile \

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from experiments.cli import CONFIGS
 from experiments.config import ConfigError
 from experiments.inspect import measure
-from experiments.inspect.draw import evenly, in_words
+from experiments.inspect.draw import Look, evenly, in_words, legend, panels
 from experiments.inspect.inspect import cells_of
 from experiments.run import run
 from experiments.style import STYLE
@@ -229,6 +229,12 @@ def test_seeds_are_one_cell_and_other_settings_another(runs):
     assert first.colour == second.colour and (first.marker, first.dash) != (second.marker, second.dash)
 
 
+def test_normalisers_with_the_same_options_are_two_cells(runs):
+    one, other = [load(folder) for folder in find_all("train-lstm-ln", str(runs))]
+    other.cfg.norm.name = "rms"
+    assert [(look.name, len(part)) for look, part in cells_of([one, other]).items()] == [("LN", 1), ("RMS", 1)]
+
+
 @pytest.mark.parametrize(
     "argument, told", [("run=train-", "model="), ("run=[train-lstm,trian-cnn]", "nearest: train-cnn")]
 )
@@ -251,6 +257,17 @@ def test_too_many_kinds_are_told(runs):
         one.cfg.optim.lr = float(k + 1)
     with pytest.raises(ConfigError, match="9 kinds"):
         cells_of(many)
+
+
+@pytest.mark.parametrize("width", [1, 2, 3])
+@pytest.mark.parametrize("name", ["LN", "LN, trainer.statistics False, trainer.steps 300"])
+def test_a_legend_is_not_cut_off(name, width):
+    figure, axes = panels(1, width, (2.6, 2.3), "title", "caption")
+    legend(figure, [Look.of("ln", f"{name} {k}", k) for k in range(8)])
+    figure.canvas.draw()
+    edges = figure.legends[0].get_window_extent()
+    assert edges.x0 >= 0 and edges.x1 <= figure.bbox.x1
+    assert all(axis.get_window_extent().height > 100 for axis in axes[0])  # of 240 pixels
 
 
 def test_layers_and_places_are_named():

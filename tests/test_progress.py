@@ -144,6 +144,22 @@ def test_a_run_that_is_requeued_counts_again_and_its_end_is_told(tmp_path, capsy
     assert told == ["[1/2] preempted: interrupted stopped by SIGUSR2", "[1/2] preempted: done val/accuracy 97"]
 
 
+def test_the_time_left_is_at_the_pace_of_the_work_without_the_start_of_the_workers(tmp_path, monkeypatch):
+    """Twenty seconds of start, then a tenth of the work in every ten; a tenth was done by an earlier attempt."""
+    clock = [0.0]
+    monkeypatch.setattr("experiments.progress.time.monotonic", lambda: clock[0])
+    folder = RunFolder(tmp_path, "one")
+    folder.path.mkdir()
+    display = ProgressDisplay([Watched(folder, batch_size=8)])
+    display._look()
+    assert display._left() == ""
+    for seconds, step, left in ((20.0, 10, ""), (30.0, 20, "1:20 left"), (60.0, 50, "0:50 left")):
+        clock[0] = seconds
+        folder.set_status("running", step=step, steps=100, val={}, loss=1.0)
+        display._look()
+        assert display._left() == left
+
+
 def test_quiet_says_the_last_lines_alone_and_is_no_other_run(tmp_path):
     result = train(tmp_path, "model=rnn", *SHORT, "quiet=true")
     assert result.stdout == f"done: {only(tmp_path).path}\n" and result.stderr == ""

@@ -1,5 +1,6 @@
 """The pictures. Each takes what was measured by `Look`, the line of a cell, and gives a matplotlib figure."""
 
+import math
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.transforms import ScaledTranslation
 
 plt.rcParams.update(FIGURE)
 
@@ -86,8 +88,8 @@ def panels(rows: int, columns: int, size: tuple[float, float], title: str, capti
     )
     lines = textwrap.wrap(caption, int(16 * width))
     figure.suptitle(title + "\n" * len(lines), x=0.01, ha="left", fontsize=11, linespacing=1.4)  # room for the caption
-    below = 1 - 0.28 / figure.get_figheight()
-    figure.text(0.01, below, "\n".join(lines), ha="left", va="top", fontsize=8, color=INK)
+    below = figure.transFigure + ScaledTranslation(0, -0.28, figure.dpi_scale_trans)  # inches under the top
+    figure.text(0.01, 1, "\n".join(lines), ha="left", va="top", fontsize=8, color=INK, transform=below)
     return figure, axes
 
 
@@ -97,7 +99,12 @@ def legend(figure: Figure, looks, *more: Line2D | Patch) -> None:
         for look in looks
     ]
     handles += more
-    figure.legend(handles=handles, loc="outside lower left", ncols=min(len(handles), 6), fontsize=8, handlelength=3)
+    # A letter of this size is about 0.062 inches wide, a line's sign with the gaps 0.65, and a row 0.18 high.
+    widest = max(len(str(handle.get_label())) for handle in handles) * 0.062 + 0.65
+    columns = max(1, min(len(handles), 6, int(figure.get_figwidth() / widest)))
+    further = math.ceil(len(handles) / columns) - 2  # rows that the panels have left no room for
+    figure.set_figheight(figure.get_figheight() + 0.18 * max(further, 0))
+    figure.legend(handles=handles, loc="outside lower left", ncols=columns, fontsize=8, handlelength=3)
 
 
 # --- the pictures -----------------------------------------------------------------------------------------------------
@@ -226,7 +233,7 @@ def summed_inputs(found: dict[Look, pd.DataFrame], caption: str) -> Figure:
                     axis.plot(step, edge, color=INK, linestyle=":", linewidth=1)
         row[0].set_ylabel(in_words(place), fontsize=8)
     for axis, look in zip(axes[0], found, strict=True):
-        axis.set_title(look.name, fontsize=9)
+        axis.set_title(look.name.replace(", ", "\n"), fontsize=9)
     for axis in axes[-1]:
         axis.set_xlabel("step")
     band = Patch(color=INK, alpha=0.25, label="mean ± deviation of what goes on")

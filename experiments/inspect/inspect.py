@@ -87,14 +87,16 @@ def cells_of(runs: list[Trained]) -> dict["Look", list[Trained]]:
     for section in ("model", "data"):
         if len(names := dict.fromkeys(run.cfg[section].name for run in runs)) > 1:
             raise ConfigError(
-                f"the {len(runs)} runs are of {section}={','.join(names)}: a picture is of one; give more of the name"
+                f"the {len(runs)} runs are of {section}={','.join(names)}: a picture is of one; give more of the name, "
+                "or a list of names"
             )
     cells: dict[tuple, list[Trained]] = {}
     for run in runs:
         cells.setdefault(tuple(sorted(identity(run).items())), []).append(run)
     if len(cells) > MOST:
         raise ConfigError(
-            f"the {len(runs)} runs are of {len(cells)} kinds, and a picture has room for {MOST}; give more of the name"
+            f"the {len(runs)} runs are of {len(cells)} kinds, and a picture has room for {MOST}; give more "
+            "of the name, or a list of names"
         )
     order = norms_of(run.cfg.norm.name for run in runs)
     looks: dict[Look, list[Trained]] = {}
@@ -113,7 +115,7 @@ def identity(run: Trained) -> dict[str, str]:
     fields = {"stage": plain["stage"]}
     for section in ("model", "norm", "data", "optim", "trainer"):
         fields |= {f"{section}.{name}": str(value) for name, value in plain[section].items()}
-    places = ("data.root", "data.cache", "data.path", "trainer.checkpoint_every", "norm.name")
+    places = ("data.root", "data.cache", "data.path", "trainer.checkpoint_every")
     return {name: value for name, value in fields.items() if name not in places}
 
 
@@ -146,7 +148,7 @@ def draw_all(cells: dict["Look", list[Trained]]) -> dict[str, "Figure"]:
     logged = by_cell(cells, measure.mean_summed_inputs)
     if lacking := [look.name for look, rows in logged.items() if rows.empty]:
         print(
-            f"summed_inputs: {', '.join(lacking)} logged no mean and deviation; train with trainer.statistics=true, "
+            f"summed_inputs: {'; '.join(lacking)} logged no mean and deviation; train with trainer.statistics=true, "
             "which makes another run",
             file=sys.stderr,
         )

@@ -55,12 +55,12 @@ def find(cfg: DictConfig, configs: dict[str, DictConfig]) -> Tables:
     if found is not None:
         return found
     committed = REFERENCE / cfg.profile.name
+    lacking = f"no finished run of the experiments of profile={cfg.profile.name} in {cfg.runs_dir}"
     if not (committed / "runs.csv").exists():
         raise ConfigError(
-            f"no finished run of profile={cfg.profile.name} in {cfg.runs_dir}, and no committed rows in "
-            f"{committed.relative_to(ROOT)}; run bash scripts/reproduce.sh"
+            f"{lacking}, and no committed rows in {committed.relative_to(ROOT)}; run bash scripts/reproduce.sh"
         )
-    print(f"no finished run of profile={cfg.profile.name} in {cfg.runs_dir}: from {committed.relative_to(ROOT)}")
+    print(f"{lacking}: from {committed.relative_to(ROOT)}")
     return from_tables(configs, committed)
 
 
