@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The long form of the tests of what befalls real runs: more than 20 trials and 100 kills at random moments over three
-# families of tasks, and every other row of the scorecard. Writes results/reference/faults; 15 to 25 minutes on two cores.
+# families of tasks, and every other row of the scorecard. Writes results/reference/faults; 13 to 23 minutes on two cores.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 

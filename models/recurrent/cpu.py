@@ -180,9 +180,12 @@ def _describe(plan: Plan, frozen: dict, tensors: Iterable[Any], block: Tensor, h
     return q
 
 
+def _kernel(name: str, dtype: torch.dtype):
+    return getattr(library(), f"{name}_{'float32' if dtype == torch.float32 else 'float64'}")
+
+
 def _call(direction: str, q: Sequence, dtype: torch.dtype) -> None:
-    kernel = getattr(library(), f"{direction}_{'float32' if dtype == torch.float32 else 'float64'}")
-    if kernel(ctypes.byref(q)):
+    if _kernel(direction, dtype)(ctypes.byref(q)):
         raise MemoryError(f"no memory for the {direction} pass over {q.T} steps of {q.N} cases")
 
 
@@ -243,15 +246,17 @@ def _backward(spec, frozen, tensors, block, h, dy, dh_n, dc_n, needed):
 
 
 def transposed_product(a: Tensor, b: Tensor) -> Tensor:
-    """a'b, of contiguous matrices."""
+    """a'b (M, N) of contiguous a (K, M) and b (K, N), in float32 or float64: dW = dA'x, summed over K = T*N rows.
+
+    The sum goes in blocks of at most 256 rows. Raises MemoryError where no thread can be started.
+    """
     (K, M), N = a.shape, b.shape[1]
     if N < NARROW:
         return torch.mm(a.t(), b, out=take(M * N, a.dtype).view(M, N))
     threads = min(torch.get_num_threads(), M) if K * M * N >= SPLIT_FROM else 1
     out = take(M * N, a.dtype).view(M, N)
     room = take(library().transposed_room(M, N, threads, a.element_size()), a.dtype)
-    kernel = getattr(library(), f"transposed_{'float32' if a.dtype == torch.float32 else 'float64'}")
     at_a, at_b, at_out, at_room = (POINTER(tensor.data_ptr()) for tensor in (a, b, out, room))
-    if kernel(at_a, at_b, K, M, N, at_out, at_room, threads):
+    if _kernel("transposed", a.dtype)(at_a, at_b, K, M, N, at_out, at_room, threads):
         raise MemoryError(f"no threads for a product of {K} rows")
     return out

@@ -659,32 +659,33 @@ bool whole_batch(const Sequence& q) {
 
 int gates_of(const Sequence& q) { return q.cell == LSTM ? 4 : q.cell == GRU ? 3 : 1; }
 
+// f(step, first case, rows) for steps [t0, t1) and cases [n0, n1): once for all where they lie side by side
+template <class F>
+void each_block(const Sequence& q, int t0, int t1, int n0, int n1, F f) {
+    if (n1 - n0 == q.N)
+        f(t0, 0, (t1 - t0) * q.N);
+    else
+        for (int t = t0; t < t1; t++) f(t, n0, n1 - n0);
+}
+
 // A = x W_ih' of steps [t0, t1), which lie side by side in A, and cases [n0, n1)
 template <class T>
 void multiply_inputs(const Sequence& q, int t0, int t1, int n0, int n1) {
     const int m = gates_of(q) * q.H;
-    const auto rows = [&](int t, int n, int count) {
-        multiply<T>((T*)q.x + (int64_t(t) * q.N + n) * q.I, q.I, (T*)q.packed_ih, count, q.I, m,
+    each_block(q, t0, t1, n0, n1, [&](int t, int n, int rows) {
+        multiply<T>((T*)q.x + (int64_t(t) * q.N + n) * q.I, q.I, (T*)q.packed_ih, rows, q.I, m,
                     (T*)q.A + (int64_t(t % q.window) * q.N + n) * m, m, false);
-    };
-    if (n1 - n0 == q.N)
-        rows(t0, 0, (t1 - t0) * q.N);
-    else
-        for (int t = t0; t < t1; t++) rows(t, n0, n1 - n0);
+    });
 }
 
 // dx = dA W_ih, likewise
 template <class T>
 void multiply_input_gradients(const Sequence& q, int t0, int t1, int n0, int n1) {
     const int m = gates_of(q) * q.H;
-    const auto rows = [&](int t, int n, int count) {
+    each_block(q, t0, t1, n0, n1, [&](int t, int n, int rows) {
         const int64_t row = int64_t(t) * q.N + n;
-        multiply<T>((T*)q.dA + row * m, m, (T*)q.packed_ih, count, m, q.I, (T*)q.dx + row * q.I, q.I, false);
-    };
-    if (n1 - n0 == q.N)
-        rows(t0, 0, (t1 - t0) * q.N);
-    else
-        for (int t = t0; t < t1; t++) rows(t, n0, n1 - n0);
+        multiply<T>((T*)q.dA + row * m, m, (T*)q.packed_ih, rows, m, q.I, (T*)q.dx + row * q.I, q.I, false);
+    });
 }
 
 // The few steps that `t` belongs to, whose products with W_ih are made at once: [first, last).
