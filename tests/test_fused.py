@@ -9,6 +9,7 @@ import functools
 import gc
 import io
 import itertools
+import mmap
 import os
 import pickle
 import platform
@@ -965,6 +966,19 @@ def test_similar_sizes_share_blocks(empty_pool):
     assert pool.take(99_000, torch.float32).data_ptr() == start
     assert pool.take(50_000, torch.float64).data_ptr() == start
     assert pool.take(60_000, torch.float32).data_ptr() != start, "a much smaller one does not hold a large block"
+
+
+@pytest.mark.skipif(not hasattr(mmap, "MADV_HUGEPAGE"), reason="the system has no huge pages")
+def test_a_large_block_begins_on_a_huge_page(empty_pool):
+    block = pool.take(1_000_000, torch.float32)
+    assert block.data_ptr() % pool.HUGE == 0
+    assert block.fill_(1).sum() == 1_000_000
+    assert pool.take(1000, torch.float32).data_ptr() % pool.ALIGNMENT == 0
+
+
+def test_a_block_beyond_all_memory_is_refused(empty_pool):
+    with pytest.raises(MemoryError):
+        pool.take(1 << 58, torch.float32)
 
 
 def test_a_bounded_number_of_blocks_is_kept_the_latest(empty_pool, monkeypatch):

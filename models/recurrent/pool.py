@@ -5,6 +5,8 @@ tensor from here gives its memory back when its storage dies, whoever held it: a
 user's last reference. Nothing is handed out twice at once, so a retained graph stays whole.
 """
 
+import contextlib
+import mmap
 import weakref
 
 import numpy
@@ -12,6 +14,7 @@ import torch
 from torch import Tensor
 
 ALIGNMENT = 64  # bytes: a cache line and the widest vector
+HUGE = 2 << 20  # bytes of a huge page
 KEPT = 32  # free blocks; the one that waited longest is let go first
 
 _free: dict[int, list[numpy.ndarray]] = {}  # by capacity; a capacity moves to the end when a block comes back
@@ -32,8 +35,20 @@ def take(size: int, dtype: torch.dtype) -> Tensor:
 
 
 def _new(capacity: int) -> numpy.ndarray:
-    raw = numpy.empty(capacity + ALIGNMENT, numpy.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
+    # A pass walks through several megabytes. In pages of 4 KB it would wait for their addresses, and for each at first.
+    huge = capacity >= HUGE // 2 and hasattr(mmap, "MADV_HUGEPAGE")
+    alignment = HUGE if huge else ALIGNMENT
+    if huge:
+        try:
+            memory = mmap.mmap(-1, capacity + alignment, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        except OSError as error:
+            raise MemoryError(f"no memory for {capacity} bytes of a sequence") from error
+        with contextlib.suppress(OSError):  # a system built without them
+            memory.madvise(mmap.MADV_HUGEPAGE)
+        raw = numpy.frombuffer(memory, numpy.uint8)
+    else:
+        raw = numpy.empty(capacity + alignment, numpy.uint8)
+    start = -raw.ctypes.data % alignment
     return raw[start : start + capacity]
 
 
