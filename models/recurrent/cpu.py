@@ -2,7 +2,8 @@
 
 Forward: one call for all steps, which multiplies the inputs of a few steps at once, right before these steps come.
 Backward: one call for all steps, dx among them likewise, then one product each for dW_ih and dW_hh. What backward needs
-lies in one block of memory, cut up by `_plan`.
+lies in one block of memory, cut up by `_plan`; gradients are written over it, which saves a walk through as much memory
+again. A second backward pass, through a retained graph, therefore runs forward anew.
 """
 
 import ctypes
@@ -29,7 +30,7 @@ SPLIT_FROM = 2e6
 NARROW = 8
 # Rows (steps times cases) of the input's product that are made at once: enough to use each weight often, few enough to
 # be in the cache when their steps come.
-TOGETHER = 32
+TOGETHER = 48
 
 
 def _fields(kind, names: str) -> list:
@@ -56,7 +57,8 @@ class Sequence(ctypes.Structure):
         *_fields(INT64, "r_step gates_step c_step u_step"),
         *_fields(Norm, "norm_in norm_hh norm_cell"),
         *_fields(POINTER, "x W_ih packed_ih W packed b_in b_hh b_cell A R gates v u c h"),
-        *_fields(POINTER, "dy dh_last dc_last dA dR dx dh dc db_in db_hh db_cell"),
+        *_fields(POINTER, "h0 c0 h_n c_n"),
+        *_fields(POINTER, "dy dh_last dc_last dR dx dh dc db_in db_hh db_cell"),
     ]
 
 
@@ -79,7 +81,7 @@ class _Fused(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*outputs[3:])
         ctx.save_for_backward(*tensors, block, h)
-        ctx.spec, ctx.frozen = spec, frozen
+        ctx.spec, ctx.frozen, ctx.spent = spec, frozen, False
         return outputs
 
     @staticmethod
@@ -87,6 +89,9 @@ class _Fused(torch.autograd.Function):
         if torch.is_grad_enabled():
             raise RuntimeError('the fused kernels have first derivatives only; use backend="reference" for higher ones')
         *tensors, block, h = ctx.saved_tensors
+        if ctx.spent:  # a graph that is retained: what forward kept has been overwritten
+            _, (tensors, block, h) = _forward(ctx.spec, ctx.frozen, tensors, keep=True)
+        ctx.spent = True
         return None, None, *_backward(ctx.spec, ctx.frozen, tensors, block, h, dy, dh_n, dc_n, ctx.needs_input_grad[2:])
 
 
@@ -203,59 +208,68 @@ def _forward(spec: Spec, frozen: dict, given: tuple, keep: bool):
         tensors[10] = W_hh.new_zeros(H)
     plan = _plan(spec, T, N, I, H, x.element_size(), keep)
     block, h = take(plan.size, x.dtype), take((T + 1) * N * H, x.dtype).view(T + 1, N, H)
-    first, last = (T, 0) if spec.reverse else (0, T)
-    h[first].copy_(h0)
-    if c0 is not None:
-        c = block[plan.starts["c"] :][: (T + 1 if keep else 1) * N * H].view(-1, N, H)
-        c[first if keep else 0].copy_(c0)
-    _call("forward", _describe(plan, frozen, tensors, block, h), x.dtype)
+    h_n, c_n = torch.empty_like(h0), None if c0 is None else torch.empty_like(c0)
+    q = _describe(plan, frozen, tensors, block, h)
+    q.h0, q.c0, q.h_n, q.c_n = map(_pointer, (h0, c0, h_n, c_n))
+    _call("forward", q, x.dtype)
     batch = []
     for role in ROLES:
         norm, features = spec.norm(role), H if role == "cell" else m
         if norm and norm.over == "batch":
             for name in ("mean", "var"):
                 batch.append(block[plan.starts[f"{role}_{name}"] :][: T * features].view(T, features).clone())
-    c_n = None if c0 is None else c[last if keep else 0].clone()
-    return (h[:T] if spec.reverse else h[1:], h[last].clone(), c_n, *batch), (tensors, block, h)
+    return (h[:T] if spec.reverse else h[1:], h_n, c_n, *batch), (tensors, block, h)
 
 
 def _backward(spec, frozen, tensors, block, h, dy, dh_n, dc_n, needed):
-    """Gradients of the tensors, None where not needed."""
+    """Gradients of the tensors, None where not needed. Overwrites A and R in `block` by their gradients."""
     x, _, W_hh, h0, c0, *vectors = tensors
-    (T, N, I), (m, H) = x.shape, W_hh.shape  # noqa: E741
-    plan = _plan(spec, T, N, I, H, x.element_size(), True)
+    (T, N, I), (m, H), size = x.shape, W_hh.shape, x.element_size()  # noqa: E741
+    plan = _plan(spec, T, N, I, H, size, True)
     q = _describe(plan, frozen, tensors, block, h)
     dy, dh_n, dc_n = (None if gradient is None else gradient.contiguous() for gradient in (dy, dh_n, dc_n))
-    packed, packed_ih = (m * library().packed_columns(columns, x.element_size()) for columns in (H, I))
-    scratch = take(packed + packed_ih + (1 if plan.joined_gradient else 2) * T * N * m, x.dtype)
-    dA = scratch[packed + packed_ih :][: T * N * m].view(T * N, m)
-    dR = scratch[-T * N * m :].view(T * N, m)
+    packed, packed_ih = (m * library().packed_columns(columns, size) for columns in (H, I))
+    room = library().transposed_room(m, max(H, I), torch.get_num_threads(), size)
+    scratch = take(max(packed + packed_ih, room), x.dtype)
+
+    def kept(name: str) -> Tensor:
+        return block[plan.starts[name] :][: T * N * m].view(T * N, m)
+
+    dA = kept("A")
+    if plan.joined_gradient:
+        dR = dA
+    elif spec.norm_hh:
+        dR = kept("R")
+    else:  # R of one step served all
+        dR = take(T * N * m, x.dtype).view(T * N, m)
     dx = take(T * N * I, x.dtype).view_as(x) if needed[0] else None
     dh, dc = torch.empty_like(h0), None if c0 is None else torch.empty_like(c0)
     sums = [None if vector is None else torch.empty_like(vector) for vector in vectors]
-    q.packed, q.packed_ih, q.dA, q.dR, q.dx, q.dh, q.dc, q.dy, q.dh_last, q.dc_last = map(
-        _pointer, (scratch, scratch[packed:], dA, dR, dx, dh, dc, dy, dh_n, dc_n)
+    q.packed, q.packed_ih, q.dR, q.dx, q.dh, q.dc, q.dy, q.dh_last, q.dc_last = map(
+        _pointer, (scratch, scratch[packed:], dR, dx, dh, dc, dy, dh_n, dc_n)
     )
     q.db_in, q.db_hh, q.norm_in.gain_grad, q.norm_hh.gain_grad, q.norm_cell.gain_grad, q.db_cell = map(_pointer, sums)
     _call("backward", q, x.dtype)
     h_prev = (h[1:] if spec.reverse else h[:T]).view(T * N, H)
-    dW_ih = transposed_product(dA, x.view(T * N, I)) if needed[1] else None
-    dW_hh = transposed_product(dR, h_prev) if needed[2] else None
+    dW_ih = transposed_product(dA, x.view(T * N, I), scratch) if needed[1] else None
+    dW_hh = transposed_product(dR, h_prev, scratch) if needed[2] else None
     gradients = (dx, dW_ih, dW_hh, dh, dc, *sums)
     return tuple(gradient if need else None for gradient, need in zip(gradients, needed, strict=True))
 
 
-def transposed_product(a: Tensor, b: Tensor) -> Tensor:
+def transposed_product(a: Tensor, b: Tensor, room: Tensor | None = None) -> Tensor:
     """a'b (M, N) of contiguous a (K, M) and b (K, N), in float32 or float64: dW = dA'x, summed over K = T*N rows.
 
-    The sum goes in blocks of at most 256 rows. Raises MemoryError where no thread can be started.
+    The sum goes in blocks of at most 256 rows. room: memory to work in, of transposed_room's size; None takes some.
+    Raises MemoryError where no thread can be started.
     """
     (K, M), N = a.shape, b.shape[1]
     if N < NARROW:
         return torch.mm(a.t(), b, out=take(M * N, a.dtype).view(M, N))
     threads = min(torch.get_num_threads(), M) if K * M * N >= SPLIT_FROM else 1
     out = take(M * N, a.dtype).view(M, N)
-    room = take(library().transposed_room(M, N, threads, a.element_size()), a.dtype)
+    if room is None:
+        room = take(library().transposed_room(M, N, threads, a.element_size()), a.dtype)
     at_a, at_b, at_out, at_room = (POINTER(tensor.data_ptr()) for tensor in (a, b, out, room))
     if _kernel("transposed", a.dtype)(at_a, at_b, K, M, N, at_out, at_room, threads):
         raise MemoryError(f"no threads for a product of {K} rows")

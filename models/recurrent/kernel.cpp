@@ -74,7 +74,8 @@ inline void store(T* p, Vec<T> v, Part part) {
 }
 #endif
 
-// f(j, lanes) for every vector of a row of m values, the last one with fewer lanes
+// f(j, lanes) for every vector of a row of m values, the last one with fewer lanes. What calls this is "flatten", or
+// some f is a function of its own, whose sums pass through memory: half the speed.
 template <class T, class F>
 inline void each(int m, F f) {
     int j = 0;
@@ -120,6 +121,13 @@ inline T total(const V& v) {
         return total<T, SIZE / 2>(low + high);
     }
 }
+
+#if defined(__AVX512F__)
+template <>
+inline float total<float, BYTES, Vec<float>>(const Vec<float>& v) {
+    return _mm512_reduce_add_ps((__m512)v);  // the same, without a way through memory
+}
+#endif
 
 typedef int32_t Bits __attribute__((vector_size(BYTES)));  // of a vector of floats
 
@@ -196,6 +204,8 @@ inline Vec<double> tanh(Vec<double> x) {
 // [n / PANEL][k][n % PANEL], so that a product reads it from first to last.
 template <class T>
 constexpr int PANEL = TILE_VECTORS * LANES<T>;
+template <class T>
+constexpr int64_t LINE = 64 / sizeof(T);  // of a cache
 
 template <class T>
 void pack(const T* B, int64_t row, int64_t column, int K, int N, T* packed) {
@@ -213,23 +223,52 @@ void pack(const T* B, int64_t row, int64_t column, int K, int N, T* packed) {
     }
 }
 
+// Arrays that the steps after a product will need. It fetches them into the second-level cache line by line, while its
+// arithmetic leaves the memory idle; otherwise the steps would wait for them.
+template <class T>
+class Soon {
+    struct {
+        const T* at;
+        int64_t left;
+    } rows[7];  // as many as backward has
+    int count = 0, turn = 0;
+
+public:
+    void add(const T* array, int64_t at, int64_t size) {
+        if (array) rows[count++] = {array + at, size};
+    }
+    // where the next so many lines begin; once all are fetched, something that is in the cache already
+    const T* next(int lines, const T* cached) {
+        while (turn < count && rows[turn].left <= 0) turn++;
+        if (turn == count) return cached;
+        const T* from = rows[turn].at;
+        rows[turn].at += lines * LINE<T>, rows[turn].left -= lines * LINE<T>;
+        return from;
+    }
+};
+
 // C (rows x PANEL) = or += A (rows x depth) B (depth x PANEL), accumulated in registers. PACKED: A by pack_rows
 template <class T, bool PACKED, int ROWS>
-void tile(const T* A, int64_t lda, const T* B, int depth, T* C, int64_t ldc, bool add, const T* ahead) {
+void tile(const T* A, int64_t lda, const T* B, int depth, T* C, int64_t ldc, bool add, const T* ahead, const T* soon) {
     Vec<T> sum[ROWS][TILE_VECTORS];
 #pragma GCC unroll 16  // or the sums, indexed by a variable, go through memory
     for (int i = 0; i < ROWS; i++)
 #pragma GCC unroll 4
-        for (int v = 0; v < TILE_VECTORS; v++) sum[i][v] = Vec<T>{};
-    for (int k = 0; k < depth; k++, B += PANEL<T>) {
-        __builtin_prefetch(ahead + int64_t(k) * (64 / sizeof(T)));
+        for (int v = 0; v < TILE_VECTORS; v++) {
+            sum[i][v] = Vec<T>{};
+            __builtin_prefetch(C + i * ldc + v * LANES<T>, 1);
+        }
+    const T* rows[3] = {A, A + 4 * lda, A + 8 * lda};  // a register for each row would be too many
+    for (int k = 0; k < depth; k++, B += PANEL<T>, rows[0]++, rows[1]++, rows[2]++) {
+        __builtin_prefetch(ahead + k * LINE<T>);
+        __builtin_prefetch(soon + k * LINE<T>, 0, 2);
         Vec<T> b[TILE_VECTORS];
         for (int v = 0; v < TILE_VECTORS; v++) b[v] = load(B + v * LANES<T>, Whole{});
 #pragma GCC unroll 16
         for (int i = 0; i < ROWS; i++)
 #pragma GCC unroll 4
             for (int v = 0; v < TILE_VECTORS; v++)
-                sum[i][v] += A[PACKED ? k * TILE_ROWS + i : i * lda + k] * b[v];
+                sum[i][v] += (PACKED ? A[k * TILE_ROWS + i] : rows[i / 4][i % 4 * lda]) * b[v];
     }
 #pragma GCC unroll 16
     for (int i = 0; i < ROWS; i++)
@@ -241,16 +280,18 @@ void tile(const T* A, int64_t lda, const T* B, int depth, T* C, int64_t ldc, boo
 }
 
 template <class T, bool PACKED, int ROWS = TILE_ROWS>
-void tile_of(int rows, const T* A, int64_t lda, const T* B, int depth, T* C, int64_t ldc, bool add, const T* ahead) {
-    if (rows == ROWS) return tile<T, PACKED, ROWS>(A, lda, B, depth, C, ldc, add, ahead);
-    if constexpr (ROWS > 1) tile_of<T, PACKED, ROWS - 1>(rows, A, lda, B, depth, C, ldc, add, ahead);
+void tile_of(int rows, const T* A, int64_t lda, const T* B, int depth, T* C, int64_t ldc, bool add, const T* ahead,
+             const T* soon) {
+    if (rows == ROWS) return tile<T, PACKED, ROWS>(A, lda, B, depth, C, ldc, add, ahead, soon);
+    if constexpr (ROWS > 1) tile_of<T, PACKED, ROWS - 1>(rows, A, lda, B, depth, C, ldc, add, ahead, soon);
 }
 
 int tiles_of(int rows) { return (rows + TILE_ROWS - 1) / TILE_ROWS; }
 
 // C (M x N) = or += A (M x K) B, B packed; with PACKED, A too, and K at most DEPTH
 template <class T, bool PACKED = false>
-void multiply(const T* A, int64_t lda, const T* B, int M, int K, int N, T* C, int64_t ldc, bool add) {
+void multiply(const T* A, int64_t lda, const T* B, int M, int K, int N, T* C, int64_t ldc, bool add,
+              Soon<T> later = {}) {
     const int tiles = tiles_of(M);
     T edge[TILE_ROWS * PANEL<T>];
     for (int n = 0; n < N; n += PANEL<T>)
@@ -261,13 +302,14 @@ void multiply(const T* A, int64_t lda, const T* B, int M, int K, int N, T* C, in
                 const int first = int64_t(M) * t / tiles, rows = int64_t(M) * (t + 1) / tiles - first;
                 const T* a = PACKED ? A + int64_t(t) * TILE_ROWS * K : A + first * lda + k;
                 // Each tile fetches its share of the next block, so that a matrix beyond the cache streams in evenly.
-                const T* ahead = block_end + int64_t(std::min(t, TILE_VECTORS)) * depth * (64 / sizeof(T));
+                const T* ahead = block_end + int64_t(std::min(t, TILE_VECTORS)) * depth * LINE<T>;
+                const T* soon = later.next(depth, B);
                 T* c = C + first * ldc + n;
                 const bool onto = add || k > 0;
                 if (columns == PANEL<T>) {
-                    tile_of<T, PACKED>(rows, a, lda, B, depth, c, ldc, onto, ahead);
+                    tile_of<T, PACKED>(rows, a, lda, B, depth, c, ldc, onto, ahead, soon);
                 } else {
-                    tile_of<T, PACKED>(rows, a, lda, B, depth, edge, PANEL<T>, false, ahead);
+                    tile_of<T, PACKED>(rows, a, lda, B, depth, edge, PANEL<T>, false, ahead, soon);
                     for (int i = 0; i < rows; i++)
                         for (int j = 0; j < columns; j++)
                             c[i * ldc + j] = edge[i * PANEL<T> + j] + (onto ? c[i * ldc + j] : T(0));
@@ -342,12 +384,13 @@ struct Sequence {
     void* A;                     // (window, N, GH) x W_ih'; joined: the sum of both terms, written here
     void* R;                     // (T, N, GH) h_{t-1} W_hh', unless joined
     void* gates;                 // (T, N, GH) activations of the gates; null: they overwrite A. Not for an rnn
-    void* v;                    // (T, N, H) gru: v_n
-    void* u;                    // (T, N, H) lstm: tanh of the normalised cell state
-    void *c, *h;                // (T+1, N, H): states with the initial one at the front, at the back in reverse
+    void* v;                     // (T, N, H) gru: v_n
+    void* u;                     // (T, N, H) lstm: tanh of the normalised cell state
+    void *c, *h;                 // (T+1, N, H): states with the initial one at the front, at the back in reverse
+    void *h0, *c0, *h_n, *c_n;   // (N, H): the initial states, and copies of the last; c0 and c_n only for an lstm
     // backward
     void *dy, *dh_last, *dc_last;  // null for zero
-    void *dA, *dR;                 // (T, N, GH), the same buffer where both gradients are the same
+    void* dR;                      // (T, N, GH): A, R or a buffer of its own; dA is written over A
     void* dx;                      // (T, N, I); null: not asked for
     void *dh, *dc;                 // (N, H): gradients of the initial states
     void *db_in, *db_hh, *db_out;  // sums over time and cases, as Norm::gain_grad
@@ -369,7 +412,7 @@ Statistics<T> statistics(const Norm& norm, int s, int n) {
 
 // y = base + n(x) for one case: mean and variance over each span. base and y may be the same.
 template <class T>
-void case_forward(const Norm& norm, Statistics<T> at, const T* x, const T* base, T* y) {
+[[gnu::flatten]] void case_forward(const Norm& norm, Statistics<T> at, const T* x, const T* base, T* y) {
     const T* gain = (const T*)norm.gain;
     for (int span = 0, lo = 0; span < norm.spans; span++) {
         const int m = norm.ends[span] - lo;
@@ -397,7 +440,7 @@ void case_forward(const Norm& norm, Statistics<T> at, const T* x, const T* base,
 
 // dx = rstd (g dy - mean(g dy) - xhat mean(g dy xhat)); the first mean only where centred
 template <class T>
-void case_backward(const Norm& norm, Statistics<T> at, const T* x, const T* dy, T* dx, T* gain_grad) {
+[[gnu::flatten]] void case_backward(const Norm& norm, Statistics<T> at, const T* x, const T* dy, T* dx, T* gain_grad) {
     const T* gain = (const T*)norm.gain;
     for (int span = 0, lo = 0; span < norm.spans; span++) {
         const int m = norm.ends[span] - lo;
@@ -423,8 +466,8 @@ void case_backward(const Norm& norm, Statistics<T> at, const T* x, const T* dy, 
 // Both terms of an LSTM at once, z = base + n_in(a) + n_hh(r): their sums do not wait for each other, and what they
 // share is read once. Their spans agree.
 template <class T>
-void pair_forward(const Norm (&norm)[2], Statistics<T> at_a, Statistics<T> at_r, const T* a, const T* r, const T* base,
-                  T* z) {
+[[gnu::flatten]] void pair_forward(const Norm (&norm)[2], Statistics<T> at_a, Statistics<T> at_r, const T* a,
+                                   const T* r, const T* base, T* z) {
     const T *gain_a = (const T*)norm[0].gain, *gain_r = (const T*)norm[1].gain;
     for (int span = 0, lo = 0; span < norm[0].spans; span++) {
         const int m = norm[0].ends[span] - lo;
@@ -446,7 +489,9 @@ void pair_forward(const Norm (&norm)[2], Statistics<T> at_a, Statistics<T> at_r,
         const T rstd_r = 1 / std::sqrt(total<T>(squares_r.lanes()) / m + T(norm[1].eps));
         each<T>(m, [&](int j, auto n) {
             j += lo;
-            __builtin_prefetch(a + j + m), __builtin_prefetch(r + j + m);  // the next case; a page ends where a row does
+            // the next case; a page ends where a row does
+            __builtin_prefetch(a + j + m);
+            __builtin_prefetch(r + j + m);
             const Vec<T> xhat_a = (load(a + j, n) - mean_a) * rstd_a, xhat_r = (load(r + j, n) - mean_r) * rstd_r;
             store(z + j, load(base + j, n) + load(gain_a + j, n) * xhat_a + load(gain_r + j, n) * xhat_r, n);
         });
@@ -459,8 +504,8 @@ struct Gradients {
     T *base, *gain_a, *gain_r;
 };
 template <class T>
-void pair_backward(const Norm (&norm)[2], Statistics<T> at_a, Statistics<T> at_r, const T* a, const T* r, const T* dz,
-                   T* da, T* dr, Gradients<T> to) {
+[[gnu::flatten]] void pair_backward(const Norm (&norm)[2], Statistics<T> at_a, Statistics<T> at_r, const T* a,
+                                    const T* r, const T* dz, T* da, T* dr, Gradients<T> to) {
     const T *gain_a = (const T*)norm[0].gain, *gain_r = (const T*)norm[1].gain;
     for (int span = 0, lo = 0; span < norm[0].spans; span++) {
         const int m = norm[0].ends[span] - lo;
@@ -491,8 +536,8 @@ void pair_backward(const Norm (&norm)[2], Statistics<T> at_a, Statistics<T> at_r
 
 // The same for a block of cases, mean and variance over the block for each feature
 template <class T>
-void batch_forward(const Norm& norm, Statistics<T> at, int N, int m, const T* x, const T* base, int64_t base_row,
-                   T* y) {
+[[gnu::flatten]] void batch_forward(const Norm& norm, Statistics<T> at, int N, int m, const T* x, const T* base,
+                                    int64_t base_row, T* y) {
     const T* gain = (const T*)norm.gain;
     each<T>(m, [&](int j, auto n) {
         Vec<T> sum = {}, squares = {};
@@ -513,7 +558,8 @@ void batch_forward(const Norm& norm, Statistics<T> at, int N, int m, const T* x,
     });
 }
 template <class T>
-void batch_backward(const Norm& norm, Statistics<T> at, int N, int m, const T* x, const T* dy, T* dx, T* gain_grad) {
+[[gnu::flatten]] void batch_backward(const Norm& norm, Statistics<T> at, int N, int m, const T* x, const T* dy, T* dx,
+                                     T* gain_grad) {
     const T* gain = (const T*)norm.gain;
     each<T>(m, [&](int j, auto n) {
         const Vec<T> mean = load(at.mean + j, n), rstd = load(at.rstd + j, n);
@@ -533,8 +579,8 @@ void batch_backward(const Norm& norm, Statistics<T> at, int N, int m, const T* x
     });
 }
 template <class T>
-void frozen_forward(const Norm& norm, Statistics<T> at, int N, int m, const T* x, const T* base, int64_t base_row,
-                    T* y) {
+[[gnu::flatten]] void frozen_forward(const Norm& norm, Statistics<T> at, int N, int m, const T* x, const T* base,
+                                     int64_t base_row, T* y) {
     const T* gain = (const T*)norm.gain;
     for (int i = 0; i < N; i++, x += m, y += m, base += base_row)
         each<T>(m, [&](int j, auto n) {
@@ -569,7 +615,7 @@ void norm_backward(const Norm& norm, int s, int n, int N, int m, const T* x, con
 
 // z (4H) -> gates, c
 template <class T>
-void lstm_state(int H, const T* z, const T* c_prev, T* gates, T* c) {
+[[gnu::flatten]] void lstm_state(int H, const T* z, const T* c_prev, T* gates, T* c) {
     each<T>(H, [&](int j, auto n) {
         const Vec<T> i = sigmoid(load(z + j, n)), f = sigmoid(load(z + H + j, n));
         const Vec<T> g = tanh(load(z + 2 * H + j, n)), o = sigmoid(load(z + 3 * H + j, n));
@@ -579,7 +625,7 @@ void lstm_state(int H, const T* z, const T* c_prev, T* gates, T* c) {
     });
 }
 template <class T>
-void lstm_output(int H, const T* gates, const T* normed, T* u, T* h) {
+[[gnu::flatten]] void lstm_output(int H, const T* gates, const T* normed, T* u, T* h) {
     each<T>(H, [&](int j, auto n) {
         const Vec<T> tanh_c = tanh(load(normed + j, n));
         store(u + j, tanh_c, n);
@@ -588,7 +634,7 @@ void lstm_output(int H, const T* gates, const T* normed, T* u, T* h) {
 }
 // dh -> dz of the output gate, and the gradient of tanh's argument
 template <class T>
-void lstm_output_backward(int H, const T* gates, const T* u, const T* dh, T* dz, T* dnormed) {
+[[gnu::flatten]] void lstm_output_backward(int H, const T* gates, const T* u, const T* dh, T* dz, T* dnormed) {
     each<T>(H, [&](int j, auto n) {
         const Vec<T> d = load(dh + j, n), o = load(gates + 3 * H + j, n), t = load(u + j, n);
         store(dz + 3 * H + j, d * t * o * (T(1) - o), n);
@@ -597,7 +643,7 @@ void lstm_output_backward(int H, const T* gates, const T* u, const T* dh, T* dz,
 }
 // dc (with the output's part) -> dz of the other gates, dc of the step before
 template <class T>
-void lstm_state_backward(int H, const T* gates, const T* c_prev, const T* dcell, T* dc, T* dz) {
+[[gnu::flatten]] void lstm_state_backward(int H, const T* gates, const T* c_prev, const T* dcell, T* dc, T* dz) {
     each<T>(H, [&](int j, auto n) {
         const Vec<T> i = load(gates + j, n), f = load(gates + H + j, n), g = load(gates + 2 * H + j, n);
         const Vec<T> d = load(dc + j, n) + load(dcell + j, n);
@@ -610,7 +656,7 @@ void lstm_state_backward(int H, const T* gates, const T* c_prev, const T* dcell,
 
 // u, v (3H) -> gates (r, z, n), h
 template <class T>
-void gru_step(int H, const T* u, const T* v, const T* h_prev, T* gates, T* v_n, T* h) {
+[[gnu::flatten]] void gru_step(int H, const T* u, const T* v, const T* h_prev, T* gates, T* v_n, T* h) {
     each<T>(H, [&](int j, auto k) {
         const Vec<T> r = sigmoid(load(u + j, k) + load(v + j, k)), vn = load(v + 2 * H + j, k);
         const Vec<T> z = sigmoid(load(u + H + j, k) + load(v + H + j, k)), n = tanh(load(u + 2 * H + j, k) + r * vn);
@@ -620,7 +666,7 @@ void gru_step(int H, const T* u, const T* v, const T* h_prev, T* gates, T* v_n, 
 }
 // dh -> du, dv (3H each), and dh becomes the part of h_{t-1}'s gradient that does not pass through W_hh
 template <class T>
-void gru_backward(int H, const T* gates, const T* v_n, const T* h_prev, T* dh, T* du, T* dv) {
+[[gnu::flatten]] void gru_backward(int H, const T* gates, const T* v_n, const T* h_prev, T* dh, T* du, T* dv) {
     each<T>(H, [&](int j, auto k) {
         const Vec<T> r = load(gates + j, k), z = load(gates + H + j, k), n = load(gates + 2 * H + j, k);
         const Vec<T> d = load(dh + j, k), dn = d * (T(1) - z) * (T(1) - n * n);
@@ -632,7 +678,7 @@ void gru_backward(int H, const T* gates, const T* v_n, const T* h_prev, T* dh, T
 }
 
 template <class T>
-void add_rows(int N, int m, const T* rows, T* sum) {
+[[gnu::flatten]] void add_rows(int N, int m, const T* rows, T* sum) {
     for (int i = 0; i < N; i++, rows += m)
         each<T>(m, [&](int j, auto n) { store(sum + j, load(sum + j, n) + load(rows + j, n), n); });
 }
@@ -684,7 +730,7 @@ void multiply_input_gradients(const Sequence& q, int t0, int t1, int n0, int n1)
     const int m = gates_of(q) * q.H;
     each_block(q, t0, t1, n0, n1, [&](int t, int n, int rows) {
         const int64_t row = int64_t(t) * q.N + n;
-        multiply<T>((T*)q.dA + row * m, m, (T*)q.packed_ih, rows, m, q.I, (T*)q.dx + row * q.I, q.I, false);
+        multiply<T>((T*)q.A + row * m, m, (T*)q.packed_ih, rows, m, q.I, (T*)q.dx + row * q.I, q.I, false);
     });
 }
 
@@ -715,7 +761,12 @@ void forward_cases(const Sequence& q, int n0, int n1) {
         const T *h_prev = (T*)q.h + before * NH, *c_prev = (T*)q.c + before * q.c_step;
         T *h = (T*)q.h + after * NH, *c = (T*)q.c + after * q.c_step;
         T* product = (q.joined ? A : R) + int64_t(n0) * m;
-        multiply<T>(h_prev + int64_t(n0) * H, H, (T*)q.packed, n1 - n0, H, m, product, m, q.joined);
+        const int64_t rows = n1 - n0;
+        Soon<T> soon;
+        soon.add((T*)q.gates, t * q.gates_step + int64_t(n0) * m, rows * m);
+        const int later = q.reverse ? t - q.together : t + q.together;
+        if (later >= 0 && later < q.T) soon.add((T*)q.x, (int64_t(later) * q.N + n0) * q.I, rows * q.I);
+        multiply<T>(h_prev + int64_t(n0) * H, H, (T*)q.packed, rows, H, m, product, m, q.joined, soon);
         for (int n = n0; n < n1; n += chunk) {
             const int64_t nm = int64_t(n) * m, nH = int64_t(n) * H;
             const T* z = A + nm;
@@ -774,12 +825,12 @@ void backward_cases(const Sequence& q, int n0, int n1, T* sums) {
     for (int s = q.T - 1; s >= 0; s--) {
         const int t = q.reverse ? q.T - 1 - s : s;
         const int64_t before = q.reverse ? t + 1 : t, after = q.reverse ? t : t + 1;
-        const T *A = (T*)q.A + t * Nm, *R = (T*)q.R + t * q.r_step;
+        T *A = (T*)q.A + t * Nm, *dA = A, *dR = (T*)q.dR + t * Nm;
+        const T* R = (T*)q.R + t * q.r_step;
         const T* gates = q.gates ? (T*)q.gates + t * q.gates_step : A;
         const T *v = (T*)q.v + t * q.u_step, *u = (T*)q.u + t * q.u_step;
         const T *h_prev = (T*)q.h + before * NH, *h = (T*)q.h + after * NH;
         const T *c_prev = (T*)q.c + before * q.c_step, *c = (T*)q.c + after * q.c_step;
-        T *dA = (T*)q.dA + t * Nm, *dR = (T*)q.dR + t * Nm;
         for (int n = n0; n < n1; n += chunk) {
             const int64_t nm = int64_t(n) * m, nH = int64_t(n) * H;
             if (q.dy) {
@@ -831,7 +882,19 @@ void backward_cases(const Sequence& q, int n0, int n1, T* sums) {
         }
         add_rows(1, size, of_step.at, sums);
         std::fill(of_step.at, of_step.at + size, T(0));
-        multiply<T>(dR + int64_t(n0) * m, m, (T*)q.packed, n1 - n0, m, H, dh + int64_t(n0) * H, H, q.cell == GRU);
+        Soon<T> soon;
+        if (s > 0) {
+            const int next = q.reverse ? t + 1 : t - 1;
+            const int64_t nm = int64_t(n0) * m, nH = int64_t(n0) * H, rows = n1 - n0;
+            soon.add((T*)q.gates, next * q.gates_step + nm, rows * m);
+            soon.add((T*)q.u, next * q.u_step + nH, rows * H);
+            soon.add((T*)q.v, next * q.u_step + nH, rows * H);
+            soon.add((T*)q.c, (q.reverse ? next + 1 : next) * q.c_step + nH, rows * H);
+            soon.add((T*)q.A, next * Nm + nm, rows * m);
+            if (q.r_step) soon.add((T*)q.R, next * q.r_step + nm, rows * m);
+            soon.add((T*)q.dy, next * NH + nH, rows * H);
+        }
+        multiply<T>(dR + int64_t(n0) * m, m, (T*)q.packed, n1 - n0, m, H, dh + int64_t(n0) * H, H, q.cell == GRU, soon);
         const Few few(q, t);
         if (q.dx && t == (q.reverse ? few.last - 1 : few.first) && !whole_batch(q))
             multiply_input_gradients<T>(q, few.first, few.last, n0, n1);
@@ -856,11 +919,16 @@ void split_cases(const Sequence& q, F f) {
 template <class T>
 int forward(const Sequence& q) try {
     const int m = gates_of(q) * q.H;
+    const int64_t NH = int64_t(q.N) * q.H, first = q.reverse ? q.T : 0, last = q.T - first;
+    std::copy((T*)q.h0, (T*)q.h0 + NH, (T*)q.h + first * NH);
+    if (q.c0) std::copy((T*)q.c0, (T*)q.c0 + NH, (T*)q.c + first * q.c_step);
     pack<T>((T*)q.W_ih, 1, q.I, q.I, m, (T*)q.packed_ih);
     pack<T>((T*)q.W, 1, q.H, q.H, m, (T*)q.packed);
     if (whole_batch(q))  // whose steps are one thread's
         split(q.T, q.threads, [&](int t0, int t1, int) { multiply_inputs<T>(q, t0, t1, 0, q.N); });
     split_cases(q, [&](int n0, int n1, int) { forward_cases<T>(q, n0, n1); });
+    std::copy((T*)q.h + last * NH, (T*)q.h + last * NH + NH, (T*)q.h_n);
+    if (q.c0) std::copy((T*)q.c + last * q.c_step, (T*)q.c + last * q.c_step + NH, (T*)q.c_n);
     return 0;
 } catch (const std::exception&) {
     return 1;
