@@ -329,7 +329,10 @@ void pack_rows(const T* A, int64_t lda, int M, int K, T* packed) {
             T* to = packed + (int64_t(t) * K + k0) * TILE_ROWS;
             const T* from = A + k0 * lda + first;
             for (int k = k0; k < std::min(k0 + 16, K); k++, from += lda, to += TILE_ROWS)
-                each<T>(rows, [&](int i, auto part) { store(to + i, load(from + i, part), part); });
+                if (BYTES < 64 && rows == TILE_ROWS)  // no masks: a part of a vector would go lane by lane
+                    std::copy(from, from + TILE_ROWS, to);
+                else
+                    each<T>(rows, [&](int i, auto part) { store(to + i, load(from + i, part), part); });
         }
 }
 
