@@ -229,7 +229,7 @@ def _backward(spec, frozen, tensors, block, h, dy, dh_n, dc_n, needed):
     q = _describe(plan, frozen, tensors, block, h)
     dy, dh_n, dc_n = (None if gradient is None else gradient.contiguous() for gradient in (dy, dh_n, dc_n))
     packed, packed_ih = (m * library().packed_columns(columns, size) for columns in (H, I))
-    room = library().transposed_room(m, max(H, I), torch.get_num_threads(), size)
+    room = library().transposed_room(max(H, I), torch.get_num_threads(), size)
     scratch = take(max(packed + packed_ih, room), x.dtype)
 
     def kept(name: str) -> Tensor:
@@ -269,7 +269,7 @@ def transposed_product(a: Tensor, b: Tensor, room: Tensor | None = None) -> Tens
     threads = min(torch.get_num_threads(), M) if K * M * N >= SPLIT_FROM else 1
     out = take(M * N, a.dtype).view(M, N)
     if room is None:
-        room = take(library().transposed_room(M, N, threads, a.element_size()), a.dtype)
+        room = take(library().transposed_room(N, threads, a.element_size()), a.dtype)
     at_a, at_b, at_out, at_room = (POINTER(tensor.data_ptr()) for tensor in (a, b, out, room))
     if _kernel("transposed", a.dtype)(at_a, at_b, K, M, N, at_out, at_room, threads):
         raise MemoryError(f"no threads for a product of {K} rows")

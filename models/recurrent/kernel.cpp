@@ -338,10 +338,12 @@ void pack_rows(const T* A, int64_t lda, int M, int K, T* packed) {
 
 int64_t columns_of(int N, int panel) { return int64_t(N + panel - 1) / panel * panel; }
 
-// Elements that multiply_transposed needs for M rows of C.
+constexpr int CHUNK = 16 * TILE_ROWS;  // of rows that are packed at once: they lie in the second-level cache beside B
+
+// Elements that multiply_transposed needs for N columns of C.
 template <class T>
-int64_t room_of(int M, int N) {
-    return DEPTH * (int64_t(tiles_of(M)) * TILE_ROWS + columns_of(N, PANEL<T>));
+int64_t room_of(int N) {
+    return DEPTH * (CHUNK + columns_of(N, PANEL<T>));
 }
 
 // C (M x N) = A' B, A (K x lda, of which M columns are taken) and B (K x N), summed in blocks of at most DEPTH rows:
@@ -353,8 +355,11 @@ void multiply_transposed(const T* A, int64_t lda, const T* B, int K, int M, int 
     for (int block = 0; block < blocks; block++) {
         const int k = int64_t(K) * block / blocks, depth = int64_t(K) * (block + 1) / blocks - k;
         pack<T>(B + int64_t(k) * N, N, 1, depth, N, b);
-        pack_rows<T>(A + k * lda, lda, M, depth, a);
-        multiply<T, true>(a, 0, b, M, depth, N, C, N, block > 0);
+        for (int m = 0; m < M; m += CHUNK) {
+            const int rows = std::min(CHUNK, M - m);
+            pack_rows<T>(A + k * lda + m, lda, rows, depth, a);
+            multiply<T, true>(a, 0, b, rows, depth, N, C + int64_t(m) * N, N, block > 0);
+        }
     }
 }
 
@@ -968,7 +973,7 @@ int backward(const Sequence& q) try {
 // dW = dA' x and its like for the recurrent matrix, each thread with rows of C of its own
 template <class T>
 int transposed(const T* A, const T* B, int K, int M, int N, T* C, T* room, int threads) try {
-    const int64_t each_has = room_of<T>((M + threads - 1) / threads, N);
+    const int64_t each_has = room_of<T>(N);
     split(M, threads, [&](int m0, int m1, int thread) {
         multiply_transposed<T>(A + m0, M, B, K, m1 - m0, N, C + int64_t(m0) * N, room + thread * each_has);
     });
@@ -992,9 +997,8 @@ int transposed_float32(const float* A, const float* B, int K, int M, int N, floa
 int transposed_float64(const double* A, const double* B, int K, int M, int N, double* C, double* room, int threads) {
     return transposed<double>(A, B, K, M, N, C, room, threads);
 }
-int transposed_room(int M, int N, int threads, int bytes) {  // elements
-    const int rows = (M + threads - 1) / threads;
-    return threads * (bytes == 4 ? room_of<float>(rows, N) : room_of<double>(rows, N));
+int transposed_room(int N, int threads, int bytes) {  // elements
+    return threads * (bytes == 4 ? room_of<float>(N) : room_of<double>(N));
 }
 int packed_columns(int N, int bytes) {  // N rounded up to whole panels
     return columns_of(N, bytes == 4 ? PANEL<float> : PANEL<double>);
