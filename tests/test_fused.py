@@ -172,13 +172,15 @@ def test_float32_is_as_accurate_as_the_plain_loop(cell, norm):
         assert worst["fused"][name] <= 2 * plain + 2e-7, f"{name}: {worst['fused'][name]:.1e}, the loop {plain:.1e}"
 
 
+@pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("T, N", [(35, 20), (64, 16), (3, 2)])
-def test_the_sum_of_the_recurrent_weights_gradient_rounds_at_most_twice_as_much_as_a_loop(T, N):
+def test_the_sum_of_the_recurrent_weights_gradient_rounds_at_most_twice_as_much_as_a_loop(T, N, count, threads):
     """A single sum over 700 products would round 2.5 times as much as steps summed one after the other."""
-    a, b = noise(T * N, 96).float(), noise(T * N, 40, seed=1).float()
-    exact, loop = a.double().T @ b.double(), torch.zeros(96, 40)
+    a, b = noise(T * N, 500).float(), noise(T * N, 40, seed=1).float()
+    exact, loop = a.double().T @ b.double(), torch.zeros(500, 40)
     for rows in torch.arange(T * N).split(N):
         loop += a[rows].T @ b[rows]
+    threads(count)
     assert (cpu.transposed_product(a, b) - exact).norm() <= 2 * (loop - exact).norm() + 1e-12
 
 
@@ -357,14 +359,34 @@ def assert_all_equal(given, expected):
         assert torch.equal(a, b)
 
 
-def test_a_retained_graph_gives_the_same_again(layer):
-    x = noise(4, 3, 5)
+@pytest.mark.parametrize("norm, placement", [("ln", "paper"), ("ln", "input_only"), ("bn", "paper"), ("none", "paper")])
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_retained_graph_gives_the_same_again(cell, norm, placement):
+    """Backward overwrites what forward kept. Running statistics move by forward alone."""
+    layer, x = make(cell, 18, norm, placement), noise(4, 3, 5)
     outputs = call(layer, x)
+    statistics = [buffer.clone() for buffer in layer.buffers()]
     first = [g.clone() for g in gradients(layer, outputs, retain_graph=True)]
-    run(layer, x, states_of(layer, 3))  # takes and gives back memory in between
+    with torch.no_grad():  # takes and gives back memory in between
+        call(layer.eval(), noise(4, 3, 5, seed=1))
+    assert_all_equal(gradients(layer, outputs, retain_graph=True), first)
     assert_all_equal(gradients(layer, outputs), first)
+    assert_all_equal(layer.buffers(), statistics)
     with pytest.raises(RuntimeError, match="second time"):
         gradients(layer, outputs)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("backend", ["fused", "reference"])
+@pytest.mark.parametrize("cell", CELLS)
+def test_final_states_are_detached_in_place(cell, backend, layers):
+    """As in truncated backpropagation through time."""
+    layer = make(cell, 18, "ln", num_layers=layers, backend=backend)
+    for gradients_wanted in (True, False):
+        with torch.set_grad_enabled(gradients_wanted):
+            _, *states = call(layer, noise(4, 3, 5))
+        for state in states:
+            assert not state.detach_().requires_grad
 
 
 def test_second_derivatives_are_refused(layer):

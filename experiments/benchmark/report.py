@@ -227,7 +227,8 @@ def markdown(data: dict) -> str:
             f"Forward and backward of our LN layers, and of the matrix products alone that they make, all relative to "
             f"{BASE} in the same round. {AT_ONCE.capitalize()}: x W_ih' and the gradients of x and of both matrices. "
             f"{BY_STEP.capitalize()}: h W_hh' and its gradient, which wait for the step before. All else: "
-            "normalisation, gates, memory, Python. The floor: all products at the speed of a large one."
+            "normalisation, gates, memory, Python; the products are timed by themselves, so it is right to a few "
+            "hundredths. The floor: all products at the speed of a large one."
         )
         sentences = [f"- {TORCH[case['cell']].__name__}, size {case['size']}: {summary(case)}." for case in cases]
         sections += ["## Where the time goes", told, table(parts_table(cases)), "\n".join(sentences)]

@@ -54,14 +54,20 @@ def library(cpu_flag: str = NATIVE) -> ctypes.CDLL:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not (folder / name).exists():
             _build(path, cpu_flag, folder / name)
-        return ctypes.CDLL(str(folder / name))
+        return _load(folder / name)
     except OSError:  # the cache cannot be written, or forbids execution: build for this process alone
         with tempfile.TemporaryDirectory() as temporary:
             _build(path, cpu_flag, Path(temporary) / name)
             try:
-                return ctypes.CDLL(str(Path(temporary) / name))
+                return _load(Path(temporary) / name)
             except OSError as error:
                 raise CompilerError(f"the built kernels do not load: {error}") from error
+
+
+def _load(path: Path) -> ctypes.CDLL:
+    kernels = ctypes.CDLL(str(path))
+    kernels.transposed_room.restype = ctypes.c_int64
+    return kernels
 
 
 def _key(path: str, cpu_flag: str) -> str:

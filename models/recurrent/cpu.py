@@ -2,8 +2,8 @@
 
 Forward: one call for all steps, which multiplies the inputs of a few steps at once, right before these steps come.
 Backward: one call for all steps, dx among them likewise, then one product each for dW_ih and dW_hh. What backward needs
-lies in one block of memory, cut up by `_plan`; gradients are written over it, which saves a walk through as much memory
-again. A second backward pass, through a retained graph, therefore runs forward anew.
+lies in one block of memory, cut up by `_plan`; the gradients of A and R are written over A and R, which saves a walk
+through as much memory again. A second backward pass, through a retained graph, therefore runs forward anew.
 """
 
 import ctypes
@@ -89,9 +89,9 @@ class _Fused(torch.autograd.Function):
         if torch.is_grad_enabled():
             raise RuntimeError('the fused kernels have first derivatives only; use backend="reference" for higher ones')
         *tensors, block, h = ctx.saved_tensors
-        if ctx.spent:  # a graph that is retained: what forward kept has been overwritten
+        spent, ctx.spent = ctx.spent, True
+        if spent:  # a graph that is retained: what forward kept has been overwritten
             _, (tensors, block, h) = _forward(ctx.spec, ctx.frozen, tensors, keep=True)
-        ctx.spent = True
         return None, None, *_backward(ctx.spec, ctx.frozen, tensors, block, h, dy, dh_n, dc_n, ctx.needs_input_grad[2:])
 
 
@@ -222,7 +222,7 @@ def _forward(spec: Spec, frozen: dict, given: tuple, keep: bool):
 
 
 def _backward(spec, frozen, tensors, block, h, dy, dh_n, dc_n, needed):
-    """Gradients of the tensors, None where not needed. Overwrites A and R in `block` by their gradients."""
+    """Gradients of the tensors, None where not needed. Overwrites A and, where it is kept, R in `block` by theirs."""
     x, _, W_hh, h0, c0, *vectors = tensors
     (T, N, I), (m, H), size = x.shape, W_hh.shape, x.element_size()  # noqa: E741
     plan = _plan(spec, T, N, I, H, size, True)
@@ -260,16 +260,17 @@ def _backward(spec, frozen, tensors, block, h, dy, dh_n, dc_n, needed):
 def transposed_product(a: Tensor, b: Tensor, room: Tensor | None = None) -> Tensor:
     """a'b (M, N) of contiguous a (K, M) and b (K, N), in float32 or float64: dW = dA'x, summed over K = T*N rows.
 
-    The sum goes in blocks of at most 256 rows. room: memory to work in, of transposed_room's size; None takes some.
-    Raises MemoryError where no thread can be started.
+    The sum goes in blocks of at most 192 rows. room: memory to work in; where there is none or too little,
+    some is taken. Raises MemoryError where no thread can be started.
     """
     (K, M), N = a.shape, b.shape[1]
     if N < NARROW:
         return torch.mm(a.t(), b, out=take(M * N, a.dtype).view(M, N))
     threads = min(torch.get_num_threads(), M) if K * M * N >= SPLIT_FROM else 1
     out = take(M * N, a.dtype).view(M, N)
-    if room is None:
-        room = take(library().transposed_room(N, threads, a.element_size()), a.dtype)
+    needed = library().transposed_room(N, threads, a.element_size())
+    if room is None or room.numel() < needed:
+        room = take(needed, a.dtype)
     at_a, at_b, at_out, at_room = (POINTER(tensor.data_ptr()) for tensor in (a, b, out, room))
     if _kernel("transposed", a.dtype)(at_a, at_b, K, M, N, at_out, at_room, threads):
         raise MemoryError(f"no threads for a product of {K} rows")

@@ -74,8 +74,8 @@ inline void store(T* p, Vec<T> v, Part part) {
 }
 #endif
 
-// f(j, lanes) for every vector of a row of m values, the last one with fewer lanes. What calls this is "flatten", or
-// some f is a function of its own, whose sums pass through memory: half the speed.
+// f(j, lanes) for every vector of a row of m values, the last one with fewer lanes. Functions whose f adds to their
+// variables are `flatten`: where f is not inlined, such sums pass through memory, at half the speed.
 template <class T, class F>
 inline void each(int m, F f) {
     int j = 0;
@@ -205,7 +205,7 @@ inline Vec<double> tanh(Vec<double> x) {
 template <class T>
 constexpr int PANEL = TILE_VECTORS * LANES<T>;
 template <class T>
-constexpr int64_t LINE = 64 / sizeof(T);  // of a cache
+constexpr int64_t LINE = 64 / sizeof(T);  // elements of a cache line
 
 template <class T>
 void pack(const T* B, int64_t row, int64_t column, int K, int N, T* packed) {
@@ -223,14 +223,14 @@ void pack(const T* B, int64_t row, int64_t column, int K, int N, T* packed) {
     }
 }
 
-// Arrays that the steps after a product will need. It fetches them into the second-level cache line by line, while its
-// arithmetic leaves the memory idle; otherwise the steps would wait for them.
+// Arrays that the step after a product will need. The product fetches them into the second-level cache line by line,
+// while its arithmetic leaves the memory idle; the step would wait for them.
 template <class T>
 class Soon {
     struct {
         const T* at;
         int64_t left;
-    } rows[7];  // as many as backward has
+    } rows[7];  // as many as backward adds
     int count = 0, turn = 0;
 
 public:
@@ -258,6 +258,7 @@ void tile(const T* A, int64_t lda, const T* B, int depth, T* C, int64_t ldc, boo
             sum[i][v] = Vec<T>{};
             __builtin_prefetch(C + i * ldc + v * LANES<T>, 1);
         }
+    static_assert(TILE_ROWS <= 12, "three pointers to four rows each");
     const T* rows[3] = {A, A + 4 * lda, A + 8 * lda};  // a register for each row would be too many
     for (int k = 0; k < depth; k++, B += PANEL<T>, rows[0]++, rows[1]++, rows[2]++) {
         __builtin_prefetch(ahead + k * LINE<T>);
@@ -338,20 +339,23 @@ void pack_rows(const T* A, int64_t lda, int M, int K, T* packed) {
 
 int64_t columns_of(int N, int panel) { return int64_t(N + panel - 1) / panel * panel; }
 
-constexpr int CHUNK = 16 * TILE_ROWS;  // of rows that are packed at once: they lie in the second-level cache beside B
+// Terms of a sum over all rows, steps times cases, that are added to each other before they are added to the others:
+// one long sum would round twice as much as a loop over steps.
+constexpr int TERMS = 192;
+static_assert(TERMS <= DEPTH, "the block of a packed matrix");
+constexpr int CHUNK = 16 * TILE_ROWS;  // rows that are packed at once: they stay in the cache while B passes by panels
 
 // Elements that multiply_transposed needs for N columns of C.
 template <class T>
 int64_t room_of(int N) {
-    return DEPTH * (CHUNK + columns_of(N, PANEL<T>));
+    return TERMS * (CHUNK + columns_of(N, PANEL<T>));
 }
 
-// C (M x N) = A' B, A (K x lda, of which M columns are taken) and B (K x N), summed in blocks of at most DEPTH rows:
-// one sum over all rows, steps times cases, would round twice as much as a loop over steps.
+// C (M x N) = A' B, A (K x lda, of which M columns are taken) and B (K x N), in blocks of at most TERMS rows
 template <class T>
 void multiply_transposed(const T* A, int64_t lda, const T* B, int K, int M, int N, T* C, T* room) {
-    T *b = room, *a = b + DEPTH * columns_of(N, PANEL<T>);
-    const int blocks = (K + DEPTH - 1) / DEPTH;
+    T *b = room, *a = b + TERMS * columns_of(N, PANEL<T>);
+    const int blocks = (K + TERMS - 1) / TERMS;
     for (int block = 0; block < blocks; block++) {
         const int k = int64_t(K) * block / blocks, depth = int64_t(K) * (block + 1) / blocks - k;
         pack<T>(B + int64_t(k) * N, N, 1, depth, N, b);
@@ -773,7 +777,8 @@ void forward_cases(const Sequence& q, int n0, int n1) {
         Soon<T> soon;
         soon.add((T*)q.gates, t * q.gates_step + int64_t(n0) * m, rows * m);
         const int later = q.reverse ? t - q.together : t + q.together;
-        if (later >= 0 && later < q.T) soon.add((T*)q.x, (int64_t(later) * q.N + n0) * q.I, rows * q.I);
+        if (!whole_batch(q) && later >= 0 && later < q.T)
+            soon.add((T*)q.x, (int64_t(later) * q.N + n0) * q.I, rows * q.I);
         multiply<T>(h_prev + int64_t(n0) * H, H, (T*)q.packed, rows, H, m, product, m, q.joined, soon);
         for (int n = n0; n < n1; n += chunk) {
             const int64_t nm = int64_t(n) * m, nH = int64_t(n) * H;
@@ -997,7 +1002,7 @@ int transposed_float32(const float* A, const float* B, int K, int M, int N, floa
 int transposed_float64(const double* A, const double* B, int K, int M, int N, double* C, double* room, int threads) {
     return transposed<double>(A, B, K, M, N, C, room, threads);
 }
-int transposed_room(int N, int threads, int bytes) {  // elements
+int64_t transposed_room(int N, int threads, int bytes) {  // elements
     return threads * (bytes == 4 ? room_of<float>(N) : room_of<double>(N));
 }
 int packed_columns(int N, int bytes) {  // N rounded up to whole panels

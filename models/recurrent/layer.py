@@ -196,7 +196,7 @@ class Recurrent(nn.Module):
             x = torch.cat(outputs, -1) if self.bidirectional else outputs[0]
             if layer + 1 < self.num_layers:
                 x = nn.functional.dropout(x, self.dropout, self.training)
-        states = tuple(torch.stack(of) if len(of) > 1 else of[0].unsqueeze(0) for of in zip(*finals, strict=True))
+        states = tuple(torch.stack(state) for state in zip(*finals, strict=True))
         if unbatched:
             x, states = x.squeeze(1), tuple(state.squeeze(1) for state in states)
         elif self.batch_first:
@@ -249,8 +249,7 @@ class Recurrent(nn.Module):
             state = type(self).step(x_t, state, W_hh, b, norm, t)
             outputs.append(state[0])
         y = torch.stack(outputs)
-        # Copies, as the kernels' are: whoever changes a final state in place leaves what backward needs alone.
-        return (y.flip(0) if backwards else y), tuple(final.clone() for final in state)
+        return (y.flip(0) if backwards else y), state
 
 
 class RNN(Recurrent):

@@ -2,7 +2,7 @@
 
 A fresh page costs microseconds at its first touch, and a sequence's buffers are megabytes every training step. A
 tensor from here gives its memory back when its storage dies, whoever held it: autograd after the backward pass, the
-user's last reference. Nothing is handed out twice at once, so a retained graph stays whole.
+user's last reference. Nothing is handed out twice at once, so no graph loses its memory to another.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 ALIGNMENT = 64  # bytes: a cache line and the widest vector
-HUGE = 2 << 20  # bytes of a huge page
+HUGE = 2 << 20  # bytes of a huge page on most machines
 KEPT = 32  # free blocks; the one that waited longest is let go first
 
 _free: dict[int, list[numpy.ndarray]] = {}  # by capacity; a capacity moves to the end when a block comes back
@@ -35,12 +35,14 @@ def take(size: int, dtype: torch.dtype) -> Tensor:
 
 
 def _new(capacity: int) -> numpy.ndarray:
-    # A pass walks through several megabytes. In pages of 4 KB it would wait for their addresses, and for each at first.
+    # A pass walks through several megabytes. In pages of 4 KB it would wait for the translation of addresses, and for a
+    # fault at the first touch of each.
     huge = capacity >= HUGE // 2 and hasattr(mmap, "MADV_HUGEPAGE")
     alignment = HUGE if huge else ALIGNMENT
     if huge:
         try:
-            memory = mmap.mmap(-1, capacity + alignment, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            pages = -(-capacity // HUGE) + 1  # one to align with; the block's last is whole
+            memory = mmap.mmap(-1, pages * HUGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         except OSError as error:
             raise MemoryError(f"no memory for {capacity} bytes of a sequence") from error
         with contextlib.suppress(OSError):  # a system built without them
