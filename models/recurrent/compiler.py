@@ -66,7 +66,7 @@ def library(cpu_flag: str = NATIVE) -> ctypes.CDLL:
 
 def _load(path: Path) -> ctypes.CDLL:
     kernels = ctypes.CDLL(str(path))
-    kernels.transposed_room.restype = ctypes.c_int64
+    kernels.transposed_room.restype = ctypes.c_int64  # ctypes takes every result for an int of 32 bits
     return kernels
 
 

@@ -75,7 +75,7 @@ inline void store(T* p, Vec<T> v, Part part) {
 #endif
 
 // f(j, lanes) for every vector of a row of m values, the last one with fewer lanes. Functions whose f adds to their
-// variables are `flatten`: where f is not inlined, such sums pass through memory, at half the speed.
+// variables are `flatten`: where f is not inlined, such sums pass through memory.
 template <class T, class F>
 inline void each(int m, F f) {
     int j = 0;
@@ -340,7 +340,7 @@ void pack_rows(const T* A, int64_t lda, int M, int K, T* packed) {
 int64_t columns_of(int N, int panel) { return int64_t(N + panel - 1) / panel * panel; }
 
 // Terms of a sum over all rows, steps times cases, that are added to each other before they are added to the others:
-// one long sum would round twice as much as a loop over steps.
+// one long sum would round more than twice as much as a loop over steps.
 constexpr int TERMS = 192;
 static_assert(TERMS <= DEPTH, "the block of a packed matrix");
 constexpr int CHUNK = 16 * TILE_ROWS;  // rows that are packed at once: they stay in the cache while B passes by panels
