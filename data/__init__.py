@@ -18,7 +18,6 @@ from platform import python_version
 from typing import Any
 
 from .files import DataError, verified
-from .results import Images, Text
 from .settings import (
     BinarizedMNIST,
     DataSettings,
@@ -31,6 +30,7 @@ from .settings import (
     TextData,
     TextFile,
 )
+from .types import Images, Text
 
 __all__ = ["SETS", "DataError", "Images", "Set", "Text", "fingerprint", "load", "recorded_fingerprint"]
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from . import files, vision
+from . import files, torchvision_compat
 from .files import DataError, Source
-from .results import Images
 from .settings import ImageData, NoisyDigits, SplitImages
+from .types import Images
 
 NUM_CLASSES = 10  # of every set here
 
@@ -183,7 +183,7 @@ def mnist(settings: ImageData, sources: list[Source]) -> Arrays:
         raw.mkdir(parents=True)
         for source in sources:
             (raw / source.path.name).symlink_to(source.path.absolute())
-        train, test = (vision.datasets().MNIST(work, train=train, download=True) for train in (True, False))
+        train, test = (torchvision_compat.datasets().MNIST(work, train=train, download=True) for train in (True, False))
         return {
             "images": train.data.numpy()[:, None],
             "labels": train.targets.numpy().astype(np.uint8),
@@ -195,7 +195,7 @@ def mnist(settings: ImageData, sources: list[Source]) -> Arrays:
 def cifar10(settings: ImageData, sources: list[Source]) -> Arrays:
     """50000 + 10000 images of 3 x 32 x 32. They are Python pickles, which run code: only ever read when verified."""
     root = sources[0].path.parent.parent
-    train, test = (vision.datasets().CIFAR10(root, train=train, download=False) for train in (True, False))
+    train, test = (torchvision_compat.datasets().CIFAR10(root, train=train, download=False) for train in (True, False))
     return {
         "images": np.ascontiguousarray(train.data.transpose(0, 3, 1, 2)),
         "labels": np.array(train.targets, np.uint8),

@@ -19,8 +19,8 @@ import numpy as np
 
 from . import files
 from .files import DataError, Source
-from .results import Text
 from .settings import FractionText, PythonDocs, TextData, TextFile
+from .types import Text
 
 EOS, UNK, START = "<eos>", "<unk>", "<start>"
 

@@ -12,20 +12,24 @@ and gradients and summed inputs of runs with trainer.statistics=true. Needs the 
 import json
 import random
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import hydra
 import yaml
-from omegaconf import DictConfig, OmegaConf
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
 
-from experiments.cli import CONFIGS, command, refusals_in_one_line
-from experiments.config import Claim, ConfigError, Experiment, settings
-from experiments.grid import base, expand
-from experiments.mirror import PATIENCE, first_line, labels, ready
-from experiments.run_folder import write_atomically
-from experiments.style import OTHER, STYLE
+from experiments.cli.command import command, refusals_in_one_line
+from experiments.config.errors import ConfigError, first_line
+from experiments.config.experiment import Claim, Experiment
+from experiments.config.paths import CONFIGS
+from experiments.config.schema import settings
+from experiments.report.style import OTHER, STYLE
+from experiments.runs.folder import write_atomically
+from experiments.runs.wandb_mirror import PATIENCE, labels, ready
+from experiments.sweeps.grid import base, expand
 
 try:
     import wandb_workspaces.reports.v2 as wr
@@ -44,7 +48,18 @@ PROBES = {  # of runs with trainer.statistics=true; a metric for every layer
 }
 
 
-@hydra.main(version_base="1.3", config_path=CONFIGS, config_name="dashboard")
+@dataclass
+class Dashboard:
+    profile: Any = MISSING  # whose experiments get a section each
+    project: str = "layer-normalization"  # that the workspace is of
+    entity: str | None = None  # null: the account of the key on this machine
+    output: str | None = None  # a file for the specification, in place of a server
+
+
+ConfigStore.instance().store(name="dashboard_schema", node=Dashboard)
+
+
+@hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="dashboard")
 def dashboard(cfg: DictConfig) -> None:
     random.seed(0)  # panels' ids are drawn at random; the same views are to be the same file
     with refusals_in_one_line("dashboard"):

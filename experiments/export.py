@@ -17,11 +17,13 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from data import SETS
-from experiments.check import check_folder
-from experiments.cli import CONFIGS, command, refusals_in_one_line
-from experiments.config import ConfigError, norm_options, settings
-from experiments.run_folder import read_json, write_atomically
-from experiments.trained import Trained, defaults, find, load
+from experiments.cli.command import command, refusals_in_one_line
+from experiments.config.errors import ConfigError
+from experiments.config.paths import CONFIGS
+from experiments.config.schema import norm_options, settings
+from experiments.config.writable import check_folder
+from experiments.runs.folder import read_json, write_atomically
+from experiments.training.load import Trained, defaults, find, load
 
 NAMES = {"bn": "batch", "ln": "layer", "wn": "weight", "gn": "group", "in": "instance", "rms": "RMS"}
 EXAMPLE = """\
@@ -49,7 +51,7 @@ class Export:
 ConfigStore.instance().store(name="export_schema", node=Export)
 
 
-@hydra.main(version_base="1.3", config_path=CONFIGS, config_name="export")
+@hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="export")
 def export(cfg: DictConfig) -> None:
     with refusals_in_one_line("export"):
         folder = find(cfg.run, cfg.runs_dir)

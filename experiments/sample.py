@@ -19,11 +19,12 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig
 
 from data.text import EOS, START
-from experiments.check import check_folder
-from experiments.cli import CONFIGS, command, refusals_in_one_line
-from experiments.config import ConfigError, nearest
-from experiments.run_folder import write_atomically
-from experiments.trained import UNITS, Trained, find, load
+from experiments.cli.command import command, refusals_in_one_line
+from experiments.config.errors import ConfigError, nearest
+from experiments.config.paths import CONFIGS
+from experiments.config.writable import check_folder
+from experiments.runs.folder import write_atomically
+from experiments.training.load import UNITS, Trained, find, load
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,7 +49,7 @@ class Sample:
 ConfigStore.instance().store(name="sample_schema", node=Sample)
 
 
-@hydra.main(version_base="1.3", config_path=CONFIGS, config_name="sample")
+@hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="sample")
 def sample(cfg: DictConfig) -> None:
     with refusals_in_one_line("sample"):
         _check(cfg)

@@ -7,23 +7,37 @@ python -m experiments.status profile=standard only=conv_gain
 
 import sys
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import hydra
+from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from experiments.cli import CONFIGS, command, refusals_in_one_line
-from experiments.config import ConfigError, nearest
-from experiments.grid import run_ids
-from experiments.progress import duration
-from experiments.run_folder import RunFolder
+from experiments.cli.command import command, refusals_in_one_line
+from experiments.config.errors import ConfigError, nearest
+from experiments.config.paths import CONFIGS
+from experiments.runs.folder import RunFolder
+from experiments.runs.progress import duration
+from experiments.sweeps.grid import run_ids
 
 ORDER = ("running", "died", "failed", "interrupted", "new", "diverged", "done")  # what needs attention comes first
 
 
-@hydra.main(version_base="1.3", config_path=CONFIGS, config_name="status")
+@dataclass
+class Status:
+    profile: Any = None  # whose experiments; null: every run below runs_dir
+    only: str | None = None  # one of the profile's experiments
+    runs_dir: str = "results/runs"  # folder of the run folders; relative to the working directory
+
+
+ConfigStore.instance().store(name="status_schema", node=Status)
+
+
+@hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="status")
 def status(cfg: DictConfig) -> None:
     with refusals_in_one_line("status"):
         folders = folders_of(cfg)

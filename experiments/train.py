@@ -20,22 +20,24 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from experiments import effect
-from experiments.cli import CONFIGS, command, refusals_in_one_line
-from experiments.config import run_id, settings
-from experiments.interruption import stop_request
-from experiments.torchrun import num_ranks, rank
+from experiments.cli.command import command, refusals_in_one_line
+from experiments.config.paths import CONFIGS
+from experiments.config.schema import settings
+from experiments.runs.identity import run_id
+from experiments.runs.signals import stop_request
+from experiments.runs.torchrun import num_ranks, rank
+from experiments.training import no_effect
 
 # What trains and shows is imported when a run starts: --help and tab completion come through here too.
 
 PLAN = {f"plan={yes}" for yes in ("true", "True", "TRUE", "yes", "on", "1")}  # what OmegaConf reads as true
 
 
-@hydra.main(version_base="1.3", config_path=CONFIGS, config_name="train")
+@hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="train")
 def train(cfg: DictConfig) -> dict | None:
     """A single run; in a sweep, what the launcher calls for every run, in whatever process."""
     if HydraConfig.get().mode == RunMode.MULTIRUN:
-        from experiments.run import run
+        from experiments.training.run import run
 
         return run(cfg)
     single(cfg)
@@ -44,9 +46,9 @@ def train(cfg: DictConfig) -> dict | None:
 
 def single(cfg: DictConfig) -> None:
     """One run with its progress; exits with 1 when it failed or trains elsewhere, as the signal says after one."""
-    from experiments.check import check, check_fields
-    from experiments.progress import ProgressDisplay, Watched
-    from experiments.run_folder import RunFolder
+    from experiments.runs.folder import RunFolder
+    from experiments.runs.progress import ProgressDisplay, Watched
+    from experiments.training.check import check, check_fields
 
     with refusals_in_one_line():
         check_fields(cfg)
@@ -54,7 +56,7 @@ def single(cfg: DictConfig) -> None:
         if folder.finished and num_ranks() == 1:  # the ranks of one run ask it together
             print(f"already {folder.status['status']}: {folder.path}")
             if "WANDB_SWEEP_ID" in os.environ:  # its agent waits for the metrics
-                from experiments.mirror import WandbMirror
+                from experiments.runs.wandb_mirror import WandbMirror
 
                 config = cast(dict, OmegaConf.to_container(cfg, resolve=True))
                 WandbMirror(settings(cfg.wandb), folder, config).finish(folder.summary or {}, exit_code=0)
@@ -62,8 +64,8 @@ def single(cfg: DictConfig) -> None:
         check(cfg)
     first = rank() == 0  # the one that speaks
     if first:
-        effect.warn(HydraConfig.get().overrides.task, [cfg])
-    from experiments.run import run
+        no_effect.warn(HydraConfig.get().overrides.task, [cfg])
+    from experiments.training.run import run
 
     with ProgressDisplay([Watched(folder, cfg.data.batch_size)], quiet=cfg.quiet) if first else nullcontext():
         outcome = run(cfg)

@@ -18,10 +18,13 @@ import pandas as pd
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from experiments.cli import CONFIGS, command, refusals_in_one_line
-from experiments.config import ConfigError, cell_key, tuned_path
-from experiments.grid import run_ids
-from experiments.table import cell_columns, collect
+from experiments.cli.command import command, refusals_in_one_line
+from experiments.config.cell import cell_key
+from experiments.config.errors import ConfigError
+from experiments.config.paths import CONFIGS, tuned_path
+from experiments.judging.tuning import choose, tuning_metric
+from experiments.runs.rows import cell_columns, collect
+from experiments.sweeps.grid import run_ids
 
 OF_TUNING = {  # what it sets itself, and what to give in its place
     "optim.lr": "experiment.tune_lr=[...]",
@@ -31,7 +34,7 @@ OF_TUNING = {  # what it sets itself, and what to give in its place
 }
 
 
-@hydra.main(version_base="1.3", config_path=CONFIGS, config_name="train")
+@hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="train")
 def tune(cfg: DictConfig) -> None:
     with refusals_in_one_line():
         name, profile = cfg.experiment.name, cfg.profile.name
@@ -54,30 +57,6 @@ def tune(cfg: DictConfig) -> None:
         if missing:
             raise ConfigError(f"{len(missing)} tuning runs are not finished; run the command again to finish them")
         write(rows, cfg, lrs, metric)
-
-
-def tuning_metric(experiment) -> str:
-    """What a rate is chosen by: the experiment's own word, else the deciding metric on the validation split.
-
-    Raises ConfigError for a metric of the test split.
-    """
-    metric = experiment.tune_metric or experiment.metric.replace("test/", "val/")
-    if metric.startswith("test/"):
-        raise ConfigError(f"experiment.tune_metric={metric} is of the test split; tuning sees val/... alone")
-    return metric
-
-
-def chosen_rates(rows: pd.DataFrame, columns: list[str], metric: str) -> dict[str, float]:
-    """The chosen rate by the cell's name, as configs/tuned holds it."""
-    chosen = choose(rows, columns, metric)["chosen"]
-    return {cell_key(dict(zip(columns, values, strict=True))): rate for values, rate in chosen.items()}
-
-
-def choose(rows: pd.DataFrame, columns: list[str], metric: str) -> pd.DataFrame:
-    """The chosen rate of each cell, and the mean metric of every rate (inf where a seed diverged)."""
-    value = rows[metric].where(rows["status"] == "done", float("inf"))
-    means = rows.assign(value=value).groupby([*columns, "lr"])["value"].mean().unstack("lr")
-    return means.assign(chosen=means.idxmin(axis=1))
 
 
 def write(rows: pd.DataFrame, cfg: DictConfig, lrs: list[float], metric: str) -> None:

@@ -11,6 +11,7 @@ whatever is wrong and exits with 1 when something is. Changes nothing.
 import json
 import math
 import sys
+from dataclasses import dataclass, field
 from glob import glob
 from itertools import pairwise
 from pathlib import Path
@@ -18,16 +19,28 @@ from pathlib import Path
 import hydra
 import pandas as pd
 import yaml
+from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from rich.progress import track
 
 import data
-from experiments.cli import CONFIGS, command, refusals_in_one_line
-from experiments.config import ROOT, ConfigError, run_id
-from experiments.run_folder import FINISHED, DamagedCheckpointError, RunFolder, read_checkpoint, read_json
+from experiments.cli.command import command, refusals_in_one_line
+from experiments.config.errors import ConfigError
+from experiments.config.paths import CONFIGS, ROOT
+from experiments.runs.folder import FINISHED, DamagedCheckpointError, RunFolder, read_checkpoint, read_json
+from experiments.runs.identity import run_id
 
 
-@hydra.main(version_base="1.3", config_path=CONFIGS, config_name="verify")
+@dataclass
+class Verify:
+    runs_dir: str = "results/runs"  # folder of the run folders; relative to the working directory
+    rows: list[str] = field(default_factory=lambda: ["results/*/runs.csv"])  # tables that are compared with the runs
+
+
+ConfigStore.instance().store(name="verify_schema", node=Verify)
+
+
+@hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="verify")
 def verify(cfg: DictConfig) -> None:
     with refusals_in_one_line("verify"):
         runs = sorted(path for path in Path(cfg.runs_dir).glob("*/") if (path / "status.json").exists())

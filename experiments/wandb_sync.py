@@ -14,21 +14,36 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 import hydra
 import yaml
+from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
-from experiments.cli import CONFIGS, command, refusals_in_one_line
-from experiments.config import ConfigError, Sync, Wandb, settings
-from experiments.mirror import PATIENCE, finish, first_line, identity, ready, start
-from experiments.run_folder import FINISHED, AlreadyRunningError, RunFolder, read_json, write_json
+from experiments.cli.command import command, refusals_in_one_line
+from experiments.config.errors import ConfigError, first_line
+from experiments.config.paths import CONFIGS
+from experiments.config.schema import Wandb, settings
+from experiments.runs.folder import FINISHED, AlreadyRunningError, RunFolder, read_json, write_json
+from experiments.runs.wandb_mirror import PATIENCE, finish, identity, ready, start
 
 MARK = "uploaded.json"
 
 
-@hydra.main(version_base="1.3", config_path=CONFIGS, config_name="wandb_sync")
+@dataclass
+class Sync:
+    runs_dir: str = "results/runs"  # folder of the run folders; relative to the working directory
+    project: str | None = None  # null: the one that each run was logged for
+    entity: str | None = None  # null: the run's own, else the account of the key on this machine
+    timeout: float = 60.0  # seconds that one run's upload may take, and as many again until the server shows it
+
+
+ConfigStore.instance().store(name="wandb_sync_schema", node=Sync)
+
+
+@hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="wandb_sync")
 def sync(cfg: DictConfig) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["WANDB_DIR"] = scratch  # else its API leaves a folder in /tmp for every run that it is asked about

@@ -6,9 +6,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .errors import ModelError, must_be_one_of
+from .initialisation import init_output, init_recurrent
 from .recurrent import CELLS
 from .settings import Recurrent
-from .start import start, start_output
 
 ONE_HOT_LIMIT = 1000  # symbols; beyond, one-hot vectors fill the memory and an embedding is the custom
 
@@ -52,11 +52,11 @@ class LanguageModel(nn.Module):
 
     def reset_parameters(self) -> None:
         settings = self.settings
-        start(self.recurrent, self._input_squares(), settings.input_scale, settings.forget_bias)
+        init_recurrent(self.recurrent, self._input_squares(), settings.input_scale, settings.forget_bias)
         if self.embedding is not None:
             # A tied matrix is also the output's, whose logits must not start with a standard deviation of sqrt(H).
             nn.init.normal_(self.embedding.weight, std=settings.hidden_size**-0.5 if settings.tied else 1.0)
-        start_output(self.output)
+        init_output(self.output)
 
     def _input_squares(self) -> float:
         """The sum of x^2 over the inputs of the first layer, at the start."""

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .errors import ModelError, must_be_one_of
+from .initialisation import init_output, init_recurrent
 from .recurrent import CELLS
 from .settings import ImageRecurrent
-from .start import start, start_output
 
 ORDERS = ("rows", "pixels", "permuted")
 PERMUTATION_SEED = 0  # one permutation for all runs: with another the task is another
@@ -71,8 +71,8 @@ class SequenceClassifier(nn.Module):
             generator = torch.Generator().manual_seed(PERMUTATION_SEED)
             permutation = torch.randperm(height * width, generator=generator, device="cpu")
             self.register_buffer("permutation", permutation, persistent=False)
-        start(self.recurrent, inputs, settings.input_scale, settings.forget_bias)
-        start_output(self.output)
+        init_recurrent(self.recurrent, inputs, settings.input_scale, settings.forget_bias)
+        init_output(self.output)
 
     def sequence(self, images: Tensor) -> Tensor:
         """Images (N, C, H, W) -> (T, N, I)."""

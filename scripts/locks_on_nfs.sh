@@ -44,7 +44,7 @@ sleep 14
 hold() { # tries for the run as the trainer does, and holds it until it is killed
     .venv/bin/python -c '
 import sys, time
-from experiments.run_folder import AlreadyRunningError, RunFolder
+from experiments.runs.folder import AlreadyRunningError, RunFolder
 try:
     with RunFolder(sys.argv[1], "run").lock():
         print("holds it", flush=True)

@@ -50,7 +50,7 @@ python -m experiments.train "${sweep[@]}" runs_dir="$place/undisturbed" > /dev/n
 python - "$place" << 'PY'
 import sys
 from pathlib import Path
-from experiments.run_folder import RunFolder
+from experiments.runs.folder import RunFolder
 
 for path in sorted(Path(sys.argv[1], "undisturbed").iterdir()):
     a, b = (RunFolder(Path(sys.argv[1], place), path.name).metrics() for place in ("undisturbed", "slurm"))

@@ -56,7 +56,7 @@ def pytest_terminal_summary(terminalreporter, config):
     folder = config.getoption("--scorecard")
     if folder is None:
         return
-    from tests.scorecard import write
+    from tests.helpers.scorecard import write
 
     reports = [report for outcome in ("passed", "failed") for report in terminalreporter.stats.get(outcome, ())]
     found = [dict(report.user_properties) | {"outcome": report.outcome, "test": report.nodeid} for report in reports]

@@ -1,4 +1,4 @@
-from experiments.benchmark.benchmark import main
+from experiments.benchmark.command import main
 
 if __name__ == "__main__":
     main()

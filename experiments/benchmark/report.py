@@ -12,9 +12,10 @@ import pandas as pd
 
 from experiments.benchmark.peers import BASE, BOTH, CANDIDATES, FORWARD, TORCH, Candidate
 from experiments.benchmark.timing import AT_ONCE, BY_STEP, GEMM, OURS
-from experiments.config import ROOT, ConfigError
-from experiments.run_folder import write_atomically
-from experiments.style import FIGURE, OTHER, STYLE
+from experiments.config.errors import ConfigError
+from experiments.config.paths import ROOT
+from experiments.report.style import FIGURE, OTHER, STYLE
+from experiments.runs.folder import write_atomically
 
 matplotlib.use("svg")
 import matplotlib.pyplot as plt

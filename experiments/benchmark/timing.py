@@ -26,12 +26,13 @@ import torch
 from torch import Tensor, nn
 
 from experiments.benchmark.peers import BASE, BOTH, Candidate, Problem, Size, ours, torch_nn
-from experiments.config import ROOT, Adam, Trainer, Wandb
-from experiments.environment import environment, processor
-from experiments.optimisation import make_optimizer
-from experiments.recorder import Recorder
-from experiments.run_folder import RunFolder
-from experiments.trainer import fit
+from experiments.config.paths import ROOT
+from experiments.config.schema import Adam, Trainer, Wandb
+from experiments.runs.environment import environment, processor
+from experiments.runs.folder import RunFolder
+from experiments.training.loop import fit
+from experiments.training.optimisation import make_optimizer
+from experiments.training.recorder import Recorder
 from models.recurrent import LSTM
 from models.recurrent.compiler import compiler, library
 from models.recurrent.cpu import TOGETHER, transposed_product
@@ -165,7 +166,7 @@ class Timing:
             torch.set_num_threads(threads)
 
     def trainer(self, name: str, size: Size, seconds: float) -> dict:
-        """experiments.trainer.fit against a bare loop, on an LN-LSTM layer. A time is of all steps."""
+        """experiments.training.loop.fit against a bare loop, on an LN-LSTM layer. A time is of all steps."""
         problem = Problem("lstm", size, BOTH, self.device)
         clip = 1.0
         model, task, optim = LSTM(size.I, size.H, norm="ln").to(self.device), OneBatch(problem), Adam(clip=clip)
@@ -263,7 +264,7 @@ def products(size: Size, cell: str) -> dict[str, Callable]:
 
 
 class OneBatch:
-    """A task (experiments/tasks.py) that costs nothing itself: the same batch for ever, no validation."""
+    """A task (experiments/training/tasks.py) that costs nothing itself: the same batch for ever, no validation."""
 
     steps_per_epoch = 1
 

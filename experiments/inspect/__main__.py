@@ -1,4 +1,4 @@
-from experiments.inspect.inspect import main
+from experiments.inspect.command import main
 
 if __name__ == "__main__":
     main()

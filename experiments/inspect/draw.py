@@ -10,8 +10,8 @@ import matplotlib
 import numpy as np
 import pandas as pd
 
-from experiments.run_folder import write_atomically
-from experiments.style import FIGURE, OTHER, STYLE
+from experiments.report.style import FIGURE, OTHER, STYLE
+from experiments.runs.folder import write_atomically
 
 matplotlib.use("svg")
 import matplotlib.pyplot as plt

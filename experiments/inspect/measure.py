@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from experiments.config import ConfigError
+from experiments.config.errors import ConfigError
 from experiments.inspect.draw import Saturation
-from experiments.measurements import validation_batches
-from experiments.trained import Trained
+from experiments.training.load import Trained
+from experiments.training.measurements import validation_batches
 from models.language_model import LanguageModel
 from models.norms import NoNorm, Normaliser
 from models.sequence_classifier import SequenceClassifier

@@ -8,15 +8,32 @@ claims.json, figures/*.svg, provenance.json and report.html, one page that needs
 own runs, the page sets them beside the committed ones of the same profile.
 """
 
+from dataclasses import dataclass
+from typing import Any
+
 import hydra
-from omegaconf import DictConfig
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig
 
-from experiments.cli import CONFIGS, command
+from experiments.cli.command import command
+from experiments.config.paths import CONFIGS
 
 
-@hydra.main(version_base="1.3", config_path=CONFIGS, config_name="report")
+@dataclass
+class Report:
+    profile: Any = MISSING  # the size of the experiments
+    runs_dir: str = "results/runs"  # folder of the run folders; relative to the working directory
+    rows: str | None = None  # a folder with runs.csv and curves.csv, to rebuild from in place of the run folders
+    output: str = MISSING  # folder that is written
+    readme: bool = False  # put the verdicts into README.md; for the reference results
+
+
+ConfigStore.instance().store(name="report_schema", node=Report)
+
+
+@hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="report")
 def report(cfg: DictConfig) -> None:
-    from experiments.report.report import write_all  # here, since --help needs no tables and charts
+    from experiments.report.build import write_all  # here, since --help needs no tables and charts
 
     write_all(cfg)
 

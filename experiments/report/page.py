@@ -15,11 +15,11 @@ from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.claims import CONTRADICTED, NOT_RESOLVED, REPRODUCED, Outcome, Verdict, describe
-from experiments.config import ROOT
+from experiments.config.paths import ROOT
+from experiments.judging.claims import CONTRADICTED, NOT_RESOLVED, REPRODUCED, Outcome, Verdict, describe
+from experiments.judging.evidence import Part, Tables
 from experiments.report import charts, tables, vega
-from experiments.report.evidence import Part, Tables
-from experiments.style import norms_of
+from experiments.report.style import norms_of
 
 MARKS = {  # paths within a circle of radius 1, as the charts draw them
     "circle": "M1,0A1,1 0 1,1 -1,0A1,1 0 1,1 1,0Z",

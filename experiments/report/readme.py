@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from experiments.claims import CONTRADICTED, NOT_RESOLVED, REPRODUCED
-from experiments.config import ROOT, ConfigError
-from experiments.progress import duration
-from experiments.report.evidence import REFERENCE
+from experiments.config.errors import ConfigError
+from experiments.config.paths import ROOT
+from experiments.judging.claims import CONTRADICTED, NOT_RESOLVED, REPRODUCED
+from experiments.judging.evidence import REFERENCE
 from experiments.report.tables import markdown, signed
+from experiments.runs.progress import duration
 
 START, END = "<!-- verdicts: written by experiments.report -->", "<!-- end of verdicts -->"
 PROFILES = ("quick", "standard", "full")  # from left to right

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments.claims import CONTRADICTED, NOT_RESOLVED, REPRODUCED, Outcome, Verdict, values
-from experiments.config import Claim, Experiment
-from experiments.report.evidence import Part
-from experiments.statistics import Interval, iqm
-from experiments.table import cell_columns
+from experiments.config.experiment import Claim, Experiment
+from experiments.judging.claims import CONTRADICTED, NOT_RESOLVED, REPRODUCED, Outcome, Verdict, values
+from experiments.judging.evidence import Part
+from experiments.judging.intervals import Interval, iqm
+from experiments.runs.rows import cell_columns
 
 DIGITS = 6  # significant; the last ones of a float64 differ between processors, and the tables must not
 

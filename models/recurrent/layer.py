@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from ..errors import ModelError, must_be_one_of
 from ..norms import NoNorm, Normaliser, make_norm, norm_row
-from . import fused
+from . import dispatch
 from .equations import gru_step, lstm_step, rnn_step
 
 # Where a normaliser stands. The summed inputs are those of all gates joined.
@@ -226,13 +226,13 @@ class Recurrent(nn.Module):
         biases = tuple(getattr(self, name + suffix) for name in ("bias_ih", "bias_hh")) if self.bias else None
         norm = SimpleNamespace(**{role: self._modules[f"norm_{role}{suffix}"] for role in ROLES})
         tensors = (*state, *weights, *(biases or ()))
-        obstacle = None if self.backend == "reference" else fused.obstacle(x, tensors, norm)
+        obstacle = None if self.backend == "reference" else dispatch.obstacle(x, tensors, norm)
         if self.backend == "fused" and obstacle:
             raise ModelError(f"model.backend=fused cannot run: {obstacle}; use model.backend=auto")
         if self.backend == "reference" or obstacle:
             y, state = self._loop(x, state, weights, biases, norm, backwards, start)
         else:
-            y, state = fused.sequence(self.cell, x, state, weights, biases, norm, backwards, start)
+            y, state = dispatch.sequence(self.cell, x, state, weights, biases, norm, backwards, start)
         if backwards and not isinstance(norm.out, NoNorm):  # statistics by step follow the direction's own order
             return norm.out.over_time(y.flip(0)).flip(0), state
         return norm.out.over_time(y, start), state

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pandas as pd
 
+from experiments.judging.evidence import Part
 from experiments.report.charts.axes import axis_panel, by_axis
 from experiments.report.charts.curves import learning
 from experiments.report.charts.exact import heat_map
@@ -14,9 +15,8 @@ from experiments.report.charts.forest import bounds_of, domain, forest_caption, 
 from experiments.report.charts.gains import comparable, gain_panel, gains
 from experiments.report.charts.layout import Figure, Layout, seeds, varies
 from experiments.report.charts.rates import rates
-from experiments.report.evidence import Part
+from experiments.report.style import norms_of
 from experiments.report.vega import side_by_side, svg, titled
-from experiments.style import norms_of
 
 __all__ = ["Figure", "bounds_of", "domain", "figures", "forest_caption", "forest_drawing", "summary"]
 

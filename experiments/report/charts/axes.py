@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import altair as alt
 import pandas as pd
 
-from experiments.claims import values
-from experiments.config import Experiment
+from experiments.config.experiment import Experiment
+from experiments.judging.claims import values
+from experiments.judging.evidence import Part
 from experiments.report.charts.layout import Figure, Layout, hover, losses, seeds, spread, varies, words
-from experiments.report.evidence import Part
 from experiments.report.tables import metric_of
 from experiments.report.vega import HEIGHT, WIDTH, colour, layered, mark, shape
 

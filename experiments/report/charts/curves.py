@@ -3,8 +3,8 @@
 import altair as alt
 import pandas as pd
 
+from experiments.judging.evidence import Part
 from experiments.report.charts.layout import UP_TO_THE_EDGE, Figure, Layout, hover, seeds
-from experiments.report.evidence import Part
 from experiments.report.vega import HEIGHT, WIDTH, colour, layered, mark, shape
 
 AXES = {"step": "step", "examples": "examples seen", "seconds": "seconds of training"}

@@ -2,12 +2,12 @@
 
 import altair as alt
 
-from experiments.claims import describe, values
+from experiments.judging.claims import describe, values
+from experiments.judging.evidence import Part
 from experiments.report.charts.layout import Figure, hover, seeds, varies
-from experiments.report.evidence import Part
 from experiments.report.tables import each_cell
 from experiments.report.vega import layered, mark
-from experiments.table import cell_columns
+from experiments.runs.rows import cell_columns
 
 
 def heat_map(part: Part) -> Figure | None:

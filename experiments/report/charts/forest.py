@@ -3,12 +3,12 @@
 import altair as alt
 import numpy as np
 
-from experiments.claims import Verdict
-from experiments.config import Experiment
+from experiments.config.experiment import Experiment
+from experiments.judging.claims import Verdict
+from experiments.judging.intervals import Interval
+from experiments.report.style import norms_of
 from experiments.report.tables import cell_of, told
 from experiments.report.vega import colour, layered, mark, shape, svg, titled
-from experiments.statistics import Interval
-from experiments.style import norms_of
 
 
 def domain(verdict: Verdict, bounds: list[float]) -> tuple[float, float]:

@@ -3,13 +3,13 @@
 import altair as alt
 import pandas as pd
 
-from experiments.claims import values
-from experiments.config import Experiment
+from experiments.config.experiment import Experiment
+from experiments.judging.claims import values
+from experiments.judging.evidence import Part
+from experiments.judging.intervals import paired_t
 from experiments.report.charts.layout import Figure, Layout, hover, losses, seeds, varies
-from experiments.report.evidence import Part
 from experiments.report.tables import metric_of, told
 from experiments.report.vega import WIDTH, colour, layered, mark, shape
-from experiments.statistics import paired_t
 
 
 def gains(part: Part) -> Figure | None:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import altair as alt
 import pandas as pd
 
-from experiments.claims import describe
-from experiments.config import Experiment
+from experiments.config.experiment import Experiment
+from experiments.judging.claims import describe
+from experiments.report.style import norms_of
 from experiments.report.vega import for_page, side_by_side, svg, titled
-from experiments.style import norms_of
-from experiments.table import cell_columns
+from experiments.runs.rows import cell_columns
 
 UP_TO_THE_EDGE = alt.Scale(zero=False, nice=False, padding=8)  # room for the markers at both ends
 DASHES = [[1, 0], [6, 3], [2, 2], [9, 3, 2, 3], [12, 4], [4, 4], [1, 3], [9, 2, 2, 2, 2, 2]]

@@ -3,12 +3,12 @@
 import altair as alt
 import pandas as pd
 
-from experiments.config import Experiment
+from experiments.config.experiment import Experiment
+from experiments.judging.evidence import Part
+from experiments.judging.tuning import choose, tuning_metric
 from experiments.report.charts.layout import Figure, Layout, hover, losses, seeds, spread, words
-from experiments.report.evidence import Part
 from experiments.report.vega import HEIGHT, WIDTH, colour, layered, mark, shape
-from experiments.table import cell_columns
-from experiments.tune import choose, tuning_metric
+from experiments.runs.rows import cell_columns
 
 
 def rates(part: Part) -> Figure | None:

@@ -1,0 +1,1 @@
+"""Times of the recurrent layers against torch.nn and other implementations."""

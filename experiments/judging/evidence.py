@@ -1,0 +1,145 @@
+"""What a report is about: a profile's runs, from the run folders or from tables of rows, and the verdicts on them."""
+
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+
+import pandas as pd
+from omegaconf import DictConfig
+
+from experiments.config.errors import ConfigError
+from experiments.config.experiment import Experiment
+from experiments.config.paths import ROOT, tuned_path
+from experiments.config.schema import settings
+from experiments.judging.claims import Verdict, judge
+from experiments.judging.integrity import problems
+from experiments.runs.rows import CURVE, ROW, collect, reach, read_rows
+from experiments.sweeps.grid import base, run_ids
+
+NUMBERS = ("batch_size", "seed", "lr", "wall_seconds")
+NEEDED = (*ROW, "profile", "data", "wall_seconds", "git", "dirty", "torch", "python")
+REFERENCE = ROOT / "results" / "reference"
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Rows and curves of a profile's runs. place: where they come from; missing: run ids without a result."""
+
+    rows: pd.DataFrame
+    curves: pd.DataFrame
+    place: Path
+    missing: list[str]
+
+    def write(self, folder: Path) -> None:
+        self.rows.to_csv(folder / "runs.csv", index=False)
+        self.curves.to_csv(folder / "curves.csv", index=False)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One experiment's share of the report: its runs, and the verdicts, which may rest on other experiments' too."""
+
+    experiment: Experiment
+    config: DictConfig  # its recipe in this profile
+    rows: pd.DataFrame
+    curves: pd.DataFrame
+    tuned: pd.DataFrame  # the runs that chose the learning rates; empty where none is tuned
+    missing: list[str]
+    problems: list[str]  # why these rows should not be trusted (experiments.judging.integrity)
+    verdicts: list[Verdict]
+
+
+def configs_of(profile: DictConfig) -> dict[str, DictConfig]:
+    """Every experiment of the profile and those whose rows they read, composed."""
+    if not profile.experiments:
+        raise ConfigError("profile.experiments=[] leaves nothing to report; name an experiment, as [conv_gain]")
+    configs = {name: base(name, profile.name) for name in profile.experiments}
+    for cfg in list(configs.values()):
+        configs |= {name: base(name, profile.name) for name in cfg.experiment.sources if name not in configs}
+    return configs
+
+
+def from_folders(configs: dict[str, DictConfig], profile: str, runs_dir: str) -> Tables | None:
+    """The finished runs of exactly these grids; None when there is none.
+
+    An experiment of which there is no folder at all was not started, and its runs are not told as missing.
+    """
+    rows, curves, missing = [], [], []
+    for name, cfg in configs.items():
+        started = any(Path(runs_dir).glob(f"{name}-*/summary.json"))
+        tuned = not cfg.experiment.tune_lr or tuned_path(profile, name).exists()
+        if not (started and tuned):
+            continue
+        found = collect(run_ids(name, profile), runs_dir)
+        rows.append(found[0])
+        curves.append(found[1])
+        missing += found[2]
+    if not sum(map(len, rows)):
+        return None
+    rows = pd.concat([part for part in rows if len(part)])
+    curves = pd.concat([part for part in curves if len(part)] or [pd.DataFrame(columns=CURVE)])
+    # Through CSV, so that a rebuild from the committed tables starts from the very same values and types.
+    texts = [StringIO(frame.to_csv(index=False)) for frame in (rows, curves)]
+    return Tables(*read(texts[0], texts[1], configs), Path(runs_dir), missing)
+
+
+def from_tables(configs: dict[str, DictConfig], folder: Path) -> Tables:
+    """The tables that a report wrote. Raises ConfigError when they are not there or not whole."""
+    for file in ("runs.csv", "curves.csv"):
+        if not (folder / file).exists():
+            raise ConfigError(f"rows={folder} has no {file}; name a folder that a report wrote")
+    try:
+        rows, curves = read(folder / "runs.csv", folder / "curves.csv", configs)
+    except (OSError, ValueError) as error:  # pandas' own are ValueErrors
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"rows={folder}: runs.csv or curves.csv is damaged ({reason}); name another folder") from None
+    for file, content, columns in (("runs.csv", rows, NEEDED), ("curves.csv", curves, CURVE)):
+        if absent := [column for column in columns if column not in content]:
+            raise ConfigError(f"{folder / file} has no column {', '.join(absent)}; name a folder that a report wrote")
+    if rows.empty:
+        raise ConfigError(f"{folder / 'runs.csv'} holds no run; name another folder")
+    holes = rows.columns[rows.isna().any()].intersection(NEEDED)
+    if wrong := [*holes, *(column for column in NUMBERS if not pd.api.types.is_numeric_dtype(rows[column]))]:
+        raise ConfigError(f"{folder / 'runs.csv'} is damaged in the column {', '.join(wrong)}; restore it")
+    return Tables(rows, curves, folder, [])
+
+
+def read(rows, curves, configs: dict[str, DictConfig]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """runs.csv and curves.csv. An axis is text, "" where a run has none."""
+    axes = sorted({axis for cfg in configs.values() for axis in cfg.experiment.axes})
+    rows = pd.read_csv(rows, dtype=dict.fromkeys((*axes, "git", "torch", "python"), str), low_memory=False)
+    rows = rows.assign(**dict.fromkeys([axis for axis in axes if axis not in rows], ""))
+    return rows.fillna(dict.fromkeys(axes, "")), pd.read_csv(curves)
+
+
+def parts_of(tables: Tables, configs: dict[str, DictConfig], profile: DictConfig) -> list[Part]:
+    """The profile's experiments with their verdicts."""
+    reached = {name: _with_reach(tables, name, cfg) for name, cfg in configs.items()}
+    return [_part(name, configs, reached, tables, profile.name) for name in profile.experiments]
+
+
+def _with_reach(tables: Tables, name: str, cfg: DictConfig) -> pd.DataFrame:
+    """An experiment's rows, with the steps, examples and seconds that each run took to the un-normalised run's best."""
+    rows = tables.rows[tables.rows["experiment"] == name]
+    if len(rows):
+        rows = reach(rows, _curves(tables, rows), cfg.experiment.axes)
+    return rows
+
+
+def _curves(tables: Tables, rows: pd.DataFrame) -> pd.DataFrame:
+    return tables.curves[tables.curves["run_id"].isin(rows["run_id"])]
+
+
+def _part(name: str, configs: dict, reached: dict[str, pd.DataFrame], tables: Tables, profile: str) -> Part:
+    cfg = configs[name]
+    experiment = settings(cfg.experiment)
+    rows = reached[name]
+    judged = pd.concat([rows, *(reached[source] for source in experiment.sources)]).reset_index(drop=True)
+    choice = tuned_path(profile, name)
+    chose = choice.with_suffix(".csv")
+    tuned = read_rows(chose, experiment.axes) if chose.exists() else pd.DataFrame()
+    missing = [run_id for run_id in tables.missing if run_id.startswith(f"{name}-")]
+    absent = [column for column in experiment.axes if len(tuned) and column not in tuned]
+    older = [f"{chose.name} has no column {', '.join(absent)}: it was made under other rules, tune again"]
+    found = older if absent and len(rows) else problems(experiment, rows, choice)
+    return Part(experiment, cfg, rows, _curves(tables, rows), tuned, missing, found, judge(experiment, judged))

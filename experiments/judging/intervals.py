@@ -1,0 +1,205 @@
+"""Intervals and p values for paired comparisons over seeds. Intervals are at 95 %.
+
+Student's t decides; the bootstrap beside it shows what the assumption of a normal distribution costs. Five seeds are
+few: tests/judging/test_intervals.py measures for each function what it covers there.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+
+import numpy as np
+from scipy import stats
+from scipy.optimize import brentq
+
+RESAMPLES = 9999
+TAIL = 0.025  # what a 95 % interval leaves out on each side
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its 95 % interval; `n` pairs."""
+
+    estimate: float
+    low: float
+    high: float
+    n: int
+
+
+# --- the mean of paired differences -----------------------------------------------------------------------------------
+
+
+def paired_t(differences) -> Interval:
+    """Mean of the differences and its Student t interval. One pair gives an infinite interval.
+
+    Five mildly skewed differences (gamma, shape 4): 93 % are covered; exponential ones: 89 %.
+    """
+    d = np.asarray(differences, float)
+    mean = d.mean()
+    if len(d) < 2:
+        return Interval(mean, -np.inf, np.inf, len(d))
+    half = stats.t.isf(TAIL, len(d) - 1) * d.std(ddof=1) / np.sqrt(len(d))
+    return Interval(mean, mean - half, mean + half, len(d))
+
+
+def bootstrap(differences) -> Interval:
+    """Mean of the differences and its bootstrap-t interval over seeds (Efron & Tibshirani 1993, section 12.5).
+
+        t* = (mean* - mean)/(s*/sqrt(n))  over resamples;   [mean - t*(97.5 %) s/sqrt(n), mean - t*(2.5 %) s/sqrt(n)]
+
+    Percentile intervals lie inside the range of the differences, which holds the mean of a symmetric distribution with
+    probability 1 - 2^(1-n), 93.75 % at n = 5: there the percentile interval covers 84 %, the expanded one (Hesterberg
+    2015) 92 %, this one 95 % for normal differences, 94 % for mildly skewed (gamma, shape 4) and 93 % for exponential
+    ones. It is 1.3 times as wide as Student's.
+
+    An end is infinite where the resamples do not bound it: below four pairs, or when most differences are equal. One
+    pair, and differences that are all equal, give `paired_t`'s interval.
+    """
+    d = np.asarray(differences, float)
+    n, mean = len(d), d.mean()
+    if n < 2 or np.ptp(d) == 0:
+        return paired_t(d)
+    again = np.random.default_rng(0).choice(d, (RESAMPLES, n))
+    off, error = again.mean(1) - mean, again.std(1, ddof=1) / np.sqrt(n)
+    rounding = 1e-9 * np.ptp(d)
+    t = np.where(np.abs(off) > rounding, np.copysign(np.inf, off), 0.0)  # of the resamples that have no spread
+    np.divide(off, error, out=t, where=error > rounding)
+    low, high = np.quantile(t, [TAIL, 1 - TAIL], method="inverted_cdf")  # the other methods interpolate: inf - inf
+    error = d.std(ddof=1) / np.sqrt(n)
+    return Interval(mean, mean - high * error, mean - low * error, n)
+
+
+def iqm(values) -> float:
+    """Interquartile mean: without the floor(n/4) lowest and as many highest; of five values, the middle three."""
+    return float(stats.trim_mean(values, 0.25))
+
+
+# --- p values ---------------------------------------------------------------------------------------------------------
+
+
+def p_difference(differences) -> float:
+    """Two-sided p of the paired t test, H0: mean = 0. Without spread 0 or 1; one pair gives 1."""
+    d = np.asarray(differences, float)
+    return min(1.0, 2 * min(p_below(d, 0.0), p_below(-d, 0.0)))
+
+
+def p_below(differences, bound: float) -> float:
+    """One-sided p of the paired t test, H0: mean >= bound. Small: the mean is surely below the bound.
+
+    Without spread 0 or 1; one pair gives 1.
+    """
+    d = np.asarray(differences, float)
+    n = len(d)
+    if n < 2 or np.ptp(d) == 0:
+        return 0.0 if n > 1 and d[0] < bound else 1.0
+    return float(stats.t.cdf((d.mean() - bound) / (d.std(ddof=1) / np.sqrt(n)), n - 1))
+
+
+def p_equivalent(differences, margin: float) -> float:
+    """p of H0: |mean| >= margin, by two one-sided t tests (TOST, Schuirmann 1987): the larger of their p values.
+
+    Small: the mean surely lies within the margin. A margin of 0 gives 0.5 or more.
+    """
+    d = np.asarray(differences, float)
+    return max(p_below(d, margin), p_below(-d, margin))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's (1979) adjusted p values, in the given order: each at most a means a family-wise error of at most a.
+
+    p~(i) = max over j <= i of min(1, (m - j + 1) p(j))    p(1) <= ... <= p(m)
+    """
+    p = np.asarray(p_values, float)
+    order = np.argsort(p)
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.maximum.accumulate(np.minimum(1.0, np.arange(len(p), 0, -1) * p[order]))
+    return adjusted.tolist()
+
+
+# --- ratios of gains --------------------------------------------------------------------------------------------------
+
+
+def fieller_ratio(numerator, denominator) -> Interval | None:
+    """mean(numerator)/mean(denominator) of paired samples with Fieller's 95 % interval.
+
+    The interval is {r : |mean(num - r den)| <= t s(num - r den)/sqrt(n)}, the roots of a quadratic in r. None when the
+    denominator does not differ from zero at 5 %: then that set is unbounded, and a ratio says nothing.
+    """
+    x, y = np.asarray(numerator, float), np.asarray(denominator, float)
+    n = len(x)
+    if n < 2 or paired_t(y).low <= 0 <= paired_t(y).high:
+        return None
+    q = stats.t.isf(TAIL, n - 1) ** 2 / n
+    covariance = np.cov(x, y)
+    a = y.mean() ** 2 - q * covariance[1, 1]
+    b = x.mean() * y.mean() - q * covariance[0, 1]
+    c = x.mean() ** 2 - q * covariance[0, 0]
+    half = np.sqrt(max(b * b - a * c, 0.0)) / a
+    return Interval(x.mean() / y.mean(), b / a - half, b / a + half, n)
+
+
+def share_of_best(gains: Mapping[str, Sequence[float]], of: str) -> Interval | None:
+    """r = mean gain of `of` / the best mean gain, with an interval that allows for not knowing which one is the best.
+
+    gains: by name, each over the same seeds in the same order. None when no gain is surely above 0 (one-sided t tests
+    at 2.5 %, Holm's correction over the names): a share of nothing says nothing. Raises ValueError without a rival.
+
+    The interval holds the shares that no t test rejects. With m rivals j and mu their expected gains,
+
+        r < r0  when  D = mu_of - r0 max_j mu_j < 0,    D = min_j (mu_of - r0 mu_j) for r0 >= 0, max_j for r0 < 0
+
+    A minimum is above 0 when all its terms are, each tested at 2.5 %; it is below 0 when any is, tested at 2.5 %/m
+    (Bonferroni). For a maximum it is the other way round. With one rival that is Fieller's interval, cut at 1, where
+    `of` is the best itself. With five seeds of normal gains it covers 95 % against one rival, 96 to 98 % against
+    several. A percentile bootstrap that chooses the best again in each resample counts the luck of the best twice: it
+    covers 85 % where four rivals are equally good, and 73 % where `of` and five rivals are.
+    """
+    rivals = np.array([gain for name, gain in gains.items() if name != of], float)
+    if not len(rivals):
+        raise ValueError(f"a share of the best gain compares {of} with others, and there are none")
+    if min(holm([p_below(-np.asarray(gain, float), 0.0) for gain in gains.values()])) >= TAIL:
+        return None
+    own = np.asarray(gains[of], float)
+    n, m = len(own), len(rivals)
+    each, any_ = stats.t.isf(TAIL, n - 1), stats.t.isf(TAIL / m, n - 1)
+
+    def bound(share: float, side: int) -> float:
+        """The lower (side -1) or upper (side 1) bound of D; both fall from positive to negative as the share grows."""
+        terms = own - share * rivals
+        mean, error = terms.mean(1), terms.std(1, ddof=1) / np.sqrt(n)
+        every = (side < 0) == (share >= 0)  # D beyond the bound needs every term there, not any
+        bounds = mean + side * (each if every else any_) * error
+        return bounds.min() if share >= 0 else bounds.max()
+
+    low, high = (_crossing(partial(bound, side=side)) for side in (-1, 1))
+    return Interval(own.mean() / max(own.mean(), rivals.mean(1).max()), low, high, n)
+
+
+def _crossing(f: Callable[[float], float]) -> float:
+    """The share, at most 1, where f falls from positive to negative. f may jump at 0, so no search crosses it."""
+    if f(1.0) >= 0:
+        return 1.0
+    if f(0.0) > 0:
+        return brentq(f, 0.0, 1.0)
+    far = next(-(2.0**i) for i in count() if f(-(2.0**i)) > 0)
+    return brentq(f, far, 0.0)
+
+
+def share_difference(first: Mapping, second: Mapping, of: str) -> Interval | None:
+    """`of`'s share of the best gain in one family less that in another, families of independent runs.
+
+    None when either share is. From the shares r and their intervals [l, u] (MOVER, Zou & Donner 2008):
+
+        low  = r1 - r2 - sqrt((r1 - l1)^2 + (u2 - r2)^2)
+        high = r1 - r2 + sqrt((u1 - r1)^2 + (r2 - l2)^2)
+
+    With five seeds of normal gains it covers 96 % or more, since the shares' intervals do.
+    """
+    one, two = share_of_best(first, of), share_of_best(second, of)
+    if one is None or two is None:
+        return None
+    d = one.estimate - two.estimate
+    below = np.hypot(one.estimate - one.low, two.high - two.estimate)
+    above = np.hypot(one.high - one.estimate, two.estimate - two.low)
+    return Interval(d, d - below, d + above, min(one.n, two.n))

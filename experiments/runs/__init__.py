@@ -1,0 +1,1 @@
+"""A run from outside: its identity, folder, rows, progress, wandb mirror; the process that trains it."""

@@ -1,0 +1,1 @@
+"""A run from inside: check, data and model, loop, step, evaluation, checkpoints."""

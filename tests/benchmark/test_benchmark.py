@@ -1,0 +1,311 @@
+"""The benchmark: what it times is right, what it tells follows from the raw times, and the README tells the same."""
+
+import ctypes
+import json
+import os
+import re
+import subprocess
+import sys
+from xml.etree import ElementTree
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from experiments.benchmark import report
+from experiments.benchmark.command import Benchmark, checked
+from experiments.benchmark.peers import BASE, BOTH, CANDIDATES, FORWARD, LOOPS, NORMS, TORCH, Candidate, Problem, Size
+from experiments.benchmark.report import FLOOR, GEMM, milliseconds, ratio, times
+from experiments.benchmark.timing import (
+    AT_ONCE,
+    BY_STEP,
+    LEAST_ROUNDS,
+    OURS,
+    RARE,
+    DisagreementError,
+    Gemm,
+    Timing,
+    must_agree,
+    work,
+    workers,
+)
+from experiments.config.errors import ConfigError
+from models.recurrent.compiler import library
+from tests.conftest import ROOT
+
+REFERENCE = ROOT / "results" / "reference" / "benchmark"
+SIZE = Size(T=5, B=4, I=9, H=16)
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+HERE = [row for row in CANDIDATES if not row.missing("cpu")]
+
+# One round in which all took part, one without the rare "loop", a slow one: 8 FLOP in all, a product of 4 FLOP.
+CASE = {
+    "kind": "cell",
+    **{"size": "a", "cell": "lstm", "mode": BOTH, "flop": 8, "gemm_flop": 4},
+    "milliseconds": {BASE: [10.0, 20.0, 40.0], "ours": [10.0, 30.0, 80.0], "loop": [50.0, None, None], GEMM: [1, 2, 5]},
+}
+
+
+# --- what is timed ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", [FORWARD, BOTH])
+@pytest.mark.parametrize("cell", TORCH)
+def test_all_candidates_of_a_norm_give_the_same_outputs_and_gradients(cell, mode):
+    rows, problem = [row for row in HERE if cell in row.cells], Problem(cell, SIZE, mode)
+    passes = {row.name: row.build(problem) for row in rows}
+    must_agree(rows, passes, cell)
+    for row in rows:
+        results = passes[row.name].results(passes[row.name]())
+        expected = (
+            {"y"} if mode == FORWARD else {"y", "d x", *(f"d {name}" for name in gradients_of(problem, row.norm))}
+        )
+        assert results.keys() == expected, row.name
+        assert all(value.dtype == torch.float32 and value.norm() > 0 for value in results.values()), row.name
+
+
+def gradients_of(problem: Problem, norm: str) -> list[str]:
+    return [name for name, _ in problem.layer(norm, "reference").named_parameters()]
+
+
+def test_every_norm_has_both_backends_and_ln_the_loop_in_every_cell():
+    for cell in TORCH:
+        names = {row.name for row in CANDIDATES if cell in row.cells}
+        assert {f"ours {norm}, {backend}" for norm in NORMS for backend in ("fused", "reference")} < names
+        assert {BASE, "per-step loop ln"} < names
+
+
+@pytest.mark.parametrize("cell", TORCH)
+@pytest.mark.parametrize("leaf", range(1, 6))
+def test_a_candidate_that_computes_something_else_is_refused(cell, leaf):
+    """Here one whose parameter is upside down. (A matrix of another scale would not do: LN does not see it.)"""
+
+    def wrong(problem):
+        made = next(row for row in CANDIDATES if row.name == "per-step loop ln").build(problem)
+        leaves = [value for name, value in made.leaves.items() if name != "x"]
+        function = LOOPS[cell]
+        made.forward = lambda x: function(x, *leaves[: leaf - 1], leaves[leaf - 1].flip(0), *leaves[leaf:])
+        return made
+
+    problem = Problem(cell, SIZE, BOTH)
+    rows = [next(row for row in CANDIDATES if row.name == "ours ln, reference"), Candidate("wrong", "ln", wrong)]
+    with pytest.raises(DisagreementError, match=r"of wrong is .* off that of ours ln, reference"):
+        must_agree(rows, {row.name: row.build(problem) for row in rows}, cell)
+
+
+def test_a_candidate_without_a_gradient_is_refused():
+    rows = [next(row for row in CANDIDATES if row.name == name) for name in ("ours ln, reference", "per-step loop ln")]
+    problem = Problem("gru", SIZE, BOTH)
+    passes = {row.name: row.build(problem) for row in rows}
+    passes["per-step loop ln"].leaves.pop("bias_hh_l0")
+    with pytest.raises(DisagreementError):
+        must_agree(rows, passes, "gru")
+
+
+# --- how it is timed --------------------------------------------------------------------------------------------------
+
+
+def test_a_rare_candidate_runs_in_every_third_round_and_all_in_the_first():
+    timing = Timing("cpu", 7, Gemm(8, "cpu"))
+    ran = {"often": 0, "rare": 0}
+    result = timing.rounds(
+        {name: lambda name=name: ran.update({name: ran[name] + 1}) for name in ran}, ("rare",), seconds=60
+    )
+    often, rare = result["milliseconds"]["often"], result["milliseconds"]["rare"]
+    assert len(often) == len(rare) == 7 and None not in often
+    assert [value is not None for value in rare] == [index % RARE == 0 for index in range(7)]
+    assert ran["often"] == 1 + 7 * result["calls"]["often"] and ran["rare"] == 1 + 3 * result["calls"]["rare"]
+
+
+def test_without_time_there_are_the_least_rounds():
+    result = Timing("cpu", 40, Gemm(8, "cpu")).rounds({"one": lambda: None}, (), seconds=0)
+    assert len(result["milliseconds"]["one"]) == LEAST_ROUNDS
+
+
+def test_work_is_that_of_the_products():
+    size = Size(T=100, B=32, I=128, H=256)
+    assert work(size, "lstm", BOTH) == 6 * 100 * 32 * 4 * 256 * (128 + 256)
+    assert work(size, "gru", FORWARD) == 2 * 100 * 32 * 3 * 256 * (128 + 256)
+    assert work(size, "rnn", BOTH) == 3 * work(size, "rnn", FORWARD)
+    assert Gemm(8, "cpu").flop == 2 * 8 * 8 * 8
+
+
+# --- what is told -----------------------------------------------------------------------------------------------------
+
+
+def test_ratios_are_within_rounds_with_quartiles():
+    r = ratio(CASE, "ours", BASE)  # 1, 1.5 and 2
+    assert (r.low, r.median, r.high, r.n) == (1.25, 1.5, 1.75, 3)
+    assert str(r) == "1.50 [1.25, 1.75]"
+    assert milliseconds(CASE, "ours") == 30
+    assert 30 / 20 == 1.5 != ratio({**CASE, "milliseconds": {"a": [1, 2, 9], "b": [2, 9, 1]}}, "a", "b").median
+
+
+def test_a_candidate_that_sat_out_rounds_is_told_of_those_it_ran_in():
+    r = ratio(CASE, "loop", BASE)
+    assert (r.median, r.n, str(r)) == (5, 1, "5.00")
+
+
+def test_the_floor_is_the_work_at_the_speed_of_the_product_in_that_round():
+    assert times(CASE)[FLOOR] == [2, 4, 10] and GEMM not in times(CASE)
+    assert ratio(CASE, "ours", FLOOR).median == 7.5  # of 5, 7.5 and 8
+
+
+def test_all_else_is_what_the_products_leave():
+    times_of = {BASE: [10.0, 20.0], OURS: [8.0, 16.0], AT_ONCE: [4.0, 8.0], BY_STEP: [1.0, 2.0], GEMM: [1.0, 2.0]}
+    case = {**CASE, "kind": "parts", "milliseconds": times_of}
+    told = {"ours": 0.8, "at_once": 0.4, "by_step": 0.1, "products": 0.5, "rest": 0.3, "floor": 0.2}
+    assert report.parts(case) == pytest.approx(told)
+    assert "products of matrices take 0.50" in report.summary(case)
+    (line,) = report.parts_table([case]).to_dict("records")
+    assert line["all else"] == "0.30" and line[AT_ONCE] == "0.40"
+
+
+def test_the_product_that_is_timed_by_itself_is_one():
+    kernels, (M, K, N) = library(), (5, 7, 70)
+    panel, columns = kernels.packed_columns(1, 4), kernels.packed_columns(N, 4)
+    A, B, C = torch.randn(M, K), torch.randn(K, N), torch.empty(M, N)
+    padded = torch.nn.functional.pad(B, (0, columns - N))
+    packed = padded.view(K, columns // panel, panel).transpose(0, 1).contiguous()
+    a, b, c = (ctypes.c_void_p(tensor.data_ptr()) for tensor in (A, packed, C))
+    kernels.product_float32(a, b, M, K, N, c)
+    torch.testing.assert_close(C, A @ B)
+
+
+def test_a_run_of_a_sweep_is_told_in_seconds():
+    case = {"kind": "sweep", "runs": 10, "milliseconds": {"wandb offline": [100.0, 200.0, 400.0]}}
+    assert "costs 0.20 [0.15, 0.30] s with wandb offline" in report.summary(case)
+    assert report.of(case) == "10 runs"
+
+
+def test_a_sweep_is_given_to_one_and_to_two_workers():
+    cores = sorted(os.sched_getaffinity(0))
+    case = workers(2, cores, len(cores), steps=1, rounds=1)
+    assert all(len(values) == 1 and values[0] > 0 for values in case["milliseconds"].values())
+    assert case["milliseconds"].keys() == {"1 worker", "2 workers"}
+    told = {"kind": "workers", "runs": 2, "milliseconds": {"1 worker": [400.0] * 3, "2 workers": [200.0] * 3}}
+    assert report.summary(told).endswith("included: 2.00 [2.00, 2.00]") and report.of(told) == "2 runs"
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    """A quick benchmark's folder and what it printed."""
+    output = tmp_path_factory.mktemp("benchmark")
+    command = [
+        sys.executable,
+        "-m",
+        "experiments.benchmark",
+        "quick=true",
+        "sizes=[tiny]",
+        "device=cpu",
+        f"output={output}",
+    ]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    return output, result.stdout
+
+
+def test_the_command_writes_times_tables_and_figure(smoke):
+    output, stdout = smoke
+    data = json.loads((output / "benchmark.json").read_text())
+    cells = [case for case in data["cases"] if case["kind"] == "cell"]
+    assert [(case["cell"], case["mode"]) for case in cells] == [
+        (cell, mode) for cell in TORCH for mode in (FORWARD, BOTH)
+    ]
+    for case in cells:
+        assert {row.name for row in HERE if case["cell"] in row.cells} | {GEMM} == set(case["milliseconds"])
+        assert all(len(values) == LEAST_ROUNDS for values in case["milliseconds"].values())
+        assert all(value > 0 for values in case["milliseconds"].values() for value in values if value is not None)
+    assert "trainer" in [case["kind"] for case in data["cases"]]
+    parts = [case for case in data["cases"] if case["kind"] == "parts"]
+    assert [case["cell"] for case in parts] == list(TORCH)
+    assert all(case["milliseconds"].keys() == {BASE, OURS, AT_ONCE, BY_STEP, GEMM} for case in parts)
+    (sweep,) = [case for case in data["cases"] if case["kind"] == "sweep"]
+    assert sweep["runs"] == 2 and sweep["milliseconds"].keys() == {"wandb disabled", "wandb offline"}
+    assert all(len(values) == LEAST_ROUNDS and min(values) > 0 for values in sweep["milliseconds"].values())
+    assert {"cpu", "flags", "cores", "threads", "torch", "blas", "compiler", "git", "dirty"} <= data["machine"].keys()
+    assert stdout.strip().endswith(f"benchmark: {output / 'benchmark.md'}")
+
+    raw = (output / "benchmark.json").read_text()
+    assert raw.count("\n") < 60 * len(data["cases"]), "a list of times stands on one line"
+    table = (output / "benchmark.md").read_text()
+    assert "## Where the time goes" in table
+    for row in HERE:
+        assert f"| {report.label(row.name, 'lstm')} " in table
+    svg = (output / "benchmark.svg").read_text()
+    assert ElementTree.fromstring(svg).tag.endswith("svg")
+    for row in HERE:
+        assert report.label(row.name, "lstm") in svg, f"{row.name} has no label in the figure"
+
+
+def test_raw_times_alone_give_the_same_files(smoke, cli, tmp_path):
+    output, _ = smoke
+    result = cli("benchmark", f"rows={output}", f"output={tmp_path}", runs=False)
+    assert result.returncode == 0, result.stderr
+    for name in ("benchmark.json", "benchmark.md", "benchmark.svg"):
+        assert (tmp_path / name).read_text() == (output / name).read_text(), name
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"sizes": ["e"]}, "sizes=[e] is unknown; allowed: tiny, d, a, c, b; nearest: "),
+        ({"every_norm_at": ["e"]}, "every_norm_at=[e] is unknown"),
+        ({"cells": ["lsmt"]}, "cells=[lsmt] is unknown; allowed: lstm, gru, rnn; nearest: lstm"),
+        ({"norms": ["lm"]}, "norms=[lm] is unknown; allowed: none, ln, gn, rms, bn, wn; nearest: ln"),
+        ({"cells": []}, "cells=[] leaves nothing to time; choose from lstm, gru, rnn"),
+        ({"parts": ["e"]}, "parts=[e] is unknown"),
+        ({"scaling": "big"}, "scaling=big is unknown"),
+        ({"trainer": "big"}, "trainer=big is unknown"),
+        ({"sweep": 0}, "sweep=0 has no run; give 1 or more, or sweep=null"),
+        ({"workers": -1}, "workers=-1 has no run; give 1 or more, or workers=null"),
+        ({"threads": 1000}, "threads=1000 is not among the"),
+        ({"max_rounds": 0}, "max_rounds=0 leave no time"),
+    ],
+)
+def test_what_does_not_exist_is_refused(given, told):
+    with pytest.raises(ConfigError) as refused:
+        checked(OmegaConf.structured(Benchmark(**given, device="cpu")))
+    assert told in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("argument", "told"),
+    [("minute=3", "minute is unknown; nearest: minutes"), ("rows=nowhere", "rows=nowhere has no benchmark.json")],
+)
+def test_a_mistake_is_told_in_one_line(argument, told, cli):
+    result = cli("benchmark", argument, runs=False)
+    assert result.returncode == 2 and len(result.stderr.strip().splitlines()) == 1, result.stderr
+    assert told in result.stderr
+
+
+# --- the reference ----------------------------------------------------------------------------------------------------
+
+
+def shown_in_readme() -> str:
+    readme = (ROOT / "README.md").read_text()
+    return readme.partition(report.START)[2].partition(report.END)[0].strip()
+
+
+@pytest.mark.skipif(not REFERENCE.exists() and not shown_in_readme(), reason="no reference benchmark is committed yet")
+def test_the_readme_shows_the_reference_benchmark():
+    data = report.read(REFERENCE)
+    assert shown_in_readme() == report.readme_block(data)
+    assert (REFERENCE / "benchmark.md").read_text() == report.markdown(data)
+    assert not data["machine"]["dirty"], "the reference is of a clean commit"
+
+
+def test_the_readmes_block_is_replaced_and_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "ROOT", tmp_path)
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{report.START}\nold\n{report.END}\nafter\n")
+    for _ in range(2):
+        report.put_into_readme("new")
+    assert re.sub(r"\s+", " ", readme.read_text()) == f"before {report.START} new {report.END} after "
+    readme.write_text("no markers")
+    with pytest.raises(ValueError, match=r"README\.md lacks the lines"):
+        report.put_into_readme("new")
+    assert readme.read_text() == "no markers"

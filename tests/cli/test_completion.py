@@ -1,0 +1,110 @@
+"""The console commands of pyproject.toml, and what they answer a shell that completes their arguments."""
+
+import os
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+from tests.conftest import ROOT
+
+SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+
+
+@pytest.fixture
+def installed(tmp_path):
+    """The environment of a shell that has the commands on its path, with the content that pip gives them."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name, target in SCRIPTS.items():
+        module, _, function = target.partition(":")
+        lines = f"#!{sys.executable}", "import sys", f"sys.path.insert(0, {str(ROOT / 'scripts')!r})"
+        text = "\n".join([*lines, f"from {module} import {function}", f"sys.exit({function}())", ""])
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    return os.environ | {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
+
+
+def bash(script: str, environment: dict, **options) -> str:
+    return subprocess.run(
+        ["bash", "-c", script], env=environment, capture_output=True, text=True, check=True, timeout=300, **options
+    ).stdout
+
+
+def answer(environment: dict, line: str) -> list[str]:
+    """What the command says to bash, by Hydra's protocol, for a line up to the cursor."""
+    return bash("layernorm-train -sc query=bash", environment | {"COMP_LINE": line}).split()
+
+
+def test_groups_choices_and_keys_are_completed(installed):
+    everything = answer(installed, "layernorm-train ")
+    assert {"model=", "norm=", "data=", "experiment=", "profile=", "trainer.", "seed=", "plan="} <= set(everything)
+    assert not {"schema", "schema=", "tuned", "tuned/"} & set(everything), "groups that no user chooses"
+    assert answer(installed, "layernorm-train nor") == ["norm.", "norm="]
+    choices = [f"norm={norm}" for norm in ("bn", "gn", "in", "ln", "none", "rms", "wn")]
+    assert answer(installed, "layernorm-train model=lstm norm=") == choices
+    assert answer(installed, "layernorm-train experiment=recurrent_g") == ["experiment=recurrent_gain"]
+    assert "hydra/launcher=joblib" in answer(installed, "layernorm-train -m hydra/launcher=")
+
+
+def test_keys_are_those_of_the_choices_made_before(installed):
+    assert "norm.groups=" in answer(installed, "layernorm-train norm=gn norm.")
+    assert answer(installed, "layernorm-train model=cnn model.d") == ["model.depth="]
+    assert answer(installed, "layernorm-train trainer.ev") == ["trainer.evaluations="]
+
+
+def test_bash_itself_completes_once_told_to(installed):
+    script = """eval "$(layernorm-train -sc install=bash)"
+        COMP_LINE="layernorm-train model=g" COMP_WORDS=(layernorm-train model=g) COMP_CWORD=1
+        hydra_bash_completion
+        echo "${COMPREPLY[@]}" """
+    assert bash(script, installed) == "model=gru\n"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_every_shell_can_be_told(shell, installed):
+    assert "layernorm-train" in bash(f"layernorm-train -sc install={shell}", installed)
+
+
+def test_an_answer_imports_none_of_the_slow_packages():
+    slow = (
+        "torch",
+        "torchvision",
+        "wandb",
+        "datasets",
+        "pandas",
+        "sklearn",
+        "rich",
+        "joblib",
+        "experiments.training.check",
+    )
+    code = f"""import sys, layernorm_commands
+sys.argv = ["layernorm-train", "-sc", "query=bash"]
+layernorm_commands.train()
+print([name for name in {slow} if name in sys.modules])"""
+    environment = os.environ | {"COMP_LINE": "layernorm-train ", "PYTHONPATH": str(ROOT / "scripts")}
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_every_command_explains_itself_from_any_folder(name, installed, tmp_path):
+    text = bash(f"{name} --help", installed, cwd=tmp_path)
+    assert f"python -m experiments.{name.removeprefix('layernorm-')}" in text
+
+
+def test_a_sweep_with_workers_runs_from_any_folder(installed, tmp_path):
+    size = "model=mlp model.hidden_sizes=[8] data=digits trainer.steps=2 trainer.evaluations=1 wandb.mode=disabled"
+    said = bash(f"layernorm-train -m {size} seed=0,1 hydra/launcher=joblib quiet=true", installed, cwd=tmp_path)
+    assert said == "2 runs: 2 done, 0 skipped, 0 diverged, 0 failed\n"
+    assert len(list((tmp_path / "results" / "runs").iterdir())) == 2
+
+
+def test_a_command_without_its_repository_says_so(tmp_path):
+    alone = tmp_path / "elsewhere" / "scripts"
+    alone.mkdir(parents=True)
+    (alone / "layernorm_commands.py").write_bytes((ROOT / "scripts" / "layernorm_commands.py").read_bytes())
+    code = [sys.executable, "-c", "from layernorm_commands import train"]
+    result = subprocess.run(code, cwd=alone, capture_output=True, text=True)
+    assert result.returncode == 1 and result.stderr.startswith("error: ") and result.stderr.count("\n") == 1

@@ -1,0 +1,118 @@
+"""--help through the entry points: groups, choices, and every field with its meaning, from where they are declared."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+import data.settings
+import models.settings
+from experiments import dashboard, export, sample, status, verify, wandb_sync
+from experiments.benchmark.command import Benchmark
+from experiments.cli.help import CHOSEN_BY_GROUP, behind_keys, columns, comments, meaning
+from experiments.config.experiment import Experiment
+from experiments.config.schema import SGD, Adam, Config, Profile, Trainer, Wandb
+from experiments.inspect.command import Inspect
+from experiments.report.__main__ import Report
+from tests.conftest import ROOT
+
+SCHEMAS = [*models.settings.SCHEMAS.values(), *data.settings.SCHEMAS.values()]
+SCHEMAS += [Adam, SGD, Trainer, Wandb, Experiment, Profile, Config]
+SCHEMAS += [Report, status.Status, verify.Verify, wandb_sync.Sync, dashboard.Dashboard]
+SCHEMAS += [sample.Sample, export.Export, Inspect, Benchmark]
+
+
+def help_of(module: str, *arguments: str, width: int = 100) -> str:
+    command = [sys.executable, "-m", f"experiments.{module}", *arguments, "--help"]
+    environment = os.environ | {"COLUMNS": str(width)}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize("schema", SCHEMAS, ids=lambda schema: schema.__name__)
+def test_every_field_has_a_meaning(schema):
+    fields = [field.name for field in dataclasses.fields(schema) if field.name not in CHOSEN_BY_GROUP]
+    assert [name for name in fields if not meaning(schema, name)] == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs/norm").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_option_of_a_normaliser_has_a_meaning(path):
+    assert set(yaml.safe_load(path.read_text())) - {"name"} == set(behind_keys(path))
+
+
+def test_a_meaning_is_the_comment_behind_the_field_or_above_it_its_own_or_inherited():
+    assert meaning(Trainer, "log_every") == "steps between two rows of training metrics"
+    assert meaning(Trainer, "statistics").startswith("log the gradient norm of each parameter")
+    assert meaning(Adam, "lr") == meaning(SGD, "lr") == "learning rate per step, before the schedule"
+    assert meaning(data.settings.NoisyDigits, "val") != meaning(data.settings.ImageData, "val")
+    assert meaning(dict, "anything") == ""
+    assert "run_id" not in comments("experiments.report.__main__").get("Report", {}), "lines of functions are no fields"
+
+
+def test_help_of_train_has_groups_choices_defaults_and_meanings():
+    text = help_of("train")
+    assert "python -m experiments.train -m model=rnn,lstm,gru" in text
+    assert "its normaliser: bn, gn, in, [ln], none, rms, wn" in text
+    assert "[adam], sgd" in text and "recurrent_gain" in text and "joblib" in text
+    assert "  trainer.checkpoint_every=30.0   seconds between two checkpoints\n" in text
+    assert "  model.hidden_size=128           H, units of a layer\n" in text
+
+
+def test_help_explains_the_choices_beside_it():
+    text = help_of("train", "model=cnn", "norm=gn", "data=noisy_digits", "optim=sgd", "experiment=groups")
+    assert "  model.width=16                  channels of the first stage\n" in text
+    assert "  norm.groups=8                   into which the features are cut" in text
+    assert "optim.momentum=" in text and "[sgd]" in text and "optim.beta1" not in text
+    assert "experiment.tune_lr=" in text and "model.hidden_size" not in text
+
+
+@pytest.mark.parametrize("width", [60, 80, 140])
+def test_help_keeps_to_the_width(width):
+    lines = help_of("train", "experiment=batch_size", width=width).splitlines()
+    too_long = [line for line in lines if len(line) > width and " " in line.strip() and "-m experiments." not in line]
+    assert too_long == [] and max(map(len, lines)) > width - 20
+
+
+@pytest.mark.parametrize("module", ["tune", "report", "benchmark", "status", "verify", "sample", "inspect", "export"])
+def test_every_command_says_what_it_does(module):
+    text = help_of(module)
+    assert f"python -m experiments.{module}" in text and "Fields, set with field=value" in text and "--cfg job" in text
+    assert ("model=" in text) == (module == "tune")
+
+
+def test_a_long_name_has_its_meaning_below():
+    text = columns("", {"short": "one", "a_very_long_name": "two"}, width=40, left=10)
+    assert text.splitlines() == ["  short   one", "  a_very_long_name", "          two"]
+
+
+def test_help_imports_no_torch():
+    code = "import sys; from experiments.train import main; main(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code, "--help"], cwd=ROOT, capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "flags, expected",
+    [
+        (["--cfg", "job"], "hidden_size: 128"),
+        (["--info", "defaults"], "Defaults List"),
+        (["--hydra-help"], "== Flags =="),
+    ],
+)
+def test_the_flags_of_hydra_keep_working(flags, expected, cli):
+    result = cli("train", *flags, runs=False)
+    assert result.returncode == 0 and expected in result.stdout
+
+
+def test_a_choice_that_help_cannot_explain_is_refused(cli):
+    result = cli("train", "--help", "norm=lm", runs=False)
+    assert result.returncode == 2 and result.stdout == ""
+    assert result.stderr.startswith("error: norm=lm is unknown; allowed: bn") and result.stderr.count("\n") == 1
+
+
+def test_a_reader_that_leaves_gets_no_traceback():
+    command = [sys.executable, "-m", "experiments.train", "--help"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    assert process.stderr.read() == "" and process.wait() == 1

@@ -1,0 +1,173 @@
+"""Every file of configs/ composes, the identity of a run, and refusals in one line."""
+
+import itertools
+import json
+import pickle
+import subprocess
+import sys
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+
+from experiments.cli.compose import SweepLoader
+from experiments.config.cell import cell, cell_key
+from experiments.config.paths import CONFIGS, ROOT
+from experiments.config.schema import settings
+from experiments.runs.identity import run_id
+from experiments.sweeps.grid import base, expand, run_ids
+from models.norms import NORMS
+
+GROUPS = ("model", "norm", "data", "optim", "profile", "experiment")
+CHOICES = {group: sorted(path.stem for path in (ROOT / "configs" / group).glob("*.yaml")) for group in GROUPS}
+# what has no default has to be given
+NEEDED = {"text_file": ["data.path=/any.txt"], "hf_text": ["data.path=any"]}
+
+
+def composed(*overrides: str):
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return compose("train", list(overrides))
+
+
+@pytest.mark.parametrize("group, choice", [(group, choice) for group in GROUPS for choice in CHOICES[group]])
+def test_every_choice_composes_and_resolves(group, choice):
+    overrides = [f"{group}={choice}", *NEEDED.get(choice, [])]
+    if group == "experiment":
+        overrides.append("optim.lr=0.1")  # the tuned rate of the default cell need not exist
+    OmegaConf.to_container(composed(*overrides), resolve=True, throw_on_missing=True)
+
+
+def test_every_norm_of_the_table_has_its_yaml():
+    assert set(CHOICES["norm"]) == set(NORMS)
+    assert all(composed(f"norm={norm}").norm.name == norm for norm in NORMS)
+
+
+def test_all_choices_compose_as_one_multirun():
+    grid = [f"{group}={','.join(CHOICES[group])}" for group in ("model", "norm")]
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        parsed = OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(grid)
+        jobs = list(itertools.chain.from_iterable(BasicSweeper.split_arguments(parsed, None)))
+        names = {(cfg.model.name, cfg.norm.name) for cfg in (compose("train", job) for job in jobs)}
+    assert names == set(itertools.product(CHOICES["model"], CHOICES["norm"]))
+
+
+@pytest.mark.parametrize("experiment", CHOICES["experiment"])
+@pytest.mark.parametrize("profile", ["quick", "standard", "full"])
+def test_every_experiment_expands_to_its_grid_and_its_claims_name_cells_that_are_run(experiment, profile):
+    rule = settings(base(experiment, profile).experiment)
+    sources = rule.sources or [experiment]
+    configs = [cfg for name in sources for cfg in expand(name, profile, ["optim.lr=0.1"])]
+    assert len({run_id_without_data(cfg) for cfg in configs}) == len(configs)
+    if not rule.sources:
+        assert run_ids(experiment, profile, ["optim.lr=0.1"]) == [run_id(cfg) for cfg in configs]
+    assert {cfg.seed for cfg in configs} == set(rule.final_seeds)
+    assert len(rule.final_seeds) >= 5
+    assert not set(rule.final_seeds) & set(rule.tune_seeds), "the seeds that decide must not have taken part in tuning"
+    assert all(cfg.stage == "final" for cfg in configs)
+    run = [{"experiment": cfg.experiment.name, **cell(cfg)} for cfg in configs]
+    for claim in rule.claims:
+        for wanted in cells_of(claim):
+            found = [c for c in run if all(str(c.get(column)) == str(value) for column, value in wanted.items())]
+            assert len(found) == len(rule.final_seeds), f"{claim.id} needs one cell {wanted}"
+
+
+def run_id_without_data(cfg) -> str:
+    """The configuration that a run id hashes, where the data set itself need not be at hand."""
+    return json.dumps(OmegaConf.to_container(cfg, resolve=True), sort_keys=True)
+
+
+def cells_of(claim) -> list[dict]:
+    """Every cell that a claim reads."""
+    cells = []
+    for over in claim.over:
+        if claim.kind == "share_contrast":
+            for family, more in zip(claim.families, (over, {}), strict=True):
+                cells += [{**family["cell"], **more, "norm": norm} for norm in (claim.base["norm"], *claim.rivals)]
+        elif claim.kind == "exact":
+            cells.append({**over, **claim.a})
+        else:
+            sides = [claim.a, *claim.b, *([claim.base] if claim.base else [])]
+            cells += [{**over, **side, **place} for side in sides for place in (claim.at or [{}])]
+    return cells
+
+
+def test_an_argument_selects_from_an_experiments_grids():
+    def cells(*arguments: str) -> set[str]:
+        return {cell_key(cell(cfg)) for cfg in expand("groups", "quick", ["optim.lr=0.1", *arguments])}
+
+    assert cells() == {
+        f"cnn/{norm}" for norm in ("ln/b128", "in/b128", *(f"gn/b128/groups={g}" for g in (2, 4, 8, 16)))
+    }
+    assert cells("norm=ln") == {"cnn/ln/b128"}
+    assert cells("norm.groups=4") == {"cnn/gn/b128/groups=4"}
+    assert cells("norm=ln", "data.batch_size=64,32") == {"cnn/ln/b64", "cnn/ln/b32"}
+
+
+def test_names_of_runs_where_a_value_is_made_from_the_seed():
+    given = "conv_gain", "quick", ["norm=ln", "optim.lr=0.1", "data.noise_seed=${seed}", "seed=0,1"]
+    assert run_ids(*given) == [run_id(cfg) for cfg in expand(*given)]
+
+
+def test_the_loader_of_a_sweep_gives_what_hydras_does_and_composes_a_choice_of_groups_once(monkeypatch):
+    choices = ["norm=ln", "norm=bn data=noisy_digits model=cnn"]
+    values = ["seed=1 data.batch_size=16", "seed=2 optim.lr=0.3 trainer.measure=[train_test_gap]", "stage=tune"]
+    jobs = [f"{chosen} {set}".split() for chosen in choices for set in values]
+    of_hydra = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=3", "hydra.job.config.override_dirname.kv_sep=:"]
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        hydras = GlobalHydra.instance().config_loader()
+        sweep = hydras.load_configuration("train", ["norm=ln,bn", *of_hydra], RunMode.MULTIRUN)
+        wanted = [hydras.load_sweep_config(sweep, job) for job in jobs]
+        composed, compose_one = [], ConfigLoaderImpl.load_sweep_config
+        monkeypatch.setattr(
+            ConfigLoaderImpl, "load_sweep_config", lambda *given: composed.append(given) or compose_one(*given)
+        )
+        loader = SweepLoader(hydras.get_search_path())
+        found = [pickle.loads(pickle.dumps(loader)).load_sweep_config(sweep, job) for job in jobs]
+    assert len(composed) == len(choices)
+    for one, other in zip(found, wanted, strict=True):
+        assert OmegaConf.to_yaml(one) == OmegaConf.to_yaml(other)
+        assert OmegaConf.is_struct(one)
+
+
+CHANGES_NUMBERS = ["norm=bn", "seed=1", "optim.lr=0.1", "data.seq_len=32", "model.hidden_size=64", "trainer.steps=7"]
+CHANGES_NUMBERS += ["stage=tune", "threads=2", "norm.eps=1e-3", "model.placement=per_gate", "trainer.evaluations=3"]
+LEAVES_NUMBERS = ["runs_dir=/elsewhere", "wandb.mode=disabled", "data.root=/d", "data.cache=/c", "wandb.project=p"]
+LEAVES_NUMBERS += ["trainer.checkpoint_every=1", "plan=true"]
+
+
+@pytest.mark.parametrize("override", CHANGES_NUMBERS)
+def test_run_id_follows_what_changes_the_numbers(override):
+    assert run_id(composed(override)) != run_id(composed())
+
+
+@pytest.mark.parametrize("override", LEAVES_NUMBERS)
+def test_run_id_ignores_what_does_not(override):
+    assert run_id(composed("device=cpu", override)) == run_id(composed("device=cpu"))
+
+
+def test_run_id_follows_the_content_of_a_text_of_ones_own_and_not_its_place(tmp_path):
+    def id_of(name: str, content: str) -> str:
+        (tmp_path / name).write_text(content)
+        return run_id(composed("data=text_file", f"data.path={tmp_path / name}"))
+
+    first = id_of("one.txt", "abcdefgh" * 500)
+    assert id_of("other.txt", "abcdefgh" * 500) == first
+    assert id_of("one.txt", "abcdefgi" * 500) != first
+
+
+def test_a_file_where_the_runs_should_go_is_refused(cli, tmp_path):
+    (tmp_path / "runs").write_text("a file")
+    result = cli("train", "norm=ln", "trainer.steps=2")
+    assert result.returncode == 2 and len(result.stderr.strip().splitlines()) == 1
+    assert "cannot be written" in result.stderr and (tmp_path / "runs").read_text() == "a file"
+
+
+def test_the_command_line_starts_without_torch():
+    code = "import sys, experiments.cli.command, data.settings, models.settings; print('torch' in sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert loaded.stdout.strip() == "False"

@@ -1,0 +1,220 @@
+"""Sampling: a symbol at a time gives what the whole text gives, a seed its text; prompts stand as they were given."""
+
+import subprocess
+import sys
+
+import matplotlib.image
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from data.text import START
+from experiments.config.errors import ConfigError
+from experiments.config.paths import CONFIGS
+from experiments.runs.folder import RunFolder
+from experiments.sample import SCALE, Sample, chooser, generate, images, indices, text, verbatim
+from experiments.training.load import Trained, find, load
+from experiments.training.run import run
+from models.language_model import LanguageModel
+from models.recurrent import CELLS
+from models.settings import Recurrent
+from tests.conftest import ROOT
+
+NORMS = ("none", "bn", "ln", "wn", "gn", "rms")
+SMALL = ["model.hidden_size=16", "data.seq_len=12", "data.batch_size=8", "trainer.steps=30", "trainer.evaluations=1"]
+
+
+def composed(*overrides: str):
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return compose("train", list(overrides))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A language model of characters with bn, one of words, and a classifier of images, each trained a little."""
+    place = tmp_path_factory.mktemp("runs")
+    for choice in (
+        ["model=lstm", "norm=bn", *SMALL],
+        ["model=gru", "norm=ln", "data.unit=word", *SMALL],
+        ["model=mlp", "model.hidden_sizes=[8]", "norm=ln", "data=digits", "trainer.steps=2", "trainer.evaluations=1"],
+    ):
+        outcome = run(composed(*choice, "optim.lr=0.02", "wandb.mode=disabled", f"runs_dir={place}"))
+        assert outcome["status"] == "done", outcome
+    return place
+
+
+def sampled(runs, *arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "experiments.sample", f"runs_dir={runs}", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL)
+
+
+def options(**given):
+    return OmegaConf.merge(OmegaConf.structured(Sample), given)
+
+
+def written(trained: Trained, capsys, **given) -> str:
+    text(trained, options(**given))
+    return capsys.readouterr().out
+
+
+# --- a step at a time -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", ["fused", "reference"])
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_step_at_a_time_gives_the_logits_of_the_whole_text(cell, norm, backend):
+    """Also beyond the eight steps that batch normalisation has statistics of."""
+    torch.manual_seed(0)
+    model = LanguageModel(Recurrent(name=cell, hidden_size=16, num_layers=2, backend=backend), 11, norm, {})
+    for _ in range(3):
+        model(torch.randint(11, (6, 8)))
+    model.double().eval()
+    seen = []
+
+    def choose(logits):
+        seen.append(logits)
+        return (3 * logits.argmax(-1) + 1) % 11  # any rule
+
+    prompt = torch.randint(11, (2, 3))
+    made = [symbol for _, symbol in zip(range(15), generate(model, prompt, choose), strict=False)]
+    whole, _ = model(torch.cat([prompt, torch.stack(made, 1)], 1)[:, :-1])
+    torch.testing.assert_close(torch.stack(seen, 1), whole[:, 2:], rtol=1e-10, atol=1e-10)
+
+
+# --- the next symbol --------------------------------------------------------------------------------------------------
+
+
+def test_symbols_are_drawn_as_temperature_and_top_k_say():
+    logits = torch.tensor([0.0, 1.0, 2.0, -1.0])
+    many = logits.expand(20_000, 4)
+    for temperature, top_k in ((1.0, None), (0.5, None), (2.0, 3), (1.0, 99)):
+        kept = logits.clone()
+        if top_k == 3:
+            kept[3] = -torch.inf
+        expected = (kept / temperature).softmax(0)
+        share = chooser(temperature, top_k, seed=1)(many).bincount(minlength=4) / len(many)
+        torch.testing.assert_close(share, expected, rtol=0, atol=0.02)
+    for certain in (chooser(0, None, 1), chooser(1.0, 1, 1), chooser(1e-300, None, 1)):
+        assert (certain(many) == 2).all()
+
+
+def test_the_same_seed_writes_the_same_text_and_another_another(runs, capsys):
+    trained = load(find("train-lstm", str(runs)))
+    first, again, other = (written(trained, capsys, length=80, seed=seed) for seed in (5, 5, 6))
+    assert first == again != other and len(first) == 81
+    several = written(trained, capsys, length=80, seed=4, samples=2)
+    assert several.startswith("--- seed 4\n") and several.endswith(f"--- seed 5\n{first}")
+    greedy = {written(trained, capsys, length=80, seed=seed, temperature=0) for seed in (5, 6)}
+    assert len(greedy) == 1
+
+
+# --- prompts ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_prompt_stands_as_it_was_given_and_the_text_follows(runs):
+    prompt = 'x = ["a", {b: 1}], c\\n # ... '
+    result = sampled(runs, "run=train-lstm", f"prompt={prompt}", "length=20", "seed=3")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith(prompt) and len(result.stdout) == len(prompt) + 20 + 1
+    assert len(result.stderr.splitlines()) == 1 and "12 characters" in result.stderr and "bn" in result.stderr
+
+
+@pytest.mark.parametrize("argument", ["prompt='The '", 'prompt="a, b"', "length=3"])
+def test_what_is_quoted_for_hydra_is_left_alone(argument):
+    assert verbatim(argument) == argument
+
+
+def test_words_come_with_spaces_and_lines(runs, capsys):
+    trained = load(find("train-gru", str(runs)))
+    made = written(trained, capsys, prompt="the class\nis", length=5)
+    assert made.startswith("the class \nis ") and len(made.split()) <= 8
+
+
+@pytest.mark.parametrize(
+    "prompt, unit, told",
+    [("aé", "char", "'é'"), ("a B", "char", "'B' (nearest: 'b')"), ("clas", "word", "'clas' (nearest: 'class')")],
+)
+def test_symbols_that_the_vocabulary_lacks_are_named(prompt, unit, told):
+    vocabulary = ["a", "b", " ", "\n"] if unit == "char" else ["the", "class"]
+    with pytest.raises(ConfigError) as refused:
+        indices(prompt, vocabulary, unit, "some_text")
+    assert told in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_a_space_in_a_text_that_writes_another_symbol_for_it():
+    with pytest.raises(ConfigError, match=r"' ' \(nearest: '_'\)"):
+        indices("a a", ["a", "_"], "char", "ptb_char")
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments, told",
+    [
+        (["run=train-mlp"], "classes of images"),
+        (["run=train-lsmt"], "nearest: train-lstm"),
+        (["run=train-lstm", "temperature=-1"], "temperature=-1"),
+        (["run=train-lstm", "prompt=é"], "'é'"),
+        (["rum=train-lstm"], "nearest: run"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_is_told_in_one_line(arguments, told, runs):
+    result = sampled(runs, *arguments)
+    assert result.returncode == 2 and not result.stdout
+    assert len(result.stderr.splitlines()) == 1 and told in result.stderr
+
+
+def test_text_is_there_as_soon_as_it_is_made(runs):
+    """Of a text that would take hours the first characters are read, and then it is ended."""
+    arguments = ["run=train-lstm", "length=100000000"]
+    command = [sys.executable, "-m", "experiments.sample", f"runs_dir={runs}", *arguments]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert len(process.stdout.read(40)) == 40
+        process.stdout.close()  # as `| head` does
+        process.wait(60)
+        assert "Traceback" not in process.stderr.read()
+    finally:
+        process.kill()
+        process.stderr.close()
+
+
+# --- pixels -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pixels(tmp_path) -> Trained:
+    """An untrained model of the pixels of 28 x 28 images."""
+    cfg = composed("data=binarized_mnist", "model=gru", "norm=ln", "model.hidden_size=8")
+    torch.manual_seed(0)
+    vocabulary = ["0", "1", START]
+    model = LanguageModel(Recurrent(name="gru", hidden_size=8), 3, "ln", {}).eval()
+    return Trained(RunFolder(tmp_path, "run"), cfg, {}, (), 3, vocabulary, 1, model)
+
+
+def test_a_model_of_pixels_makes_images(pixels, tmp_path, capsys):
+    images(pixels, options(samples=3, seed=1))
+    assert str(tmp_path / "run" / "samples.png") in capsys.readouterr().out
+    shown = matplotlib.image.imread(tmp_path / "run" / "samples.png")[..., 0]
+    images(pixels, options(samples=3, seed=1, output=str(tmp_path / "again.png")))
+    images(pixels, options(samples=3, seed=2, output=str(tmp_path / "other.png")))
+    again, other = (matplotlib.image.imread(tmp_path / f"{name}.png")[..., 0] for name in ("again", "other"))
+    assert np.array_equal(shown, again) and not np.array_equal(shown, other)
+
+    # The first image, pixel by pixel: what the model drew in order, dark where it drew a 1.
+    choose = chooser(1.0, None, seed=1)
+    drawn = generate(pixels.model, torch.full((3, 1), 2), lambda logits: choose(logits[:, :2]))
+    first = torch.stack([symbol for _, symbol in zip(range(784), drawn, strict=False)], 1)[0].view(28, 28)
+    corner = shown[: 28 * SCALE : SCALE, : 28 * SCALE : SCALE]
+    assert np.array_equal(corner < 0.5, first.numpy() == 1)
+
+
+@pytest.mark.parametrize("given", [{"prompt": "0"}, {"length": 3}])
+def test_options_of_text_are_refused_for_images(pixels, given):
+    with pytest.raises(ConfigError, match="whole images"):
+        images(pixels, options(**given))

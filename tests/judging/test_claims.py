@@ -1,0 +1,307 @@
+"""Verdicts on rows made by hand, and how the whole machinery behaves on simulated experiments."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments.config.errors import ConfigError
+from experiments.config.experiment import Claim, Experiment
+from experiments.judging.claims import CONTRADICTED, NOT_RESOLVED, REPRODUCED, judge
+from experiments.judging.intervals import holm, p_difference
+from experiments.runs.rows import reach
+
+SEEDS = [20, 21, 22, 23, 24]
+NOISE = np.array([0.01, -0.02, 0.0, 0.02, -0.01])
+
+
+def rows(model: str = "lstm", **cells: float | list[float]) -> pd.DataFrame:
+    """rows(ln=1.0, bn_b2=2.0): five seeds a cell, the mean or the five values of the metric."""
+    lines = []
+    for cell, metric in cells.items():
+        norm, _, batch = cell.partition("_b")
+        for seed, value in zip(SEEDS, np.broadcast_to(metric, 5), strict=True):
+            line = {"experiment": "e", "model": model, "norm": norm, "batch_size": int(batch or 32), "seed": seed}
+            status = "done" if np.isfinite(value) else "diverged"
+            lines.append({**line, "run_id": f"{model}-{cell}-s{seed}", "test/bpc": value, "status": status})
+    return pd.DataFrame(lines)
+
+
+def verdict(table: pd.DataFrame, seeds: list[int] = SEEDS, **rule):
+    usual = {"id": "c", "statement": "s", "stated": "here", "a": {"norm": "ln"}, "b": [{"norm": "none"}]}
+    claim = Claim(**{**usual, **rule})
+    experiment = Experiment(name="e", metric="test/bpc", unit="bits", claims=[claim], final_seeds=seeds)
+    (result,) = judge(experiment, table)
+    return result
+
+
+DIFFERENCE = {"kind": "difference", "margin": 0.1}
+
+
+@pytest.mark.parametrize(
+    "ln, claimed, expected",
+    [
+        (2.0 - 0.3 + NOISE, "lower", REPRODUCED),
+        (2.0 - 0.05 + NOISE, "lower", NOT_RESOLVED),  # surely lower, but by less than the margin
+        (2.0 + NOISE, "lower", NOT_RESOLVED),
+        (2.0 + 0.05 + NOISE, "lower", NOT_RESOLVED),  # surely higher, but by less than the margin
+        (2.0 + 0.3 + NOISE, "lower", CONTRADICTED),
+        (2.0 + 0.3 + NOISE, "higher", REPRODUCED),
+        (2.0 - 0.3 + NOISE, "higher", CONTRADICTED),
+        (2.0 - 0.3 + 40 * NOISE, "lower", NOT_RESOLVED),  # beyond the margin, but not surely on one side of 0
+        (2.0 + NOISE, "same", REPRODUCED),
+        (2.0 + 0.3 + NOISE, "same", CONTRADICTED),
+        (2.0 - 0.3 + NOISE, "same", CONTRADICTED),
+        (2.0 + 10 * NOISE, "same", NOT_RESOLVED),  # no difference shown, none ruled out
+        (2.0 - 0.3 + NOISE, "not_higher", REPRODUCED),
+        (2.0 + 0.05 + NOISE, "not_higher", REPRODUCED),  # surely higher, and surely by less than the margin
+        (2.0 + 0.3 + NOISE, "not_higher", CONTRADICTED),
+        (2.0 + 10 * NOISE, "not_higher", NOT_RESOLVED),
+    ],
+)
+def test_difference(ln, claimed, expected):
+    result = verdict(rows(ln=ln, none=2.0), claimed=claimed, **DIFFERENCE)
+    assert result.verdict == expected, result.why
+    assert result.outcomes[0].pairs == 5 and result.outcomes[0].diverged == 0
+
+
+def test_difference_is_paired_by_seed_not_by_order():
+    level = np.array([1.0, 2.0, 3.0, 4.0, 5.0])  # seeds differ by far more than the effect
+    table = rows(ln=level - 0.3 + NOISE, none=level)
+    assert verdict(table.sample(frac=1, random_state=0), **DIFFERENCE).verdict == REPRODUCED
+
+
+def test_swapped_labels_turn_the_verdict():
+    table = rows(ln=1.5 + NOISE, none=2.0)
+    table["norm"] = table["norm"].map({"ln": "none", "none": "ln"})
+    assert verdict(table, **DIFFERENCE).verdict == CONTRADICTED
+
+
+def test_a_diverged_run_leaves_the_claim_unresolved_and_is_counted():
+    result = verdict(rows(ln=[1.0, 1.0, 1.0, 1.0, np.nan], none=2.0), **DIFFERENCE)
+    assert result.verdict == NOT_RESOLVED and result.outcomes[0].diverged == 1 and "1 of 5 pairs" in result.why
+
+
+def test_a_dropped_seed_leaves_the_claim_unresolved():
+    table = rows(ln=1.0 + NOISE, none=2.0)
+    result = verdict(table[(table["seed"] != 22) | (table["norm"] != "ln")], **DIFFERENCE)
+    assert result.verdict == NOT_RESOLVED and result.outcomes[0].pairs == 4 and "1 of 5 pairs" in result.why
+
+
+def test_rows_of_other_cells_do_not_enter():
+    other = rows(model="gru", ln=99.0, none=0.0)
+    table = pd.concat([rows(ln=1.5 + NOISE, none=2.0), other])
+    (outcome,) = verdict(table, over=[{"model": "lstm"}], **DIFFERENCE).outcomes
+    assert outcome.interval.estimate == pytest.approx(-0.5)
+    assert len(outcome.run_ids) == 10 and all(run_id.startswith("lstm") for run_id in outcome.run_ids)
+
+
+def test_two_rows_for_one_seed_are_an_error():
+    table = pd.concat([rows(ln=1.0, none=2.0), rows(ln=1.0)])
+    with pytest.raises(ValueError, match="two rows for one seed"):
+        verdict(table, **DIFFERENCE)
+
+
+def test_an_axis_is_text_in_the_rows_and_a_number_in_the_rule():
+    table = pd.concat([rows(gn=1.0 + NOISE).assign(groups="8"), rows(gn=2.0).assign(groups="16")])
+    result = verdict(table, a={"norm": "gn", "groups": 8}, b=[{"norm": "gn", "groups": 16}], **DIFFERENCE)
+    assert result.verdict == REPRODUCED and result.outcomes[0].label == "groups 8 - groups 16"
+
+
+# --- several contrasts ------------------------------------------------------------------------------------------------
+
+OVER = [{"model": "lstm"}, {"model": "gru"}, {"model": "rnn"}]
+
+
+def three(lstm, gru, rnn) -> pd.DataFrame:
+    return pd.concat([rows(m, ln=2.0 + d, none=2.0) for m, d in (("lstm", lstm), ("gru", gru), ("rnn", rnn))])
+
+
+def test_a_claim_is_about_all_its_contrasts():
+    helps, nothing, hurts = -0.3 + NOISE, NOISE, 0.3 + NOISE
+    rule = {"over": OVER, **DIFFERENCE}
+    assert verdict(three(helps, helps, helps), **rule).verdict == REPRODUCED
+    assert verdict(three(helps, nothing, helps), **rule).verdict == NOT_RESOLVED
+    assert verdict(three(helps, nothing, hurts), **rule).verdict == CONTRADICTED
+    assert [o.verdict for o in verdict(three(helps, nothing, hurts), **rule).outcomes] == [
+        REPRODUCED,
+        NOT_RESOLVED,
+        CONTRADICTED,
+    ]
+
+
+def test_holms_correction_is_over_the_contrasts_of_one_claim():
+    d = -0.11 + 4 * NOISE  # p = 0.02 alone
+    alone = verdict(three(d, d, d), over=OVER[:1], **DIFFERENCE)
+    assert alone.verdict == REPRODUCED and 0.01 < alone.outcomes[0].p < 0.05
+    among = verdict(three(d, 30 * NOISE, 30 * NOISE), over=OVER, **DIFFERENCE)
+    assert among.outcomes[0].p == alone.outcomes[0].p
+    assert [o.p_holm for o in among.outcomes] == holm([o.p for o in among.outcomes])
+    assert among.outcomes[0].p_holm > 0.05 and among.outcomes[0].verdict == NOT_RESOLVED
+
+
+def test_a_contrast_without_a_result_counts_in_the_correction():
+    d = -0.11 + 4 * NOISE
+    result = verdict(three(d, np.nan, np.nan), over=OVER, **DIFFERENCE)
+    assert result.outcomes[0].p_holm == pytest.approx(3 * p_difference(d)) and result.verdict == NOT_RESOLVED
+
+
+def test_a_is_compared_with_every_b():
+    table = rows(ln=1.0 + NOISE, bn=2.0, wn=1.02 + 3 * NOISE)
+    result = verdict(table, b=[{"norm": "bn"}, {"norm": "wn"}], **DIFFERENCE)
+    assert [o.label for o in result.outcomes] == ["LN - BN", "LN - WN"] and result.verdict == NOT_RESOLVED
+
+
+# --- interactions and shares ------------------------------------------------------------------------------------------
+
+INTERACTION = {
+    "kind": "interaction",
+    "a": {"norm": "bn"},
+    "b": [{"norm": "ln"}],
+    "at": [{"batch_size": 2}, {"batch_size": 64}],
+    "claimed": "higher",
+    "margin": 0.1,
+}
+
+
+def test_interaction_is_the_difference_of_differences():
+    falls_apart = verdict(rows(bn_b2=3.0 + NOISE, ln_b2=2.0, bn_b64=1.0, ln_b64=1.5), **INTERACTION)
+    assert falls_apart.outcomes[0].interval.estimate == pytest.approx(1.0 + 0.5)
+    assert falls_apart.verdict == REPRODUCED
+    # everything gets worse at batch 2 alike: no curve alone may decide
+    assert verdict(rows(bn_b2=3.0 + NOISE, ln_b2=3.5, bn_b64=1.0, ln_b64=1.5), **INTERACTION).verdict == NOT_RESOLVED
+
+
+def test_an_interaction_counts_the_diverged_runs_of_its_own_batches():
+    table = rows(bn_b2=3.0 + NOISE, ln_b2=2.0, bn_b64=1.0, ln_b64=1.5, bn_b8=np.nan)
+    assert verdict(table, **INTERACTION).outcomes[0].diverged == 0
+
+
+SHARE = {"kind": "share", "b": [{"norm": "bn"}], "base": {"norm": "none"}, "at_most": 0.5, "surely_below": 0.75}
+
+
+def test_share_of_the_gain():
+    assert verdict(rows(none=3.0, ln=2.8 + NOISE, bn=2.0 - NOISE), **SHARE).verdict == REPRODUCED
+    assert verdict(rows(none=3.0, ln=2.1 + NOISE, bn=2.0 - NOISE), **SHARE).verdict == CONTRADICTED
+    assert verdict(rows(none=3.0, ln=2.55 + 20 * NOISE, bn=2.0), **SHARE).verdict == NOT_RESOLVED
+    vanishing = verdict(rows(none=3.0, ln=2.9, bn=3.0 + NOISE), **SHARE)
+    assert vanishing.verdict == NOT_RESOLVED and "not surely above 0" in vanishing.why
+
+
+def test_share_of_a_loss_says_nothing():
+    """BN that hurts is no yardstick, whatever LN does."""
+    for ln in (1.0, 5.0):
+        result = verdict(rows(none=3.0, ln=ln + NOISE, bn=4.0 - NOISE), **SHARE)
+        assert result.verdict == NOT_RESOLVED and "not surely above 0" in result.why
+
+
+CONTRAST = {
+    "kind": "share_contrast",
+    "base": {"norm": "none"},
+    "rivals": ["bn", "ln"],
+    "families": [
+        {"cell": {"experiment": "e", "model": "lstm"}, "metric": "test/bpc"},
+        {"cell": {"experiment": "other", "model": "cnn"}, "metric": "test/error"},
+    ],
+    "claimed": "higher",
+    "margin": 0.25,
+}
+
+
+def families(recurrent: dict, conv: dict) -> pd.DataFrame:
+    other = rows(model="cnn", **conv).assign(experiment="other").rename(columns={"test/bpc": "test/error"})
+    return pd.concat([rows(**recurrent), other])
+
+
+def test_the_share_of_the_best_gain_is_compared_between_families():
+    most, little = (
+        {"none": 3.0, "ln": 2.0 + NOISE, "bn": 2.5 - NOISE},
+        {"none": 9.0, "ln": 8.0 + NOISE, "bn": 1 - NOISE},
+    )
+    result = verdict(families(most, little), **CONTRAST)
+    assert result.verdict == REPRODUCED and result.outcomes[0].interval.estimate == pytest.approx(1 - 1 / 8, abs=0.01)
+    assert verdict(families(little, most), **CONTRAST).verdict == CONTRADICTED
+    assert verdict(families(most, most), **CONTRAST).verdict == NOT_RESOLVED
+    nothing = verdict(families({"none": 3.0, "ln": 3.0 + NOISE, "bn": 3.0 - 2 * NOISE}, little), **CONTRAST)
+    assert nothing.verdict == NOT_RESOLVED and "says nothing" in nothing.why
+
+
+def test_exact_statements_are_about_every_run():
+    table = rows(ln=1.0).assign(**{"gap/output": 0.0, "change/x": 0.3})
+    rule = {"kind": "exact", "holds": ["gap/output"], "breaks": ["change/x"], "at_most": 0.0, "at_least": 0.1}
+    assert verdict(table, **rule).verdict == REPRODUCED
+    table.loc[3, "gap/output"] = 1e-12
+    assert verdict(table, **rule).verdict == CONTRADICTED
+    assert verdict(table.drop(index=2), **rule).verdict == NOT_RESOLVED
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [{"kind": "ratio"}, {"claimed": "Lower"}, {"kind": "interaction", "at": [{"batch_size": 2}]}, {"margin": 0.0}],
+)
+def test_a_rule_that_cannot_be_judged_is_refused(rule):
+    with pytest.raises(ConfigError, match="claim c: "):
+        verdict(rows(ln=1.0, none=2.0), **{**DIFFERENCE, **rule})
+
+
+# --- how soon a run reaches what no normalisation reached -------------------------------------------------------------
+
+
+def test_reach_is_relative_to_the_un_normalised_run_of_the_same_seed():
+    losses = {"none": [4.0, 3.0, 2.0], "ln": [3.0, 1.0, 0.5], "bn": [5.0, 4.0, 3.0]}  # at steps 10, 20, 30
+    table = rows(**dict.fromkeys(losses, 1.0)).assign(
+        **{"best_val/loss": lambda t: t["norm"].map(lambda n: min(losses[n]))}
+    )
+    curves = pd.DataFrame(
+        {"run_id": row.run_id, "step": step, "examples": 4 * step, "seconds": step / 10, "val/loss": loss}
+        for row in table.itertuples()
+        for step, loss in zip((10, 20, 30), losses[row.norm], strict=True)
+    )
+    found = reach(table, curves).groupby("norm").first()
+    assert found.loc["none", ["reach/steps", "reach/steps_ratio"]].tolist() == [30, 1]
+    # 2.0 lies half-way between LN's second and first value
+    assert found.loc["ln", ["reach/steps", "reach/examples", "reach/seconds"]].tolist() == [15, 60, 1.5]
+    assert found.loc["ln", ["reach/steps_ratio", "reach/seconds_ratio"]].tolist() == [0.5, 0.5]
+    # never reached: no step, and the whole budget in the ratio
+    assert np.isnan(found.loc["bn", "reach/steps"]) and found.loc["bn", "reach/steps_ratio"] == 1
+    alone = reach(table[table["norm"] == "ln"], curves)
+    assert alone["reach/steps_ratio"].isna().all()
+
+
+# --- simulated experiments --------------------------------------------------------------------------------------------
+
+
+def simulate(
+    effect: float, rng: np.random.Generator, times: int, spread: float = 0.1, seed_spread: float = 1.0, **rule
+):
+    """Verdicts on experiments of five seeds, whose seeds differ by `seed_spread` and whose runs differ by `spread`."""
+    found = []
+    for _ in range(times):
+        level = rng.normal(2.0, seed_spread, 5)
+        ln, none = (level + shift + rng.normal(0, spread, 5) for shift in (effect, 0.0))
+        found.append(verdict(rows(ln=ln, none=none), **{**DIFFERENCE, **rule}).verdict)
+    return pd.Series(found).value_counts(normalize=True)
+
+
+def test_one_cell_under_two_names_comes_out_not_resolved():
+    """An A/A comparison, at a margin so small that it cannot be what holds the verdict back."""
+    shares = simulate(0.0, np.random.default_rng(0), 600, margin=1e-6)
+    assert shares[NOT_RESOLVED] >= 0.935  # 95 % less two standard errors of 600 experiments
+    assert abs(shares.get(REPRODUCED, 0) - shares.get(CONTRADICTED, 0)) < 0.03
+    assert simulate(0.0, np.random.default_rng(1), 300)[NOT_RESOLVED] >= 0.95  # the smallest effect of interest helps
+
+
+def test_planted_effects_are_found():
+    """An effect of 3 standard deviations of a pair's difference, sqrt(2) x 0.1: power 0.998 by the noncentral t."""
+    rng = np.random.default_rng(2)
+    assert simulate(-3 * 2**0.5 * 0.1, rng, 200)[REPRODUCED] >= 0.94
+    assert simulate(3 * 2**0.5 * 0.1, rng, 200)[CONTRADICTED] >= 0.94
+    # no difference, with a margin of 4 standard deviations: TOST finds it
+    assert simulate(0.0, rng, 200, claimed="same", margin=4 * 2**0.5 * 0.1)[REPRODUCED] >= 0.94
+
+
+def test_unpaired_seeds_would_hide_the_effect():
+    """The pairing is what makes five seeds enough: the same effect between seeds shuffled on one side is lost."""
+    rng = np.random.default_rng(3)
+    level = rng.normal(2.0, 1.0, 5)
+    assert verdict(rows(ln=level - 0.4 + NOISE, none=level), **DIFFERENCE).verdict == REPRODUCED
+    assert verdict(rows(ln=level[::-1] - 0.4 + NOISE, none=level), **DIFFERENCE).verdict == NOT_RESOLVED

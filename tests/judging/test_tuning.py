@@ -1,0 +1,91 @@
+"""How learning rates are chosen, and that the committed ones are what the committed rows choose."""
+
+import os
+
+import pandas as pd
+import pytest
+import yaml
+from omegaconf import OmegaConf
+
+from experiments.config import cell as cells
+from experiments.config.errors import ConfigError
+from experiments.config.experiment import Experiment
+from experiments.config.paths import ROOT
+from experiments.judging.tuning import choose, chosen_rates, tuning_metric
+from experiments.runs.identity import run_id
+from experiments.runs.rows import cell_columns, collect, read_rows
+from experiments.sweeps.grid import base, expand
+from experiments.training.run import run
+
+TUNED = sorted((ROOT / "configs" / "tuned").glob("*/*.yaml"))
+CELL = ["model", "norm", "batch_size"]
+
+
+def rows(**losses: list[float]) -> pd.DataFrame:
+    """rows(lr_0.1=[loss of each seed], ...); inf is a diverged run."""
+    lines = []
+    for key, values in losses.items():
+        for seed, loss in enumerate(values):
+            status = "diverged" if loss == float("inf") else "done"
+            cell = {"model": "cnn", "norm": "ln", "batch_size": 8, "lr": float(key[3:].replace("_", "."))}
+            lines.append({**cell, "seed": seed, "status": status, "val/error": None if status == "diverged" else loss})
+    return pd.DataFrame(lines)
+
+
+def test_the_lowest_mean_over_the_seeds_is_chosen():
+    table = rows(lr_0_1=[10.0, 30.0], lr_0_3=[15.0, 16.0], lr_1_0=[40.0, 50.0])
+    assert choose(table, CELL, "val/error")["chosen"].tolist() == [0.3]
+
+
+def test_a_rate_at_which_a_seed_diverged_is_out():
+    table = rows(lr_0_1=[20.0, 30.0], lr_0_3=[1.0, float("inf")])
+    assert choose(table, CELL, "val/error")["chosen"].tolist() == [0.1]
+
+
+@pytest.mark.parametrize("path", TUNED, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_the_committed_rates_are_what_the_committed_rows_choose(path):
+    rule = base(path.stem, path.parent.name).experiment
+    committed, table = yaml.safe_load(path.read_text()), read_rows(path.with_suffix(".csv"), rule.axes)
+    assert committed == chosen_rates(table, cell_columns(rule.axes), tuning_metric(rule))
+    assert set(table["lr"]) == set(rule.tune_lr) and set(table["seed"]) == set(rule.tune_seeds)
+    assert (table["stage"] == "tune").all() and not [column for column in table if column.startswith("test/")]
+    assert not table["dirty"].any()
+
+
+@pytest.mark.parametrize("profile", ["quick", "standard"])
+def test_every_experiment_that_tunes_has_its_rates(profile):
+    names = base("invariance", profile).profile.experiments
+    tuning = [name for name in names if base(name, profile).experiment.tune_lr]
+    assert len(tuning) >= 8
+    assert {path.stem for path in TUNED if path.parent.name == profile} == set(tuning)
+
+
+def test_a_file_of_rates_is_read_once_and_once_more_when_it_has_changed(tmp_path, monkeypatch):
+    path, reads, read = tmp_path / "rates.yaml", [], yaml.safe_load
+    monkeypatch.setattr(cells, "tuned_path", lambda profile, experiment: path)
+    monkeypatch.setattr(cells.yaml, "safe_load", lambda text: reads.append(text) or read(text))
+    [cfg] = expand("conv_gain", "quick", ["norm=ln", "seed=10"])
+    reads.clear()
+    for rate, changed in ((0.1, 1), (0.2, 2)):
+        path.write_text(f"cnn/ln/b128: {rate}\n")
+        os.utime(path, (changed, changed))
+        assert cfg.optim.lr == cfg.optim.lr == rate
+    assert len(reads) == 2
+
+
+def test_a_rate_is_not_chosen_by_the_test_split():
+    with pytest.raises(ConfigError, match="tuning sees val/"):
+        tuning_metric(Experiment(tune_metric="test/error"))
+    assert tuning_metric(Experiment(metric="test/bpc")) == "val/bpc"
+
+
+def test_rows_are_of_exactly_the_runs_that_were_asked_for(tmp_path):
+    small = ["trainer.epochs=1", "trainer.evaluations=1", "wandb.mode=disabled", f"runs_dir={tmp_path}"]
+    small += ["model=cnn", "norm=bn,ln", "optim.lr=0.05"]
+    configs = expand("conv_gain", "quick", [*small, "seed=10", "stage=tune"])
+    other = expand("conv_gain", "quick", [*small, "seed=10", "stage=tune", "model.width=8"])
+    assert run(configs[0])["status"] == run(other[1])["status"] == "done"
+    table, curves, missing = collect(map(run_id, configs), tmp_path)
+    assert table["norm"].tolist() == ["bn"] and len(missing) == 1 and "-ln-" in missing[0]
+    assert set(curves["run_id"]) == set(table["run_id"])
+    assert OmegaConf.select(configs[0], "stage") == "tune" and "test/loss" not in table

@@ -1,0 +1,253 @@
+"""What the pages say is there: links, paths, commands, lines of Python, the data card, the deviations."""
+
+import functools
+import importlib
+import importlib.util
+import itertools
+import json
+import re
+import shlex
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from hydra import compose
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+import data
+from experiments.cli.compose import hydra_configs
+from experiments.sweeps.grid import expand, values
+from tests.conftest import ROOT
+
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "data" / "README.md", ROOT / "results" / "README.md"]
+EXTENDING = (
+    ROOT / "docs" / "extending.md"
+)  # what it speaks of is there once it is followed: tests/project/test_extending.py
+CHECKED = [page for page in PAGES if page != EXTENDING]
+TOP = ("configs", "data", "docs", "experiments", "models", "results", "scripts", "tests")
+PATH = re.compile(rf"({'|'.join(TOP)})/[\w./*{{}},<>-]*")
+ELSEWHERE = ("cd", "export", "git", "pip", "source")  # programs whose words are not ours to check
+
+name = pytest.mark.parametrize("page", CHECKED, ids=lambda page: page.relative_to(ROOT).as_posix())
+
+
+# --- reading a page ---------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def tokens(page: Path) -> list[Token]:
+    """Blocks and what stands inside lines, in order."""
+    parsed = MarkdownIt().parse(page.read_text())
+    return [inner for token in parsed for inner in (token, *(token.children or ()))]
+
+
+def contents(page: Path, kind: str, *languages: str) -> Iterator[str]:
+    return (token.content for token in tokens(page) if token.type == kind and token.info in (languages or ("",)))
+
+
+def anchors(page: Path) -> set[str]:
+    """The headings as GitHub names them in links."""
+    after = itertools.pairwise(tokens(page))
+    titles = [token.content for before, token in after if before.type == "heading_open"]
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """The words of every line of an unnamed block, and of what stands in a sentence and begins like a command."""
+    lines = [line for block in contents(page, "fence", "", "bash", "console") for line in block.splitlines()]
+    lines += [code for code in contents(page, "code_inline") if code.startswith(("python -m ", "bash "))]
+    for line in lines:
+        for part in line.split(" && "):
+            words = shlex.split(part, comments=True)
+            while words and re.fullmatch("[A-Z_]+=.*", words[0]):  # a variable for this command
+                words.pop(0)
+            if words:
+                yield words
+
+
+# --- links and paths --------------------------------------------------------------------------------------------------
+
+
+@name
+def test_links_lead_somewhere(page):
+    targets = [token.attrs.get("href") or token.attrs.get("src") for token in tokens(page) if token.attrs]
+    for target in targets:
+        if re.match(r"[a-z]+:", str(target)) or not isinstance(target, str):
+            continue
+        path, _, anchor = target.partition("#")
+        there = page.parent / path if path else page
+        assert there.exists(), f"{page.name} links to {target}"
+        assert not anchor or anchor in anchors(there), f"{page.name} links to {target}, which has {anchors(there)}"
+
+
+def missing_paths(page: Path, root: Path) -> list[str]:
+    """Paths that the page names and that are not below `root`; what runs of one's own write there is left out."""
+    said = [*contents(page, "code_inline"), *(word for words in commands(page) for word in words)]
+    said = [path for code in said if PATH.fullmatch(code) for path in spelled_out(code)]
+    return [path for path in said if not any(root.glob(path.rstrip("/"))) and not git_ignores(path)]
+
+
+def git_ignores(path: str) -> bool:
+    return not subprocess.run(["git", "check-ignore", "-q", path], cwd=ROOT).returncode
+
+
+def spelled_out(path: str) -> list[str]:
+    """a/{b,c}/<name> -> a/b/*, a/c/*"""
+    if choice := re.search(r"\{([^{}]*)\}", path):
+        return [one for part in choice[1].split(",") for one in spelled_out(path.replace(choice[0], part, 1))]
+    return [re.sub("<[^>]+>", "*", path)]
+
+
+@name
+def test_paths_are_there(page):
+    assert not missing_paths(page, ROOT)
+
+
+# --- commands ---------------------------------------------------------------------------------------------------------
+
+
+@name
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of libraries that a command imports
+def test_commands_are_understood(page):
+    for words in commands(page):
+        if "/" not in words[0]:  # a listing of files
+            check_command(words)
+
+
+def check_command(words: list[str]) -> None:
+    program, *arguments = words
+    if "-m" in words and program in ("python", "torchrun"):
+        check_module(arguments[arguments.index("-m") + 1], arguments[arguments.index("-m") + 2 :])
+    elif program == "bash":
+        check_script(*arguments)
+    elif program == "wandb":
+        from wandb.cli.cli import cli
+
+        assert arguments[0] in cli.commands, words
+    else:
+        assert program in ELSEWHERE, f"{words}: say in tests/project/test_documentation.py how {program} is checked"
+
+
+def check_script(script: str, *arguments: str) -> None:
+    """A script that hands its arguments on is checked by the commands that get them; others take a profile."""
+    text = (ROOT / script).read_text()
+    handed = [line for line in text.splitlines() if line.endswith('"$@"') and not line.startswith("exec")]
+    for line in handed:
+        check_command([*shlex.split(line)[:-1], *arguments])
+    if not handed:
+        assert all((ROOT / "configs" / "profile" / f"{argument}.yaml").exists() for argument in arguments), arguments
+
+
+def check_module(module: str, arguments: list[str]) -> None:
+    spec = importlib.util.find_spec(module)
+    assert spec, f"there is no module {module}"
+    if module == "pytest":
+        assert all((ROOT / argument).exists() for argument in arguments if argument.startswith("tests/")), arguments
+    elif config := config_of(spec):
+        check_overrides(config, arguments)
+    elif options := [argument.partition("=")[0] for argument in arguments if argument.startswith("-")]:
+        told = subprocess.run([sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True)
+        assert all(option in told.stdout for option in options), (module, arguments)
+
+
+def config_of(spec) -> str | None:
+    """The configuration of a command that Hydra reads, with what the command makes known to Hydra when imported."""
+    folders = spec.submodule_search_locations or []
+    files = [Path(spec.origin)] if spec.origin else [file for folder in folders for file in Path(folder).glob("*.py")]
+    for file in files:
+        if name := re.search(r'config_name="(\w+)"', file.read_text()):
+            importlib.import_module(".".join(file.relative_to(ROOT).with_suffix("").parts))
+            return name[1]
+    return None
+
+
+def check_overrides(config: str, arguments: list[str]) -> None:
+    """That they compose: each value of a sweep once. An experiment with choices of one's own is taken as a grid."""
+    overrides = [argument for argument in arguments if "=" in argument]
+    chosen = dict(override.split("=", 1) for override in overrides)
+    launcher = chosen.pop("hydra/launcher", "basic")
+    if launcher not in ("basic", "joblib"):  # the plugin of another may not be installed
+        assert (ROOT / "configs" / "hydra" / "launcher" / f"{launcher}.yaml").exists(), launcher
+        overrides = [override for override in overrides if not re.match("hydra.launcher", override)]
+    if config == "train" and set(chosen) - {"experiment", "profile", "plan"} and "experiment" in chosen:
+        rest = [o for o in overrides if not o.startswith(("experiment=", "profile=", "plan=", "hydra"))]
+        assert expand(chosen["experiment"], chosen.get("profile", "quick"), rest)
+        return
+    with hydra_configs():
+        parsed = OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(overrides)
+        given = {override.get_key_element(): values(override) for override in parsed}
+        for turn in range(max(map(len, given.values()), default=1)):
+            compose(config, [f"{key}={each[turn % len(each)]}" for key, each in given.items()])
+
+
+# --- lines of Python --------------------------------------------------------------------------------------------------
+
+
+@name
+def test_lines_of_python_run(page):
+    """Those of the installed package run outside the repository: tests/project/test_package.py."""
+    for block in contents(page, "fence", "python"):
+        if "layer_normalization" not in block and page.name != "layers.md":
+            exec(compile(block, page.name, "exec"), {})
+
+
+# --- tables that stand for something else -----------------------------------------------------------------------------
+
+
+def rows(page: Path, heading: str) -> list[list[str]]:
+    """The cells of the first table after a heading, without its head."""
+    _, _, below = page.read_text().partition(f"# {heading}\n")
+    lines = list(itertools.takewhile(lambda line: line.startswith("|"), below[below.index("\n|") + 1 :].splitlines()))
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[2:]]
+
+
+def test_the_plan_on_paper_starts_from_the_committed_costs():
+    """Training from the standard profile's rows, the rest of a run from the benchmark's, tables from the campaign's."""
+    readme, reference = (ROOT / "README.md").read_text(), ROOT / "results" / "reference"
+    standard = json.loads((reference / "standard" / "provenance.json").read_text())
+    seconds = standard["core_seconds"] / standard["runs"]
+    assert (
+        f"| {seconds:.1f} s of a core | {seconds * 1e4 / 3600:.0f} core hours; {seconds * 1e4 / 60 / 64:.0f} min"
+        in readme
+    )
+    benchmark = json.loads((reference / "benchmark" / "benchmark.json").read_text())
+    (sweep,) = [case["milliseconds"] for case in benchmark["cases"] if case["kind"] == "sweep"]
+    rest = statistics.median(sweep["wandb offline"]) / 1e3
+    assert f"goes on to its next run | {rest:.1f} s |" in readme
+    faults = json.loads((reference / "faults" / "faults.json").read_text())
+    (scale,) = [row["figure"] for row in faults["rows"] if row["scorecard"][0] == "scale"]
+    read = float(re.search(r"10000 folders read in ([\d.]+) s", scale)[1])
+    assert f"tables | {read / 10:.1f} ms | {read:.0f} s" in readme
+
+
+def test_the_data_card_names_every_set_and_every_checksum():
+    card = ROOT / "data" / "README.md"
+    assert sorted(row[0].strip("`") for row in rows(card, "Data")) == sorted(data.SETS)
+    told = {file.strip("`"): sha256.strip("`") for file, sha256 in rows(card, "Checksums")}
+    assert told == {file: sha256 for each in data.SETS.values() for file, sha256 in each.files.items()}
+
+
+def test_the_deviations_are_numbered_and_those_of_the_experiments_are_all_there():
+    page = ROOT / "docs" / "deviations.md"
+    sections = [title for title in re.findall("^## (.+)$", page.read_text(), re.MULTILINE)]
+    table = [row for section in sections for row in rows(page, section)]
+    assert [int(row[0]) for row in table] == list(range(1, len(table) + 1))
+    assert all(row[-1] for row in table), "a deviation without its reason"
+    told = {(row[1], profile, row[3]) for row in rows(page, sections[-1]) for profile in row[2].split(", ")}
+    assert told == set(configured_deviations())
+
+
+def configured_deviations() -> Iterator[tuple[str, str, str]]:
+    """(experiment, profile or all, deviation) as configs/experiment has them."""
+    folder = ROOT / "configs" / "experiment"
+    for path in folder.rglob("*.yaml"):
+        in_profile = path.parent != folder
+        for deviation in (yaml.safe_load(path.read_text()).get("experiment") or {}).get("deviations", []):
+            yield (path.parent.name, path.stem, deviation) if in_profile else (path.stem, "all", deviation)

@@ -1,0 +1,402 @@
+"""The report: the committed results rebuilt from their rows alone, what the README says of them, and the page."""
+
+import html.parser
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from omegaconf import OmegaConf
+
+from experiments.config.cell import cell
+from experiments.config.experiment import Claim, Experiment
+from experiments.judging.claims import judge
+from experiments.judging.evidence import REFERENCE
+from experiments.report import tables, vega
+from experiments.report.build import find
+from experiments.report.page import library, overrides
+from experiments.report.readme import END, START, again, deciding, verdicts
+from experiments.report.style import STYLE, norms_of
+from experiments.runs.identity import run_id
+from experiments.sweeps.grid import base, expand
+from tests.conftest import ROOT
+from tests.helpers.synthetic import diverge, folders
+from tests.helpers.synthetic import tables as synthetic
+
+REFERENCES = sorted(path.parent for path in (ROOT / "results" / "reference").glob("*/runs.csv"))
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "headless_shell")
+
+
+def report(*arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "experiments.report", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module", params=REFERENCES, ids=lambda path: path.name)
+def rebuilt(request, tmp_path_factory):
+    """(committed folder, the same rebuilt from its rows, what was printed)"""
+    output = tmp_path_factory.mktemp("report")
+    result = report(f"profile={profile_of(request.param)}", f"rows={request.param}", f"output={output}")
+    assert result.returncode == 0, result.stderr
+    return request.param, output, result.stdout
+
+
+def profile_of(reference: Path) -> str:
+    return reference.name.removesuffix("_elsewhere")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A report on made-up rows of some experiments, one run of them diverged: (folder, what was printed)."""
+    folder = tmp_path_factory.mktemp("made")
+    rows, curves = synthetic("quick", ("recurrent_gain", "train_test", "invariance", "groups"))
+    diverge(rows, 12).to_csv(folder / "runs.csv", index=False)
+    curves.to_csv(folder / "curves.csv", index=False)
+    result = report(f"rows={folder}", f"output={folder / 'out'}")
+    assert result.returncode == 0, result.stderr
+    return folder / "out", result.stdout
+
+
+# --- the committed results --------------------------------------------------------------------------------------------
+
+
+def test_rows_alone_rebuild_every_file(rebuilt):
+    reference, output, _ = rebuilt
+    names = sorted(str(path.relative_to(reference)) for path in reference.rglob("*") if path.is_file())
+    assert names == sorted(str(path.relative_to(output)) for path in output.rglob("*") if path.is_file())
+    for name in names:
+        assert (output / name).read_text() == (reference / name).read_text(), f"{name} drifted from its rows"
+
+
+def test_reference_rows_are_whole_and_of_one_clean_commit(rebuilt):
+    reference, _, _ = rebuilt
+    rows = pd.read_csv(reference / "runs.csv")
+    assert not rows["dirty"].any() and not rows["run_id"].duplicated().any()
+    assert "do not hold together" not in (reference / "claims.md").read_text()
+    claims = json.loads((reference / "claims.json").read_text())["claims"]
+    lacking = [
+        o["why"] for claim in claims for o in claim["outcomes"] if "lack a result" in o["why"] and not o["diverged"]
+    ]
+    assert not lacking, lacking
+
+
+def test_the_readme_shows_the_verdicts_of_the_committed_results():
+    readme = (ROOT / "README.md").read_text()
+    shown = readme.partition(START)[2].partition(END)[0].strip()
+    assert shown == verdicts(REFERENCE)
+    for path in REFERENCES:
+        claims = json.loads((path / "claims.json").read_text())["claims"]
+        assert shown.count("<sub>") >= len(claims) > 30
+        assert (
+            f"reference/{profile_of(path)}/figures/summary.svg" in shown and f"reference/{path.name}/claims.md" in shown
+        )
+
+
+def test_verdicts_that_turn_on_another_processor_are_named(tmp_path):
+    claims = [{"experiment": "e", "claim": str(k), "verdict": "reproduced"} for k in range(3)]
+    other = [*claims[:2], claims[2] | {"verdict": "not resolved"}]
+    (tmp_path / "quick_elsewhere").mkdir()
+    (tmp_path / "quick_elsewhere" / "claims.json").write_text(json.dumps({"claims": other}))
+    (tmp_path / "quick_elsewhere" / "provenance.json").write_text(json.dumps({"processor": ["A", "B"]}))
+    told = again(tmp_path / "quick", claims)
+    assert told.endswith("(A, B): 2 of 3 verdicts are the same; the others: e/2 (here reproduced, there not resolved).")
+
+
+def test_the_readme_shows_the_contrast_that_a_verdict_hangs_on():
+    def outcome(verdict: str, estimate: float) -> dict:
+        return {"verdict": verdict, "interval": {"estimate": estimate, "low": estimate - 1, "high": estimate + 1}}
+
+    three = [outcome("reproduced", -3.0), outcome("contradicted", 2.0), outcome("contradicted", 4.0)]
+    assert deciding("contradicted", three)["interval"]["estimate"] == 4.0
+    assert deciding("reproduced", [outcome("reproduced", -3.0), outcome("reproduced", -2.0)]) == three[0] | (
+        outcome("reproduced", -2.0)
+    )
+
+
+# --- tables and what is printed ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """A report on run folders of one experiment, one run of it missing: (folder, how the command ended)."""
+    folder = tmp_path_factory.mktemp("own")
+    rows, curves = synthetic("quick", ("invariance",))
+    folders(rows.iloc[1:], curves, folder / "runs")
+    return folder / "out", report(f"runs_dir={folder / 'runs'}", f"output={folder / 'out'}")
+
+
+def test_run_folders_and_the_tables_written_from_them_give_the_same_files(own, tmp_path):
+    first, _ = own
+    result = report(f"rows={first}", f"output={tmp_path}")
+    assert result.returncode == 0, result.stderr
+    names = [path.relative_to(first) for path in first.rglob("*") if path.suffix != ".html" and path.is_file()]
+    assert len(names) > 8
+    for name in names:
+        assert (tmp_path / name).read_text() == (first / name).read_text(), name
+
+
+def test_a_missing_run_is_told_and_own_runs_stand_beside_the_reference(own):
+    output, result = own
+    assert result.returncode == 1 and "1 runs lack a result" in result.stderr
+    claims = json.loads((output / "claims.json").read_text())["claims"]
+    assert "1 of 5 pairs lack a result" in next(claim["why"] for claim in claims if claim["claim"] == "table1_bn")
+    text = (output / "report.html").read_text()
+    assert "Your runs against the reference" in text and "1 runs lack a result" in text
+    linked = [link for link in Page(text).links if link.startswith("../runs/")]
+    assert len(linked) == 24 and all((output / link / "summary.json").exists() for link in linked)
+
+
+def test_without_runs_the_committed_rows_are_read_and_it_is_said(tmp_path, capsys):
+    cfg = OmegaConf.create({"rows": None, "runs_dir": str(tmp_path), "profile": {"name": REFERENCES[0].name}})
+    found = find(cfg, {})
+    assert found.place == REFERENCES[0] and len(found.rows) and not found.missing
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+def test_the_command_ends_with_the_verdicts_and_the_page(made):
+    output, printed = made
+    assert printed.strip().endswith(f"report: {output / 'report.html'}")
+    assert max(map(len, printed.splitlines()[:-1])) <= 120
+    words = " ".join(re.sub(r"[│├└┌─┼┐┘┤┬┴]", " ", printed).split())
+    for claim in json.loads((output / "claims.json").read_text())["claims"]:
+        assert claim["verdict"] in words and claim["experiment"] in words
+
+
+def test_every_difference_names_runs_that_are_in_the_tables(made):
+    output, _ = made
+    found, rows = pd.read_csv(output / "differences.csv"), pd.read_csv(output / "runs.csv").set_index("run_id")
+    used = found[found["n"] > 0]
+    assert len(used) > 20
+    for _, line in used.iterrows():
+        runs = line["run_ids"].split()
+        assert len(runs) >= line["n"] and set(runs) <= set(rows.index)
+    one = used[(used["claim"] == "ln_helps_recurrent") & (used["where"] == "lstm")].iloc[0]
+    metric = rows.loc[one["run_ids"].split()].pivot(index="seed", columns="norm", values="test/bpc")
+    assert np.isclose(one["mean"], (metric["ln"] - metric["none"]).mean(), rtol=1e-5)
+
+
+def test_a_diverged_run_is_counted_wherever_its_cell_is_shown(made):
+    output, _ = made
+    rows = pd.read_csv(output / "runs.csv")
+    lost = rows[rows["status"] == "diverged"].iloc[0]
+    cells = pd.read_csv(output / "cells.csv")
+    own = cells[
+        (cells["experiment"] == lost["experiment"])
+        & (cells["model"] == lost["model"])
+        & (cells["norm"] == lost["norm"])
+    ]
+    assert own["diverged"].sum() == 1 and own["n"].min() == 4 and cells["diverged"].sum() == 1
+    about = pd.read_csv(output / "differences.csv")
+    about = about[about["run_ids"].fillna("").str.contains(lost["run_id"])]
+    assert len(about) and (about["diverged"] == 1).all() and (about["verdict"] == "not resolved").all()
+
+
+def test_a_normaliser_without_the_axis_is_a_cell_and_a_level_like_the_others(made):
+    output, _ = made
+    cells = pd.read_csv(output / "cells.csv", keep_default_na=False)
+    cells = cells[cells["experiment"] == "groups"]
+    assert set(zip(cells["norm"], cells["groups"], strict=True)) >= {("ln", ""), ("in", ""), ("gn", "2"), ("gn", "16")}
+    assert (cells["n"] == 5).all()
+    drawn = (output / "figures" / "groups_groups.svg").read_text()
+    assert all(vega.look(norm)[0] in drawn for norm in ("ln", "in", "gn"))
+    rule = pd.read_csv(output / "differences.csv")
+    assert (rule.loc[rule["claim"] == "gn_beats_its_ends", "n"] == 5).all()
+
+
+def test_an_experiment_without_runs_is_told_not_left_out(made):
+    output, printed = made
+    claims = json.loads((output / "claims.json").read_text())["claims"]
+    lost = [claim for claim in claims if claim["experiment"] == "conv_gain"]
+    assert lost and all(claim["verdict"] == "not resolved" and "conv_gain" in printed for claim in lost)
+    assert "no run of this experiment yet" in (output / "report.html").read_text()
+
+
+def test_a_report_without_runs_is_refused_in_one_line(tmp_path):
+    result = report(f"rows={tmp_path}", f"output={tmp_path / 'out'}")
+    assert result.returncode == 2 and len(result.stderr.strip().splitlines()) == 1
+    assert "has no runs.csv" in result.stderr and not (tmp_path / "out").exists()
+
+
+def test_the_command_of_a_cell_makes_exactly_its_runs():
+    axes = base("groups", "quick").experiment.axes
+    whole = expand("groups", "quick", ["optim.lr=0.1", "device=cpu"])
+    for wanted in ({"norm": "gn", "groups": "8"}, {"norm": "ln", "groups": ""}):
+        wanted = {"model": "cnn", "batch_size": 128, **wanted}
+        found = expand("groups", "quick", ["optim.lr=0.1", "device=cpu", *overrides(wanted, axes)])
+        assert found and [run_id(c) for c in found] == [run_id(c) for c in whole if cell(c) == wanted]
+
+
+def test_own_runs_agree_with_the_reference_when_verdict_and_interval_do():
+    experiment = Experiment(name="e", metric="test/loss", final_seeds=[0, 1, 2, 3, 4])
+    experiment.claims = [
+        Claim(id="c", statement="s", stated="p", kind="difference", a={"norm": "ln"}, b=[{"norm": "none"}], margin=0.01)
+    ]
+
+    def outcome(shift: float):
+        noise = np.random.default_rng(0).normal(0, 0.01, 10)
+        rows = pd.DataFrame({"norm": ["none"] * 5 + ["ln"] * 5, "seed": [0, 1, 2, 3, 4] * 2, "status": "done"})
+        rows["test/loss"] = noise + np.array([0.0] * 5 + [shift] * 5)
+        return judge(experiment, rows.assign(run_id=rows.index.astype(str)))[0].outcomes[0]
+
+    assert tables.agreement(outcome(-0.1), outcome(-0.1)) == "yes"
+    assert tables.agreement(outcome(-0.1), outcome(-0.5)) == "same verdict, intervals apart"
+    assert tables.agreement(outcome(-0.1), outcome(0.1)) == "no"
+
+
+# --- charts -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_normaliser_without_a_colour_is_drawn_all_the_same():
+    assert norms_of(["mine", "ln", "none"]) == ["none", "ln", "mine"]
+    assert vega.look("mine") not in [vega.look(norm) for norm in STYLE]
+
+
+def test_drawings_state_unit_seeds_and_the_diverged(made):
+    output, _ = made
+    figures = {path.stem: path.read_text() for path in (output / "figures").glob("*.svg")}
+    gain = figures["recurrent_gain_gain"]
+    assert "bits per character" in gain and "5 seeds" in gain and "95 %" in gain and "1 diverged" in gain
+    assert {
+        "recurrent_gain_learning_step",
+        "recurrent_gain_learning_examples",
+        "recurrent_gain_learning_seconds",
+    } <= set(figures)
+    assert "seconds of training" in figures["recurrent_gain_learning_seconds"]
+    assert {"train_test_batch_size", "groups_groups", "invariance_exact", "summary"} <= set(figures)
+    for name, svg in figures.items():
+        assert "<path" in svg and "NaN" not in svg and "undefined" not in svg, name
+
+
+def test_a_normaliser_has_one_colour_in_every_drawing(made):
+    output, _ = made
+    colour, _ = vega.look("ln")
+    for name in ("recurrent_gain_gain", "recurrent_gain_learning_step", "train_test_batch_size", "summary"):
+        assert colour in (output / "figures" / f"{name}.svg").read_text(), name
+
+
+# --- the page ---------------------------------------------------------------------------------------------------------
+
+
+class Page(html.parser.HTMLParser):
+    """Ids, links, sources, and the specifications of the charts."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.ids, self.links, self.loaded, self.charts, self.figures, self.cards = [], [], [], 0, {}, 0
+        self._figure, self._script = None, False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.ids += [attrs["id"]] if "id" in attrs else []
+        self.links += [attrs["href"]] if tag == "a" else []
+        self.loaded += [attrs[name] for name in ("src", "data") if name in attrs]
+        self.loaded += [attrs["href"]] if tag == "link" else []
+        self.cards += "card" in attrs.get("class", "").split()
+        self.charts += "chart" in attrs.get("class", "").split()
+        if tag == "figure" and "data-panels" in attrs:
+            self._figure = attrs["id"], int(attrs["data-panels"])
+        self._script = tag == "script" and attrs.get("type") == "application/json"
+
+    def handle_data(self, text):
+        if self._script and self._figure:
+            self.figures[self._figure] = json.loads(text)
+
+    def handle_endtag(self, tag):
+        self._script = False
+
+
+def test_the_page_is_whole_and_needs_no_network(made):
+    output, _ = made
+    text = (output / "report.html").read_text()
+    page = Page(text)
+    claims = json.loads((output / "claims.json").read_text())["claims"]
+    assert page.cards == len(claims) > 10
+    assert not page.loaded, "the page loads something"
+    assert len(page.ids) == len(set(page.ids)), "an id is there twice"
+    assert library() in text and "<script src" not in text and "@import" not in text
+    for link in page.links:
+        if link.startswith("#"):
+            assert link[1:] in page.ids, f"{link} leads nowhere"
+        else:
+            assert (output / link).exists(), f"{link} leads nowhere"
+
+
+def test_every_chart_of_the_page_has_its_place_and_compiles(made):
+    import vl_convert
+
+    output, _ = made
+    page = Page((output / "report.html").read_text())
+    assert page.charts == sum(panels for _, panels in page.figures) > 15
+    for (figure, panels), choices in page.figures.items():
+        for specs in choices.values():
+            assert len(specs) == panels, figure
+            for spec in specs:
+                compiled = vl_convert.vegalite_to_vega(spec, vl_version=vega.VERSION)
+                assert compiled["marks"], figure
+
+
+def test_the_page_draws_every_chart_in_a_browser_without_a_word(made, tmp_path):
+    """A copy of the page that hovers, zooms, chooses every choice there is, and says what it found."""
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        pytest.skip(f"no Chromium on this machine (looked for {', '.join(BROWSERS)}); apt-get install chromium")
+    output, _ = made
+    text = (output / "report.html").read_text()
+    visitor = """<script>
+    (async () => {
+      const until = async (done) => { while (!done()) await new Promise((next) => setTimeout(next, 20)); };
+      await until(() => document.body.dataset.drawn);
+      const count = () => document.querySelectorAll(".chart svg.marks").length;
+      const marks = () => document.querySelectorAll(".marks .mark-symbol path, .marks .mark-rect path").length;
+      const found = [count(), marks(), document.documentElement.scrollWidth];
+      const box = document.querySelector("#figure-recurrent_gain_learning .chart"), view = views.get(box).view;
+      const point = box.querySelector(".mark-symbol.role-mark path"), at = point.getBoundingClientRect();
+      const where = { bubbles: true, clientX: at.x + at.width / 2, clientY: at.y + at.height / 2 };
+      point.dispatchEvent(new PointerEvent("pointermove", where));
+      await until(() => document.querySelector("#vg-tooltip-element.visible"));
+      const tooltip = document.querySelector("#vg-tooltip-element").textContent;
+      const domain = () => view.scale("x").domain().join();
+      const whole = domain();
+      point.dispatchEvent(new WheelEvent("wheel", { ...where, deltaY: -300, ctrlKey: true, cancelable: true }));
+      await until(() => domain() !== whole);
+      for (const input of document.querySelectorAll(".choice input")) {
+        input.checked = true;
+        await draw(input.closest("figure"), input.value);
+        found.push(count());
+      }
+      document.title = "visited " + JSON.stringify([tooltip, ...found]);
+    })();
+    </script>"""
+    copy = tmp_path / "visited.html"
+    before, _, after = text.rpartition("</body>")
+    copy.write_text(f"{before}{visitor}</body>{after}")
+    phone = tmp_path / "phone.html"  # a frame, since a browser's window has a least width
+    phone.write_text("""<iframe src="visited.html" style="width: 390px; height: 844px; border: 0"></iframe><script>
+    const frame = document.querySelector("iframe");
+    setInterval(() => { document.title = frame.contentDocument.title; }, 50);
+    </script>""")
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--allow-file-access-from-files"]
+    flags += [
+        "--virtual-time-budget=120000",
+        "--host-resolver-rules=MAP * ~NOTFOUND",
+        f"--user-data-dir={tmp_path}/user",
+    ]
+    result = subprocess.run(
+        [browser, *flags, "--dump-dom", phone.as_uri()], capture_output=True, text=True, timeout=240
+    )
+    said = [line for line in result.stderr.splitlines() if "CONSOLE" in line]
+    assert not said, said
+    title = re.search(r"<title>visited (\[.*?\])</title>", result.stdout)
+    assert title, f"the page did not finish: {result.stdout[:300]} {result.stderr[-500:]}"
+    tooltip, drawn, marks, width, *chosen = json.loads(title[1])
+    page = Page(text)
+    assert drawn == page.charts and set(chosen) == {page.charts}, "a chart is missing"
+    assert "validation loss" in tooltip and "runs" in tooltip
+    assert marks > 10 * page.charts, "charts without marks"
+    assert width <= 390, "the page is wider than a phone"

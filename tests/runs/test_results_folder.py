@@ -1,0 +1,157 @@
+"""python -m experiments.status and python -m experiments.verify, on real runs and on damaged ones."""
+
+import json
+import shutil
+import signal
+import time
+
+import pytest
+
+from experiments.runs.folder import RunFolder
+from experiments.runs.rows import collect
+from experiments.sweeps.grid import run_ids
+from tests.helpers.processes import QUIET, folders, start, train, wait_for
+
+RUN = ["model=mlp", "data=digits", "trainer.log_every=5", "trainer.evaluations=2", *QUIET]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Two finished runs, with two checkpoints each."""
+    place = tmp_path_factory.mktemp("whole") / "runs"
+    result = train(place, "-m", *RUN, "norm=none,bn", "trainer.steps=40", "trainer.checkpoint_every=0.001")
+    assert result.returncode == 0, result.stderr
+    return place
+
+
+@pytest.fixture
+def runs(whole, tmp_path):
+    return shutil.copytree(whole, tmp_path / "runs")
+
+
+def test_a_whole_folder_is_verified(runs, cli):
+    result = cli("verify", "rows=[]", f"runs_dir={runs}", runs=False)
+    assert result.returncode == 0 and result.stdout.strip() == "2 runs and 0 tables: all as written", result.stdout
+
+
+def flip(path):
+    content = path.read_bytes()
+    middle = len(content) // 2
+    path.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+
+
+def set_value(path, **values):
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+DAMAGES = {
+    "last.pt is damaged": lambda run: flip(run / "last.pt"),
+    "previous.pt is damaged": lambda run: flip(run / "previous.pt"),
+    "its configuration, device and data are those of": lambda run: (run / "config.yaml").write_text(
+        (run / "config.yaml").read_text().replace("weight_decay: 0.0", "weight_decay: 0.1")
+    ),
+    "config.yaml or environment.json is damaged": lambda run: (run / "config.yaml").write_text("model: ["),
+    "config.yaml or environment.json is gone": lambda run: (run / "environment.json").unlink(),
+    "metrics.jsonl ends at step 35": lambda run: (run / "metrics.jsonl").write_text(
+        "".join((run / "metrics.jsonl").read_text().splitlines(keepends=True)[:-1])
+    ),
+    "metrics.jsonl is unreadable from line 2": lambda run: (run / "metrics.jsonl").write_text('{"step": 5}\n{"st'),
+    "steps of metrics.jsonl do not increase": lambda run: (run / "metrics.jsonl").write_text(
+        2 * (run / "metrics.jsonl").read_text()
+    ),
+    "summary.json differs from the last row of metrics.jsonl in val/loss": lambda run: set_value(
+        run / "summary.json", **{"val/loss": 0.0}
+    ),
+    "said to be done, and summary.json is gone or damaged": lambda run: (run / "summary.json").write_text("{"),
+    "summary.json is of another": lambda run: set_value(run / "summary.json", run_id="another"),
+    "its process died": lambda run: set_value(run / "status.json", status="running"),
+    ".x.tmp was left": lambda run: (run / ".x.tmp").write_text(""),
+}
+
+
+@pytest.mark.parametrize("words", DAMAGES)
+def test_whatever_is_damaged_is_told(words, runs, capsys):
+    from experiments.verify import problems
+
+    damaged, other = folders(runs)
+    DAMAGES[words](damaged.path)
+    assert any(words in problem for problem in problems(damaged)), problems(damaged)
+    assert not problems(other)
+
+
+def test_damage_ends_the_command_with_1_and_rows_are_compared(runs, cli, tmp_path):
+    rows, _, _ = collect([folder.run_id for folder in folders(runs)], runs)
+    (tmp_path / "table").mkdir()
+    table = tmp_path / "table" / "runs.csv"
+    rows.to_csv(table, index=False)
+    arguments = ["verify", f"runs_dir={runs}", f"rows=[{table}]"]
+    result = cli(*arguments, runs=False)
+    assert result.returncode == 0 and "2 runs and 1 tables: all as written" in result.stdout, result.stdout
+    rows.loc[0, "test/error"] += 0.5
+    rows.to_csv(table, index=False)
+    flip(folders(runs)[1].path / "last.pt")
+    result = cli(*arguments, runs=False)
+    assert result.returncode == 1 and "differs from its summary.json in test/error" in result.stdout
+    assert "last.pt is damaged" in result.stdout and result.stdout.strip().endswith("2 problems")
+
+
+def test_status_shows_every_state(runs, cli):
+    """Finished, running, killed, interrupted and failed runs in one folder."""
+    long = [*RUN, "trainer.steps=100000", "trainer.checkpoint_every=0.05"]
+    live, killed, stopped = (start(runs, *long, f"seed={seed}") for seed in (1, 2, 3))
+    try:
+        for process in (live, killed, stopped):
+            wait_for(lambda p=process: any(f.status.get("pid") == p.pid and f.status["step"] for f in folders(runs)))
+        killed.kill()
+        stopped.send_signal(signal.SIGTERM)
+        for process in (killed, stopped):
+            process.wait(timeout=60)
+        failed = folders(runs)[0]
+        failed.set_status("failed", message="boom")
+        result = cli("status", f"runs_dir={runs}", runs=False)
+    finally:
+        live.kill()
+        live.wait()
+    assert result.returncode == 0, result.stderr
+    lines = {line.split()[0]: line for line in result.stdout.splitlines() if line.startswith("train-")}
+    assert len(lines) == 5 and "boom" in lines[failed.run_id]
+    states = [line.split()[1] for line in lines.values()]
+    assert states == ["running", "died", "failed", "interrupted", "done"], "what needs attention comes first"
+    running = next(line for line in lines.values() if " running " in line)
+    assert "/100000" in running and ("min" in running or " s" in running)
+    assert f"process {killed.pid} is gone; start the command again" in result.stdout
+    assert result.stdout.splitlines()[-1] == "5 runs: 1 running, 1 died, 1 failed, 1 interrupted, 1 done"
+
+
+def test_status_of_a_profile_counts_what_is_not_started(runs, cli):
+    result = cli("status", "profile=quick", "only=invariance", f"runs_dir={runs}", runs=False)
+    assert result.returncode == 0 and "new" in result.stdout.splitlines()[-1], result.stderr
+    wrong = cli("status", "profile=quick", "only=invariances", f"runs_dir={runs}", runs=False)
+    assert wrong.returncode == 2 and "nearest: invariance" in wrong.stderr
+    empty = cli("status", f"runs_dir={runs / 'none'}", runs=False)
+    assert empty.returncode == 2 and empty.stderr.count("\n") == 1
+
+
+@pytest.mark.scorecard("scale", "run folders as a table")
+def test_many_folders_become_a_table(whole, tmp_path, trials, record_property):
+    """With --campaign ten thousand; the figure says how long."""
+    count = 10_000 if trials["rounds"] > 1 else 200
+    seeds = ",".join(map(str, range(100, 100 + count // 2)))
+    began = time.perf_counter()
+    names = run_ids("recurrent_gain", "quick", ["norm=none,ln", "model=rnn", f"seed={seeds}", "optim.lr=0.01"])
+    named = time.perf_counter() - began
+    assert len(names) == len(set(names)) == count
+    source = folders(whole)[0].path
+    for at, name in enumerate(names):
+        folder = RunFolder(tmp_path, name)
+        folder.path.mkdir()
+        for file in ("metrics.jsonl", "status.json"):
+            shutil.copyfile(source / file, folder.path / file)
+        (folder.path / "summary.json").write_text((source / "summary.json").read_text())
+        set_value(folder.path / "summary.json", run_id=name, seed=at)
+    began = time.perf_counter()
+    rows, curves, missing = collect(names, tmp_path)
+    read = time.perf_counter() - began
+    assert rows["run_id"].tolist() == names and rows["seed"].tolist() == list(range(count)) and not missing
+    assert len(curves) == 2 * count
+    record_property("figure", f"{count} folders read in {read:.1f} s, their names worked out in {named:.1f} s")

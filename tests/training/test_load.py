@@ -1,0 +1,272 @@
+"""A run found again and loaded, with data or without; exported, and rebuilt from the model card's own words."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+import data
+from experiments.config.errors import ConfigError
+from experiments.config.paths import CONFIGS
+from experiments.config.schema import settings
+from experiments.export import train_command, write
+from experiments.runs.folder import RunFolder
+from experiments.runs.identity import run_id
+from experiments.training import load as trained_module
+from experiments.training.load import find, find_all, load
+from experiments.training.run import run
+from tests.conftest import ROOT
+
+SHORT = ["trainer.steps=3", "trainer.evaluations=1"]
+TEXT = ["model.hidden_size=8", "data.seq_len=6", "data.batch_size=4", *SHORT]
+TIED = ["model.input=embedding", "model.embedding_size=8", "model.tied=true"]
+MODELS = {
+    "lstm-bn": ["model=lstm", "norm=bn", *TEXT],
+    "gru-gn": ["model=gru", "norm=gn", "norm.groups=2", "model.num_layers=2", *TEXT],
+    "rnn-wn": ["model=rnn", "norm=wn", *TEXT],
+    "lstm-ln": ["model=lstm", "norm=ln", "data.unit=word", *TIED, *TEXT],
+    "cnn-wn": ["model=cnn", "model.depth=3", "model.width=4", "norm=wn", "norm.data_init=true", "data=digits", *SHORT],
+    "mlp-rms": ["model=mlp", "model.hidden_sizes=[8,6]", "norm=rms", "data=digits", "optim=sgd", *SHORT],
+    "image_gru-bn": [
+        "model=image_gru",
+        "model.hidden_size=8",
+        "model.order=permuted",
+        "norm=bn",
+        "data=digits",
+        *SHORT,
+    ],
+}
+
+
+def composed(*overrides: str):
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return compose("train", list(overrides))
+
+
+def train(place, *overrides: str) -> RunFolder:
+    outcome = run(composed(*overrides, "wandb.mode=disabled", f"runs_dir={place}"))
+    assert outcome["status"] == "done", outcome
+    return RunFolder(place, outcome["run_id"])
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    place = tmp_path_factory.mktemp("runs")
+    for overrides in MODELS.values():
+        train(place, *overrides)
+    return place
+
+
+@pytest.fixture
+def folder(runs, tmp_path):
+    """A copy of one run, to be damaged."""
+    original = find("train-lstm-bn", str(runs))
+    shutil.copytree(original.path, tmp_path / "runs" / original.run_id)
+    return RunFolder(tmp_path / "runs", original.run_id)
+
+
+def command(module: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    called = [sys.executable, "-m", f"experiments.{module}", *arguments]
+    return subprocess.run(
+        called, cwd=ROOT, capture_output=True, text=True, timeout=300, env={**os.environ, **environment}
+    )
+
+
+def refusal(call) -> str:
+    with pytest.raises((ConfigError, data.DataError)) as refused:
+        call()
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+# --- finding ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_found_by_name_start_and_folder(runs):
+    name = find("train-cnn", str(runs)).run_id
+    assert find(name, str(runs)).path == runs / name
+    assert find(str(runs / name), "elsewhere").path == find(f"{runs / name}/", "elsewhere").path == runs / name
+    assert len(find_all("train-", str(runs))) == len(MODELS)
+
+
+def test_the_whole_name_is_that_run_even_where_others_begin_so(runs, tmp_path):
+    for name in ("a", "ab"):
+        shutil.copytree(find("train-cnn", str(runs)).path, tmp_path / name)
+    assert find("a", str(tmp_path)).run_id == "a"
+
+
+def test_what_is_not_found_is_told_with_what_is_near(runs, tmp_path):
+    assert "nearest: train-cnn-wn" in refusal(lambda: find("train-cmn-wn", str(runs)))
+    assert "2 runs, as train-lstm-bn" in refusal(lambda: find("train-lstm", str(runs)))
+    assert "no run in" in refusal(lambda: find("any", str(tmp_path)))
+    assert "run= is missing" in refusal(lambda: find(None, str(runs)))
+
+
+# --- loading ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_model_is_that_of_the_checkpoint_and_of_the_start(name, runs):
+    trained = load(find(f"train-{name}", str(runs)))
+    saved = trained.folder.load_checkpoint("cpu")["model"]
+    assert trained.step == 3 and not trained.model.training
+    state = trained.model.state_dict()
+    assert state.keys() == saved.keys() and all(torch.equal(state[key], saved[key]) for key in saved)
+    assert any(not torch.equal(value, saved[key]) for key, value in trained.at_start().state_dict().items())
+    task = trained.task()
+    assert (task.input_shape, task.num_classes) == (trained.input_shape, trained.num_classes)
+
+
+def test_the_start_is_that_of_the_run(tmp_path):
+    """With a learning rate that no weight can feel, the checkpoint holds the initial weights."""
+    trained = load(train(tmp_path, "model=gru", "norm=ln", "seed=3", "optim.lr=1e-30", *TEXT))
+    start = trained.at_start().state_dict()
+    for key, value in trained.model.state_dict().items():
+        torch.testing.assert_close(value, start[key], rtol=0, atol=1e-20)
+
+
+@pytest.mark.parametrize("experiment", ["recurrent_gain", "batch_size", "permutation_invariant_mnist"])
+def test_the_configuration_of_an_experiments_run_is_read_as_it_was(experiment, tmp_path):
+    cfg = composed(f"experiment={experiment}", "optim.lr=0.1")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
+    read = trained_module._configuration(RunFolder(tmp_path, "run"))
+    assert OmegaConf.to_container(read) == OmegaConf.to_container(cfg, resolve=True)
+    assert run_id(read) == run_id(cfg) and type(settings(read.model)) is type(settings(cfg.model))
+
+
+def test_a_run_that_was_evaluated_gives_its_figures_again(runs):
+    for name in ("lstm-bn", "cnn-wn"):
+        trained = load(find(f"train-{name}", str(runs)))
+        assert trained.task().evaluate(trained.model, "test")["loss"] == trained.folder.summary["test/loss"]
+
+
+def test_damage_is_told_in_one_line(folder):
+    for path in folder.path.glob("*.pt"):
+        path.write_bytes(path.read_bytes()[:-1])
+    assert "no checkpoint is whole" in refusal(lambda: load(folder))
+    for path in folder.path.glob("*.pt"):
+        path.unlink()
+    assert "no checkpoint yet" in refusal(lambda: load(folder))
+    folder.set_status("diverged", message="the training loss is not finite after step 2")
+    assert "after step 2" in refusal(lambda: load(folder))
+    config = (folder.path / "config.yaml").read_text()
+    for broken in ("model: [", "seed: 3\n", config.replace("hidden_size", "hiden_size"), config + "unknown: 1\n"):
+        (folder.path / "config.yaml").write_text(broken)
+        assert "config.yaml" in refusal(lambda: load(folder))
+
+
+def test_a_checkpoint_of_another_network_is_told(folder):
+    text = (folder.path / "config.yaml").read_text()
+    (folder.path / "config.yaml").write_text(text.replace("hidden_size: 8", "hidden_size: 9"))
+    assert "not of the model in config.yaml" in refusal(lambda: load(folder))
+
+
+def test_a_text_is_written_without_the_data_and_looked_into_only_with_them(tmp_path):
+    book = tmp_path / "book.txt"
+    book.write_text("the cat sat on the mat, and the dog on the log.\n" * 40)
+    place, elsewhere = tmp_path / "runs", {"LAYERNORM_CACHE": str(tmp_path / "empty")}
+    of_book = ["model=rnn", "norm=ln", "data=text_file", f"data.path={book}", *TEXT]
+    chars, words = (f"run={train(place, *of_book, f'data.unit={unit}').path}" for unit in ("char", "word"))
+    book.rename(tmp_path / "gone.txt")
+    result = command("sample", chars, "prompt=the ", "length=5", **elsewhere)
+    assert result.returncode == 0 and len(result.stdout) == 10, result.stderr
+    for arguments in (("inspect", chars), ("sample", words)):
+        result = command(*arguments, **elsewhere)
+        assert result.returncode == 2 and "book.txt" in result.stderr and len(result.stderr.splitlines()) == 1
+    book.write_text("another text altogether, a little longer\n" * 40)
+    result = command("inspect", chars, **elsewhere)
+    assert result.returncode == 2 and "not what the run was trained on" in result.stderr
+
+
+# --- export -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_cards_example_gives_the_logits_to_the_last_bit(name, runs, tmp_path):
+    trained = load(find(f"train-{name}", str(runs)))
+    write(trained, tmp_path / "taken")
+    card = (tmp_path / "taken" / "README.md").read_text()
+    [example] = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    assert len(example.strip().splitlines()) <= 14
+    there: dict = {}
+    with contextlib.chdir(tmp_path):
+        exec(example, there)
+    if trained.vocabulary:
+        x = torch.randint(trained.num_classes, (3, 9))  # longer than the windows of training
+        given, expected = (model(x)[0] for model in (there["model"], trained.model))
+        assert there["config"]["vocabulary"] == trained.vocabulary
+    else:
+        x = torch.randn(3, *trained.input_shape)
+        given, expected = (model(x) for model in (there["model"], trained.model))
+        assert len(there["config"]["mean"]) == len(there["config"]["sd"]) == 1
+    assert torch.equal(given, expected) and given.any()
+
+
+def test_the_card_tells_data_recipe_and_figures(runs, tmp_path):
+    output = tmp_path / "model"
+    result = command("export", f"runs_dir={runs}", "run=train-lstm-bn", f"output={output}")
+    assert result.returncode == 0 and str(output) in result.stdout, result.stderr
+    assert {path.name for path in output.iterdir()} == {"model.safetensors", "config.json", "README.md"}
+    folder, card = find("train-lstm-bn", str(runs)), (output / "README.md").read_text()
+    environment = json.loads((folder.path / "environment.json").read_text())
+    for expected in (
+        folder.run_id,
+        f"| test/bpc | {folder.summary['test/bpc']:.6g} |",
+        environment["git"],
+        environment["data"]["sources"][0]["sha256"],
+        data.SETS["python_docs"].terms,
+        "batch normalisation",
+    ):
+        assert expected in card, expected
+    assert str(tmp_path) not in card and "best_val" not in card
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_cards_command_is_of_a_run_with_the_same_numbers(name, runs):
+    trained = load(find(f"train-{name}", str(runs)))
+    _, _, module, *overrides = shlex.split(train_command(trained.cfg))
+    assert module == "experiments.train" and run_id(composed(*overrides)) == trained.folder.run_id
+
+
+def test_words_of_a_text_that_may_not_be_handed_on_stay_out(runs, tmp_path, monkeypatch):
+    trained = load(find("train-lstm-ln", str(runs)))
+    word = max(trained.vocabulary, key=len)
+    write(trained, tmp_path / "free")
+    assert word in (tmp_path / "free" / "config.json").read_text()
+    monkeypatch.setitem(data.SETS, "python_docs", dataclasses.replace(data.SETS["python_docs"], handed_on=False))
+    write(trained, tmp_path / "kept")
+    files = [(tmp_path / "kept" / name).read_text() for name in ("config.json", "README.md")]
+    assert word not in "".join(files) and "vocabulary_sha256" in files[0] and "handed on" in files[1]
+    assert not data.SETS["ptb_word"].handed_on
+
+
+def test_only_a_finished_run_is_exported(folder, tmp_path):
+    arguments = ("export", f"run={folder.path}", f"output={tmp_path / 'out'}")
+    for status in ("interrupted", "diverged"):
+        folder.set_status(status)
+        result = command(*arguments)
+        assert result.returncode == 2 and f"is {status}" in result.stderr and len(result.stderr.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+    folder.set_status("done")
+    (tmp_path / "out").write_text("a file")
+    result = command(*arguments)
+    assert result.returncode == 2 and "output=" in result.stderr
+
+
+def test_the_terms_of_every_set_are_those_of_the_data_card():
+    lines = re.findall(r"^\| `(\w+)` \|.*\| (.*?) \|$", (ROOT / "data" / "README.md").read_text(), re.MULTILINE)
+    terms, last = {}, ""
+    for name, told in lines:
+        last = terms[name] = last if told == "the same" else told
+    assert terms == {name: row.terms for name, row in data.SETS.items()}
