@@ -117,6 +117,9 @@ def shown(value) -> str:
 def meaning(kind: type, field: str) -> str:
     """The comment behind the field of a dataclass or above it, its own or that of a class it extends."""
     for base in kind.__mro__:
+        declared = base.__dict__.get("__dataclass_fields__", {})
+        if field in declared and (text := declared[field].metadata.get("help")):
+            return text
         if text := comments(base.__module__).get(base.__name__, {}).get(field):
             return text
     return ""

@@ -16,48 +16,100 @@ class Claim:
     of `over` (columns that hold on both sides) and of `b`, and is a statement about all of them.
     """
 
-    id: str = MISSING
-    statement: str = MISSING
-    stated: str = MISSING  # where: paper and section
-    kind: str = MISSING  # difference, interaction, share, share_contrast or exact
-    metric: str | None = None  # in place of the experiment's ...
-    unit: str | None = None  # ... and its unit
-    over: list[dict[str, Any]] = field(default_factory=lambda: [{}])
-    a: dict[str, Any] = field(default_factory=dict)  # the cell that the claim is about
-    b: list[dict[str, Any]] = field(default_factory=lambda: [{}])  # those that it is compared with
-    claimed: str = "lower"  # what the claim asserts of a - b: lower, higher, same or not_higher
-    margin: float = 0.0  # smallest effect of interest, in the metric's unit
-    at: list[dict[str, Any]] = field(default_factory=list)  # interaction: two cells; the second is subtracted
-    base: dict[str, Any] = field(default_factory=dict)  # shares: what the gains are measured from
-    at_most: float = 0.0  # share: largest gain(a)/gain(b) that still counts as claimed; exact: bound of what holds
-    surely_below: float = 0.0  # share: what the upper end of its interval must stay below
-    rivals: list[str] = field(default_factory=list)  # share_contrast: the normalisers among which the best is sought
-    families: list[Any] = field(default_factory=list)  # share_contrast: two of {cell: {...}, metric: ...}
-    holds: list[str] = field(default_factory=list)  # exact: columns that stay within at_most in every run
-    breaks: list[str] = field(default_factory=list)  # exact: columns that reach at_least in every run
-    at_least: float = 0.0
+    id: str = field(default=MISSING, metadata={"help": "name of the claim, unique among all experiments"})
+    statement: str = field(default=MISSING, metadata={"help": "the claim in one sentence"})
+    stated: str = field(default=MISSING, metadata={"help": "paper and section that state it"})
+    kind: str = field(
+        default=MISSING, metadata={"help": "difference, interaction, share, share_contrast or exact: how it is decided"}
+    )
+    metric: str | None = field(
+        default=None, metadata={"help": "column that decides this claim; null: the experiment's metric"}
+    )
+    unit: str | None = field(
+        default=None, metadata={"help": "unit of this claim's metric; null: the experiment's unit"}
+    )
+    over: list[dict[str, Any]] = field(
+        default_factory=lambda: [{}], metadata={"help": "columns that hold on both sides; one contrast for each entry"}
+    )
+    a: dict[str, Any] = field(default_factory=dict, metadata={"help": "the cell that the claim is about"})
+    b: list[dict[str, Any]] = field(
+        default_factory=lambda: [{}], metadata={"help": "the cells with which a is compared; one contrast for each"}
+    )
+    claimed: str = field(
+        default="lower", metadata={"help": "what the claim asserts of a - b: lower, higher, same or not_higher"}
+    )
+    margin: float = field(
+        default=0.0, metadata={"help": "smallest effect of interest, in the metric's unit; above 0 where it is used"}
+    )
+    at: list[dict[str, Any]] = field(
+        default_factory=list, metadata={"help": "interaction: two cells; the contrast at the second is subtracted"}
+    )
+    base: dict[str, Any] = field(
+        default_factory=dict, metadata={"help": "share, share_contrast: the cell from which gains are measured"}
+    )
+    at_most: float = field(
+        default=0.0,
+        metadata={
+            "help": "share: largest gain(a)/gain(b) that still counts as claimed; exact: bound of the columns in holds"
+        },
+    )
+    surely_below: float = field(
+        default=0.0, metadata={"help": "share: bound below which the upper end of its interval must stay"}
+    )
+    rivals: list[str] = field(
+        default_factory=list, metadata={"help": "share_contrast: normalisers among which the best is sought"}
+    )
+    families: list[Any] = field(
+        default_factory=list, metadata={"help": "share_contrast: two of {cell: {...}, metric: ...}"}
+    )
+    holds: list[str] = field(
+        default_factory=list, metadata={"help": "exact: columns that stay within at_most in every run"}
+    )
+    breaks: list[str] = field(
+        default_factory=list, metadata={"help": "exact: columns that reach at_least in every run"}
+    )
+    at_least: float = field(default=0.0, metadata={"help": "exact: lower bound of the columns in breaks"})
 
 
 @dataclass
 class Experiment:
     """What a set of runs is for. Written down in configs/experiment; to train one model, none of it is needed."""
 
-    name: str = "train"  # of no experiment
-    question: str = ""  # in one sentence
-    metric: str = "test/loss"  # the column that decides; lower is better
-    unit: str = "nats"  # of the metric
-    claims: list[Claim] = field(default_factory=list)  # the rules, written before the runs
-    networks: list[dict[str, Any]] = field(default_factory=list)  # that the claims are about, where profiles differ
-    deviations: list[str] = field(default_factory=list)  # from the papers, in this profile; for the reader
-    sources: list[str] = field(default_factory=list)  # other experiments whose rows are judged here
-    # the grid of runs is hydra.sweeper.params, once for each of these, whose choices are added
-    grids: list[dict[str, Any]] = field(default_factory=lambda: [{}])
-    axes: dict[str, str] = field(default_factory=dict)  # further columns of a cell, and the setting each one shows
-    arm: str = ""  # the part of the experiment that a run belongs to, where budgets differ (an axis shows it)
-    final_seeds: list[int] = field(default_factory=list)  # fresh ones: none of them took part in tuning
-    tune_seeds: list[int] = field(default_factory=list)  # those that choose the learning rates
-    tune_lr: list[float] = field(default_factory=list)  # the rates to choose from, the same for every cell
-    tune_metric: str = ""  # what chooses a rate; "": the metric's twin on the validation split
+    name: str = field(default="train", metadata={"help": "train: a run of no experiment"})
+    question: str = field(default="", metadata={"help": "the question in one sentence"})
+    metric: str = field(default="test/loss", metadata={"help": "the column that decides; lower is better"})
+    unit: str = field(default="nats", metadata={"help": "unit of the metric"})
+    claims: list[Claim] = field(default_factory=list, metadata={"help": "the rules, written before the runs"})
+    networks: list[dict[str, Any]] = field(
+        default_factory=list, metadata={"help": "networks that the claims are about, where profiles differ"}
+    )
+    deviations: list[str] = field(
+        default_factory=list, metadata={"help": "deviations from the papers in this profile, printed in the report"}
+    )
+    sources: list[str] = field(
+        default_factory=list,
+        metadata={"help": "other experiments whose rows are judged here; it has no runs of its own"},
+    )
+    grids: list[dict[str, Any]] = field(
+        default_factory=lambda: [{}],
+        metadata={"help": "the grid of runs is hydra.sweeper.params, once for each of these, whose choices are added"},
+    )
+    axes: dict[str, str] = field(
+        default_factory=dict, metadata={"help": "further columns of a cell, and the setting that each one shows"}
+    )
+    arm: str = field(
+        default="", metadata={"help": "the part of the experiment that a run belongs to, where budgets differ"}
+    )
+    final_seeds: list[int] = field(
+        default_factory=list, metadata={"help": "seeds of the runs that decide; none of them takes part in tuning"}
+    )
+    tune_seeds: list[int] = field(default_factory=list, metadata={"help": "seeds that choose the learning rates"})
+    tune_lr: list[float] = field(
+        default_factory=list, metadata={"help": "learning rates to choose from, the same for every cell"}
+    )
+    tune_metric: str = field(
+        default="", metadata={"help": "column that chooses a rate; empty: the metric's twin on the validation split"}
+    )
 
 
 def check_claim(claim: Claim) -> None:
