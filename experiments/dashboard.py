@@ -12,7 +12,7 @@ and gradients and summed inputs of runs with trainer.statistics=true. Needs the 
 import json
 import random
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -50,10 +50,13 @@ PROBES = {  # of runs with trainer.statistics=true; a metric for every layer
 
 @dataclass
 class Dashboard:
-    profile: Any = MISSING  # whose experiments get a section each
-    project: str = "layer-normalization"  # that the workspace is of
-    entity: str | None = None  # null: the account of the key on this machine
-    output: str | None = None  # a file for the specification, in place of a server
+    profile: Any = field(default=MISSING, metadata={"help": "the profile whose experiments get a section each"})
+    project: str = field(default="layer-normalization", metadata={"help": "project of the workspace"})
+    entity: str | None = field(
+        default=None,
+        metadata={"help": "user or team that owns the project; null: the account of the key on this machine"},
+    )
+    output: str | None = field(default=None, metadata={"help": "a file for the specification; null: a server gets it"})
 
 
 ConfigStore.instance().store(name="dashboard_schema", node=Dashboard)

@@ -9,7 +9,7 @@ README.md, whose example is all that is needed to load the model: models/ and th
 import hashlib
 import json
 import shlex
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import hydra
@@ -20,7 +20,7 @@ from data import SETS
 from experiments.cli.command import command, refusals_in_one_line
 from experiments.config.errors import ConfigError
 from experiments.config.paths import CONFIGS
-from experiments.config.schema import norm_options, settings
+from experiments.config.schema import RUNS_DIR, norm_options, settings
 from experiments.config.writable import check_folder
 from experiments.runs.folder import read_json, write_atomically
 from experiments.training.load import Trained, defaults, find, load
@@ -43,9 +43,11 @@ model.eval()"""
 
 @dataclass
 class Export:
-    run: str | None = None  # a run's name in runs_dir, the start of one that no other shares, or its folder
-    runs_dir: str = "results/runs"  # folder of the run folders; relative to the working directory
-    output: str | None = None  # the folder that the three files go to
+    run: str | None = field(
+        default=None, metadata={"help": "a run's name in runs_dir, a prefix that no other shares, or its folder"}
+    )
+    runs_dir: str = field(default="results/runs", metadata=RUNS_DIR)
+    output: str | None = field(default=None, metadata={"help": "folder into which the three files are written"})
 
 
 ConfigStore.instance().store(name="export_schema", node=Export)

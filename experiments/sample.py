@@ -9,7 +9,7 @@ A model reads its own output: the state is carried from symbol to symbol. Sample
 import math
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from data.text import EOS, START
 from experiments.cli.command import command, refusals_in_one_line
 from experiments.config.errors import ConfigError, nearest
 from experiments.config.paths import CONFIGS
+from experiments.config.schema import RUNS_DIR
 from experiments.config.writable import check_folder
 from experiments.runs.folder import write_atomically
 from experiments.training.load import UNITS, Trained, find, load
@@ -35,15 +36,19 @@ SCALE, GAP, GREY = 4, 2, 0.3  # in an image: pixels a side for one of the model'
 
 @dataclass
 class Sample:
-    run: str | None = None  # a run's name in runs_dir, the start of one that no other shares, or its folder
-    runs_dir: str = "results/runs"  # folder of the run folders; relative to the working directory
-    prompt: str = ""  # what the text begins with
-    length: int | None = None  # characters or words after the prompt; null: 300
-    temperature: float = 1.0  # the logits are divided by it; 0: always the likeliest symbol
-    top_k: int | None = None  # draw from so many likeliest symbols; null: from all
-    samples: int = 1  # texts, or images in one PNG
-    seed: int = 0  # of the first sample; the next have seed + 1, ...
-    output: str | None = None  # PNG of a model of pixels; null: samples.png in the run's folder
+    run: str | None = field(
+        default=None, metadata={"help": "a run's name in runs_dir, a prefix that no other shares, or its folder"}
+    )
+    runs_dir: str = field(default="results/runs", metadata=RUNS_DIR)
+    prompt: str = field(default="", metadata={"help": "beginning of the text"})
+    length: int | None = field(default=None, metadata={"help": "characters or words after the prompt; null: 300"})
+    temperature: float = field(default=1.0, metadata={"help": "divisor of the logits; 0: always the likeliest symbol"})
+    top_k: int | None = field(default=None, metadata={"help": "draw from the k likeliest symbols; null: from all"})
+    samples: int = field(default=1, metadata={"help": "number of texts, or of images in one PNG"})
+    seed: int = field(default=0, metadata={"help": "seed of the first sample; the next have seed + 1, ..."})
+    output: str | None = field(
+        default=None, metadata={"help": "PNG file of a model of pixels; null: samples.png in the run's folder"}
+    )
 
 
 ConfigStore.instance().store(name="sample_schema", node=Sample)

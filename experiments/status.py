@@ -7,7 +7,7 @@ python -m experiments.status profile=standard only=conv_gain
 
 import sys
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from rich.table import Table
 from experiments.cli.command import command, refusals_in_one_line
 from experiments.config.errors import ConfigError, nearest
 from experiments.config.paths import CONFIGS
+from experiments.config.schema import RUNS_DIR
 from experiments.runs.folder import RunFolder
 from experiments.runs.progress import duration
 from experiments.sweeps.grid import run_ids
@@ -29,9 +30,11 @@ ORDER = ("running", "died", "failed", "interrupted", "new", "diverged", "done") 
 
 @dataclass
 class Status:
-    profile: Any = None  # whose experiments; null: every run below runs_dir
-    only: str | None = None  # one of the profile's experiments
-    runs_dir: str = "results/runs"  # folder of the run folders; relative to the working directory
+    profile: Any = field(
+        default=None, metadata={"help": "the profile whose experiments are shown; null: every run below runs_dir"}
+    )
+    only: str | None = field(default=None, metadata={"help": "one of the profile's experiments"})
+    runs_dir: str = field(default="results/runs", metadata=RUNS_DIR)
 
 
 ConfigStore.instance().store(name="status_schema", node=Status)

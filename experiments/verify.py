@@ -27,14 +27,17 @@ import data
 from experiments.cli.command import command, refusals_in_one_line
 from experiments.config.errors import ConfigError
 from experiments.config.paths import CONFIGS, ROOT
+from experiments.config.schema import RUNS_DIR
 from experiments.runs.folder import FINISHED, DamagedCheckpointError, RunFolder, read_checkpoint, read_json
 from experiments.runs.identity import run_id
 
 
 @dataclass
 class Verify:
-    runs_dir: str = "results/runs"  # folder of the run folders; relative to the working directory
-    rows: list[str] = field(default_factory=lambda: ["results/*/runs.csv"])  # tables that are compared with the runs
+    runs_dir: str = field(default="results/runs", metadata=RUNS_DIR)
+    rows: list[str] = field(
+        default_factory=lambda: ["results/*/runs.csv"], metadata={"help": "tables that are compared with the runs"}
+    )
 
 
 ConfigStore.instance().store(name="verify_schema", node=Verify)

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import hydra
@@ -25,7 +25,7 @@ from omegaconf import DictConfig
 from experiments.cli.command import command, refusals_in_one_line
 from experiments.config.errors import ConfigError, first_line
 from experiments.config.paths import CONFIGS
-from experiments.config.schema import Wandb, settings
+from experiments.config.schema import RUNS_DIR, Wandb, settings
 from experiments.runs.folder import FINISHED, AlreadyRunningError, RunFolder, read_json, write_json
 from experiments.runs.wandb_mirror import PATIENCE, finish, identity, ready, start
 
@@ -34,10 +34,19 @@ MARK = "uploaded.json"
 
 @dataclass
 class Sync:
-    runs_dir: str = "results/runs"  # folder of the run folders; relative to the working directory
-    project: str | None = None  # null: the one that each run was logged for
-    entity: str | None = None  # null: the run's own, else the account of the key on this machine
-    timeout: float = 60.0  # seconds that one run's upload may take, and as many again until the server shows it
+    runs_dir: str = field(default="results/runs", metadata=RUNS_DIR)
+    project: str | None = field(
+        default=None, metadata={"help": "project that gets the runs; null: the one for which each run was logged"}
+    )
+    entity: str | None = field(
+        default=None,
+        metadata={
+            "help": "user or team that owns the project; null: the run's, else the account of the key on this machine"
+        },
+    )
+    timeout: float = field(
+        default=60.0, metadata={"help": "seconds for one run's upload, and as many again until the server shows it"}
+    )
 
 
 ConfigStore.instance().store(name="wandb_sync_schema", node=Sync)

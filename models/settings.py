@@ -1,47 +1,90 @@
 """What may be set for each model: plain dataclasses, one a model, the only place where their defaults stand.
 
-The comment behind a field, or above it, is what --help prints as its meaning.
+A field's metadata has its meaning with its unit ("help"), and where it has them its range, as (low, high) or as an
+inequality, and its choices; --help prints them, and configurations are checked by them.
 Imports no torch, so that a configuration can be composed and checked in milliseconds.
 """
 
 from dataclasses import dataclass, field
+
+# Beyond these a model has more parameters than any machine holds, or takes minutes to build.
+MOST_LAYERS = 1000
+MOST_UNITS = 2**20
 
 
 @dataclass
 class RecurrentLayers:
     """What the recurrent layers of both recurrent models take."""
 
-    hidden_size: int = 128  # H, units of a layer
-    num_layers: int = 1  # recurrent layers, one on the other
-    placement: str = "paper"  # where the normaliser stands: paper, per_gate, cell_only, input_only, between_layers
-    backend: str = "auto"  # what computes the recurrence: fused, reference (the equations, slower), or auto
-    input_scale: float = 1.0  # standard deviation of the summed inputs W_x x at the start
-    forget_bias: float = 1.0  # start of the LSTM's forget gate bias
+    hidden_size: int = field(default=128, metadata={"help": "H, units of a layer", "range": (1, MOST_UNITS)})
+    num_layers: int = field(default=1, metadata={"help": "recurrent layers, stacked", "range": (1, MOST_LAYERS)})
+    placement: str = field(
+        default="paper",
+        metadata={
+            "help": "where the normaliser stands",
+            "choices": ("paper", "per_gate", "cell_only", "input_only", "between_layers"),
+        },
+    )
+    backend: str = field(
+        default="auto",
+        metadata={
+            "help": "what computes the recurrence; reference: the equations, slower",
+            "choices": ("auto", "fused", "reference"),
+        },
+    )
+    input_scale: float = field(
+        default=1.0,
+        metadata={"help": "standard deviation of the summed inputs W_x x at initialisation", "range": "> 0"},
+    )
+    forget_bias: float = field(default=1.0, metadata={"help": "initial bias of the LSTM's forget gate"})
 
 
 @dataclass
 class Recurrent(RecurrentLayers):
     """A recurrent language model: input -> recurrent layers -> softmax over the vocabulary."""
 
-    name: str = "lstm"  # rnn (tanh), lstm or gru
-    kind: str = "text"  # the kind of data that it takes
-    dropout: float = 0.0  # probability, on the input, between the layers and before the output
-    input: str = "auto"  # onehot, embedding, or auto: onehot for at most 1000 symbols
-    embedding_size: int = 128  # units of an embedding
-    tied: bool = False  # output matrix = embedding matrix; needs embedding_size = hidden_size
+    name: str = field(default="lstm", metadata={"help": "rnn (tanh), lstm or gru"})
+    kind: str = field(default="text", metadata={"help": "the kind of data that it takes"})
+    dropout: float = field(
+        default=0.0,
+        metadata={"help": "probability, on the input, between the layers and before the output", "range": "0 <= x < 1"},
+    )
+    input: str = field(
+        default="auto",
+        metadata={
+            "help": "how a symbol enters; auto: onehot for at most 1000 symbols",
+            "choices": ("auto", "onehot", "embedding"),
+        },
+    )
+    embedding_size: int = field(default=128, metadata={"help": "units of an embedding", "range": (1, MOST_UNITS)})
+    tied: bool = field(
+        default=False, metadata={"help": "output matrix = embedding matrix; needs embedding_size = hidden_size"}
+    )
 
 
 @dataclass
 class ImageRecurrent(RecurrentLayers):
     """A recurrent classifier of images, read row by row or pixel by pixel; the last state gives the class."""
 
-    name: str = "image_lstm"  # image_rnn (tanh), image_lstm or image_gru
+    name: str = field(default="image_lstm", metadata={"help": "image_rnn (tanh), image_lstm or image_gru"})
     kind: str = "images"
     hidden_size: int = 100
-    order: str = "rows"  # rows, pixels, or permuted: the pixels in one fixed random order
-    dropout: float = 0.0  # probability, between the layers and before the output
-    # standard deviation of Gaussian noise on the initial state h_0 in training; bn over pixels cannot do without it
-    state_noise: float = 0.1
+    order: str = field(
+        default="rows",
+        metadata={
+            "help": "what is read at each step: a row, or a pixel; permuted: pixels in one fixed random order",
+            "choices": ("rows", "pixels", "permuted"),
+        },
+    )
+    dropout: float = field(
+        default=0.0, metadata={"help": "probability, between the layers and before the output", "range": "0 <= x < 1"}
+    )
+    state_noise: float = field(
+        default=0.1,
+        metadata={
+            "help": "standard deviation of Gaussian noise on the initial state h_0 in training; bn over pixels needs it"
+        },
+    )
 
 
 @dataclass
@@ -50,8 +93,14 @@ class CNN:
 
     name: str = "cnn"
     kind: str = "images"
-    depth: int = 6  # convolutions, cut into three equal stages; each stage halves the resolution and doubles the width
-    width: int = 16  # channels of the first stage
+    depth: int = field(
+        default=6,
+        metadata={
+            "help": "convolutions in three equal stages; each stage halves the resolution and doubles the width",
+            "range": (1, MOST_LAYERS),
+        },
+    )
+    width: int = field(default=16, metadata={"help": "channels of the first stage", "range": (1, MOST_UNITS)})
 
 
 @dataclass
@@ -60,7 +109,7 @@ class ResNet20:
 
     name: str = "resnet20"
     kind: str = "images"
-    width: int = 16  # channels of the first stage
+    width: int = field(default=16, metadata={"help": "channels of the first stage", "range": (1, MOST_UNITS)})
 
 
 @dataclass
@@ -69,8 +118,12 @@ class MLP:
 
     name: str = "mlp"
     kind: str = "images"
-    hidden_sizes: list[int] = field(default_factory=lambda: [1000, 1000])  # units of each hidden layer
-    norm_output: bool = False  # normalise the logits too, as the paper's BN did and its LN did not
+    hidden_sizes: list[int] = field(
+        default_factory=lambda: [1000, 1000], metadata={"help": "units of each hidden layer", "range": (1, MOST_UNITS)}
+    )
+    norm_output: bool = field(
+        default=False, metadata={"help": "normalise the logits too, as the paper's BN did and its LN did not"}
+    )
 
 
 SCHEMAS: dict[str, type] = {

@@ -48,23 +48,68 @@ SIZES = {
 
 @dataclass
 class Benchmark:
-    sizes: list[str] = field(default_factory=lambda: ["d", "a", "c", "b"])  # of tiny, d, a, c, b
-    cells: list[str] = field(default_factory=lambda: list(TORCH))  # lstm, gru, rnn
-    norms: list[str] = field(default_factory=lambda: list(NORMS))  # of our own layers
-    every_norm_at: list[str] = field(default_factory=lambda: list(SIZES))  # sizes; elsewhere none and ln alone
-    scaling: str | None = "b"  # size at which one and two threads are compared; null: not at all
-    parts: list[str] = field(default_factory=lambda: ["d", "a", "c", "b"])  # sizes: where does the time go?
-    trainer: str | None = "a"  # size at which the training loop is compared with a bare one; null: not at all
-    sweep: int | None = 10  # runs of the sweeps that tell what a run costs besides its training; null: not at all
-    workers: int | None = 12  # runs of a sweep that is given to one and to two worker processes; null: not at all
-    minutes: float = 10.0  # of all, shared out over the cases; each has three rounds at least
-    max_rounds: int = 40  # of one case
-    threads: int = 1  # cores that are used; at most those of this process
-    device: str = "auto"  # auto, cpu or cuda
-    quick: bool = False  # a smoke of seconds: size tiny, three rounds
-    rows: str | None = None  # a folder with benchmark.json, to make tables and figure from it and time nothing
-    output: str = "results/benchmark"  # folder that is written
-    readme: bool = False  # put the summary into README.md; for the reference results
+    sizes: list[str] = field(
+        default_factory=lambda: ["d", "a", "c", "b"],
+        metadata={"help": "sizes of the layers that are timed", "choices": tuple(SIZES)},
+    )
+    cells: list[str] = field(
+        default_factory=lambda: list(TORCH),
+        metadata={"help": "recurrent cells that are timed", "choices": tuple(TORCH)},
+    )
+    norms: list[str] = field(
+        default_factory=lambda: list(NORMS),
+        metadata={"help": "normalisers of this repository's layers", "choices": tuple(NORMS)},
+    )
+    every_norm_at: list[str] = field(
+        default_factory=lambda: list(SIZES),
+        metadata={
+            "help": "sizes at which every normaliser is timed; at the others none and ln alone",
+            "choices": tuple(SIZES),
+        },
+    )
+    scaling: str | None = field(
+        default="b",
+        metadata={"help": "size at which one and two threads are compared; null: not at all", "choices": tuple(SIZES)},
+    )
+    parts: list[str] = field(
+        default_factory=lambda: ["d", "a", "c", "b"],
+        metadata={"help": "sizes at which the time is split into the parts of a pass", "choices": tuple(SIZES)},
+    )
+    trainer: str | None = field(
+        default="a",
+        metadata={
+            "help": "size at which the training loop is compared with a bare one; null: not at all",
+            "choices": tuple(SIZES),
+        },
+    )
+    sweep: int | None = field(
+        default=10,
+        metadata={"help": "runs of the sweeps that measure what a run costs besides its training; null: not at all"},
+    )
+    workers: int | None = field(
+        default=12,
+        metadata={"help": "runs of a sweep that is given to one and to two worker processes; null: not at all"},
+    )
+    minutes: float = field(
+        default=10.0,
+        metadata={"help": "minutes in all, shared out over the cases; each case has three rounds at least"},
+    )
+    max_rounds: int = field(default=40, metadata={"help": "rounds of one case at most"})
+    threads: int = field(default=1, metadata={"help": "CPU threads that are used; at most the cores of this process"})
+    device: str = field(
+        default="auto",
+        metadata={
+            "help": "device that is timed; auto: the fastest of this machine",
+            "choices": ("auto", "cpu", "cuda"),
+        },
+    )
+    quick: bool = field(default=False, metadata={"help": "a smoke test of seconds: size tiny, three rounds"})
+    rows: str | None = field(
+        default=None,
+        metadata={"help": "a folder with benchmark.json, to make tables and figure from it and time nothing"},
+    )
+    output: str = field(default="results/benchmark", metadata={"help": "folder that is written"})
+    readme: bool = field(default=False, metadata={"help": "put the summary into README.md; for the reference results"})
 
 
 ConfigStore.instance().store(name="benchmark_schema", node=Benchmark)

@@ -1,4 +1,4 @@
-"""The command line of every entry point: Hydra's, with each of the user's mistakes told in one line and exit code 2."""
+"""The command line of every entry point: Hydra's, with each mistake of the user's in one line and exit code 2."""
 
 import os
 import re
@@ -20,20 +20,20 @@ from omegaconf.errors import (
     ValidationError,
 )
 
-import experiments.config.registry  # noqa: F401  (what Hydra composes into, in a worker of a sweep too)
+import experiments.config.registry  # noqa: F401  (the schemas that Hydra composes into, in a sweep's worker too)
 from data import DataError
-from experiments.cli import overrides
+from experiments.cli.overrides import check_arguments
 from experiments.config import fields
-from experiments.config.errors import ConfigError, nearest
+from experiments.config.errors import ConfigError, unknown_word
 from experiments.config.paths import CONFIGS
 from experiments.runs.signals import stop_request
 from experiments.runs.torchrun import rank
 from models.errors import ModelError
 
-OWN = (ConfigError, DataError, ModelError)
-REFUSALS = (*OWN, HydraException, OmegaConfBaseException, yaml.YAMLError)
-OURS = ("__main__", "experiments.", "hydra_plugins.resumable_sweeper")  # modules of this repository that call Hydra
-HEARD = 10  # seconds in which the first rank will have told what is refused
+PROJECT_ERRORS = (ConfigError, DataError, ModelError)  # their message is the line that is printed
+REFUSALS = (*PROJECT_ERRORS, HydraException, OmegaConfBaseException, yaml.YAMLError)
+CALLERS_OF_HYDRA = ("__main__", "experiments.", "hydra_plugins.resumable_sweeper")  # modules of this repository
+RANK0_DELAY_S = 10  # lets rank 0 print the error before torchrun ends all ranks with the first that exits
 
 # configs/hydra/launcher sets the defaults of launchers under their own names. Hydra checks them against the plugins'
 # schemas, which is wanted, and calls it deprecated.
@@ -41,29 +41,34 @@ warnings.filterwarnings("ignore", "\n'hydra/launcher/", UserWarning)
 
 
 def command(entry: Callable[[], None], config_name: str, sweeps: bool = False) -> None:
-    """Call a function made by hydra.main; what is refused ends in one line, a signal with the exit code of a shell.
+    """Call a function made by hydra.main: a refusal ends in one line, a signal with the exit code of a shell.
 
-    sweeps: the command runs sweeps with -m. --help prints its module's docstring, and what can be set.
+    sweeps: the command runs sweeps with -m. --help prints its module's docstring and what can be set.
     """
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # lets errors pass through Hydra, which would print them its own way
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # lets errors pass through Hydra, which would print many lines
     try:
         with refusals_in_one_line(config_name):
-            if {"-h", "--help"} & set(sys.argv):
-                print_help(entry, config_name)
-            elif {"-sc", "--shell-completion"} & set(sys.argv):
-                from experiments.cli.completion import prepare
-
-                prepare()
-                entry()
-            else:
-                overrides.refuse(sys.argv[1:], config_name, sweeps)
-                entry()
+            _answer(entry, config_name, sweeps)
             sys.stdout.flush()
-    except BrokenPipeError:  # who read the output has left, as head does
+    except BrokenPipeError:  # whoever read the output has left, as head does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains once more at its end
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(stop_request.exit_code if stop_request.number is not None else 130)
+
+
+def _answer(entry: Callable[[], None], config_name: str, sweeps: bool) -> None:
+    """Print the help, complete a word, or run the command."""
+    if {"-h", "--help"} & set(sys.argv):
+        print_help(entry, config_name)
+    elif {"-sc", "--shell-completion"} & set(sys.argv):
+        from experiments.cli.completion import prepare
+
+        prepare()
+        entry()
+    else:
+        check_arguments(sys.argv[1:], config_name, sweeps)
+        entry()
 
 
 def print_help(entry: Callable[[], None], config_name: str) -> None:
@@ -76,78 +81,85 @@ def print_help(entry: Callable[[], None], config_name: str) -> None:
 
 @contextmanager
 def refusals_in_one_line(config_name: str = "train"):
-    """A refusal inside the block becomes one line on stderr and exit code 2.
+    """Inside the block a refusal becomes one line on stderr and exit code 2.
 
-    Used inside Hydra's job function too: an exception that leaves it makes Hydra print lines of its own.
+    Used inside Hydra's job function too: for an exception that leaves it Hydra prints lines of its own.
     """
     try:
         yield
     except Exception as error:
         if not (isinstance(error, REFUSALS) or _raised_by_hydra(error)):
             raise
-        if rank() == 0:  # all of a run's processes find the same mistake
+        if rank() == 0:  # every rank meets the same mistake
             print(f"error: {one_line(error, config_name)}", file=sys.stderr)
         else:
-            time.sleep(HEARD)  # torchrun ends all of them with the first that ends: let it be the one that speaks
+            time.sleep(RANK0_DELAY_S)
         sys.exit(2)
 
 
 def _raised_by_hydra(error: Exception) -> bool:
-    """Whether it comes from Hydra, that is from what the user gave it; below a call of ours it may be anything."""
+    """Return whether Hydra raised it, of what the user typed; below a call of this repository's it may be a bug."""
     modules = [frame.f_globals["__name__"] for frame, _ in traceback.walk_tb(error.__traceback__)]
-    last = max(index for index, name in enumerate(modules) if name.startswith(OURS))
+    last = max(index for index, name in enumerate(modules) if name.startswith(CALLERS_OF_HYDRA))
     return last + 1 < len(modules) and modules[last + 1].startswith("hydra.")
 
 
 def one_line(error: Exception, config_name: str = "train") -> str:
-    """What was given, what is allowed, the nearest valid choice, what to do."""
+    """Return the error as one line: what was given, what is allowed, the nearest valid choice, what to do."""
     causes = list(_causes(error))
     for cause in causes:
-        if isinstance(cause, OWN):  # raised below a resolver, as by ${tuned_lr:}
-            return str(cause)
-        if isinstance(cause, MissingConfigException):
-            return _missing_file(cause)
-        if isinstance(cause, OverrideParseException):
-            return (
-                f"{cause.override!r} cannot be read as an override; write key=value, lists as [a,b], sweeps as a,b "
-                "with -m; quote what has other signs in it"
-            )
-        if isinstance(cause, yaml.YAMLError):
-            mark = getattr(cause, "problem_mark", None)
-            where = f"{mark.name}, line {mark.line + 1}" if mark else "a configuration file"
-            return f"{where}: not valid YAML ({getattr(cause, 'problem', 'unreadable')}); mend the file"
-        if isinstance(cause, UnicodeDecodeError):
-            return f"a configuration file is not UTF-8 ({cause.reason}, byte {cause.start}); convert it"
-    file = re.match(r"In '([^']+)': ", str(error))  # a configuration file of the user's own
-    place = f"{file[1]}.yaml: " if file else ""
+        if message := _message_of_type(cause):
+            return message
+    file = re.match(r"In '([^']+)': ", str(error))  # a configuration file of the user's
+    source = f"{file[1]}.yaml: " if file else ""
     for cause in causes:
         if isinstance(cause, OmegaConfBaseException) and cause.full_key:
-            return place + _field(cause, config_name)
+            return source + _message_of_field(cause, config_name)
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield the error and those that it was raised from, as a ConfigError below a resolver such as ${tuned_lr:}."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
 
 
+def _message_of_type(error: BaseException) -> str | None:
+    """Return the line for an error whose type tells what is wrong; None for any other."""
+    if isinstance(error, PROJECT_ERRORS):
+        return str(error)
+    if isinstance(error, MissingConfigException):
+        return _missing_file(error)
+    if isinstance(error, OverrideParseException):
+        return (
+            f"{error.override!r} cannot be read as an override; write key=value, lists as [a,b], sweeps as a,b "
+            "with -m; quote what has other signs in it"
+        )
+    if isinstance(error, yaml.YAMLError):
+        mark = getattr(error, "problem_mark", None)
+        where = f"{mark.name}, line {mark.line + 1}" if mark else "a configuration file"
+        return f"{where}: not valid YAML ({getattr(error, 'problem', 'unreadable')}); mend the file"
+    if isinstance(error, UnicodeDecodeError):
+        return f"a configuration file is not UTF-8 ({error.reason}, byte {error.start}); convert it"
+    return None
+
+
 def _missing_file(error: MissingConfigException) -> str:
-    group, _, given = str(error.missing_cfg_file).removesuffix(".yaml").rpartition("/")
+    group, _, name = str(error.missing_cfg_file).removesuffix(".yaml").rpartition("/")
     if error.options:
-        options = sorted(error.options)
-        return f"{group}={given} is unknown; allowed: {', '.join(options)}; nearest: {nearest(given, options)}"
+        return unknown_word(group, name, sorted(error.options))
     names = ", ".join(sorted(path.stem for path in CONFIGS.glob("*.yaml")))
-    return f"there is no configuration {given}.yaml; leave --config-name out, or name one of: {names}"
+    return f"there is no configuration {name}.yaml; leave --config-name out, or name one of: {names}"
 
 
-def _field(error: OmegaConfBaseException, config_name: str) -> str:
-    """What is said of a field that OmegaConf refuses."""
+def _message_of_field(error: OmegaConfBaseException, config_name: str) -> str:
+    """Return the line for a field that OmegaConf refuses."""
     key = str(error.full_key)
     if isinstance(error, (ConfigKeyError, ConfigAttributeError)):
         return fields.unknown(key, config_name)
     if isinstance(error, MissingMandatoryValue):
         return f"{key} is missing; give it, as {key}=..."
-    if isinstance(error, ValidationError) and (told := fields.unfit(key, error.value, config_name)):
-        return told
+    if isinstance(error, ValidationError) and (message := fields.wrong_type(key, error.value, config_name)):
+        return message
     return f"{key}: {str(error.msg or error).strip().splitlines()[0]}; see --cfg job"

@@ -1,13 +1,14 @@
-"""Tab completion is Hydra's; here its answers are made quick, and kept to what a user chooses."""
+"""Tab completion is Hydra's; here its answers are made quick, and are what a user chooses: groups, fields, values."""
 
-import hydra._internal.hydra
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.object_type import ObjectType
 
-FOR_FILES = ("schema", "tuned")  # groups that the files of configs/ refer to, and no one else
+from experiments.cli.hydra_private import ConfigLoaderImpl, use_loader
+from experiments.config.fields import fields_of
+
+FOR_FILES = ("schema", "shared", "tuned")  # groups that only the files of configs/ refer to
 
 
-class OneAnswerLoader(ConfigLoaderImpl):
+class TabLoader(ConfigLoaderImpl):
     """Reads the configuration for a process that answers one question and ends."""
 
     def __init__(self, *arguments, **named):
@@ -21,13 +22,23 @@ class OneAnswerLoader(ConfigLoaderImpl):
             self.repositories[key] = super()._parse_overrides_and_create_caching_repo(config_name, overrides)
         return self.repositories[key]
 
-    def get_group_options(self, group_name: str, results_filter=ObjectType.CONFIG, *arguments, **named) -> list[str]:
+    def get_group_options(
+        self,
+        group_name: str,
+        results_filter: ObjectType | None = ObjectType.CONFIG,
+        config_name: str | None = None,
+        overrides: list[str] | None = None,
+    ) -> list[str]:
+        """Return the choices of a group, or below "" the groups; Hydra asks so for the values of a field too."""
         if results_filter == ObjectType.GROUP and group_name not in ("", "hydra"):
             return []  # experiment/conv_gain/ holds what experiment=conv_gain takes from it by profile
-        found = super().get_group_options(group_name, results_filter, *arguments, **named)
-        return [name for name in found if name not in FOR_FILES]
+        options = super().get_group_options(group_name, results_filter, config_name, overrides)
+        if not options and results_filter == ObjectType.CONFIG and config_name:
+            field = fields_of(config_name).get(group_name)
+            return list(field.values) if field else []
+        return [name for name in options if name not in FOR_FILES]
 
 
 def prepare() -> None:
     """Let Hydra use the loader."""
-    hydra._internal.hydra.ConfigLoaderImpl = OneAnswerLoader  # type: ignore[misc]
+    use_loader(TabLoader)

@@ -1,4 +1,4 @@
-"""Hydra's composition of configurations: of one, of many that share their groups, and of a sweep's jobs."""
+"""Compose configurations with Hydra: one, many that share their groups, and the jobs of a sweep."""
 
 import pickle
 import re
@@ -8,68 +8,72 @@ from functools import cache
 from typing import Any
 
 from hydra import initialize_config_dir
-from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 import experiments.config.registry  # noqa: F401  (the schemas that Hydra composes into)
+from experiments.cli.hydra_private import ConfigLoaderImpl, get_overrides_dirname
 from experiments.config.paths import CONFIGS
 
-# An override that sets a value; all others choose groups, or are Hydra's own.
-VALUE = re.compile(r"(?!hydra\.)(seed|stage|\w+(\.\w+)+)=")
+# An override that sets a value; all others choose groups, or belong to Hydra.
+SETS_VALUE = re.compile(r"(?!hydra\.)(seed|stage|\w+(\.\w+)+)=")
 
 
 @contextmanager
 def hydra_configs():
-    """Hydra's compose API on configs/, also inside an entry point that Hydra itself started."""
+    """Inside the block Hydra's compose API reads configs/, also below an entry point that Hydra itself started."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         yield
 
 
 def compose_all(jobs: Iterable[list[str]], compose_one: Callable[[list[str]], DictConfig]) -> list[DictConfig]:
-    """Every job's configuration. Raises what Hydra and OmegaConf raise."""
-    chosen: dict[tuple, bytes] = {}
-    return [composed(job, compose_one, chosen) for job in jobs]
+    """Return every job's configuration. Raises what Hydra and OmegaConf raise."""
+    by_groups: dict[tuple, bytes] = {}
+    return [compose_job(job, compose_one, by_groups) for job in jobs]
 
 
-def composed(job: list[str], compose_one: Callable[[list[str]], DictConfig], chosen: dict[tuple, bytes]) -> DictConfig:
-    """A job's configuration. Jobs that choose the same groups are composed once, since Hydra takes 0.1 s for each.
+def compose_job(
+    job: list[str], compose_one: Callable[[list[str]], DictConfig], by_groups: dict[tuple, bytes]
+) -> DictConfig:
+    """Return a job's configuration. Jobs that choose the same groups are composed once; Hydra takes 0.1 s for each.
 
-    Their values, as data.batch_size=8, are then set as Hydra sets them. chosen: what was composed so far, pickled; a
-    copy made that way takes a quarter of the time of copy.deepcopy.
+    Their values, as data.batch_size=8, are then set as Hydra sets them. by_groups: the configurations composed so far,
+    pickled: a copy made that way takes a quarter of the time of copy.deepcopy.
     """
-    values = [override for override in job if VALUE.match(override)]
+    values = [override for override in job if SETS_VALUE.match(override)]
     groups = tuple(override for override in job if override not in values)
-    if groups not in chosen:
-        chosen[groups] = pickle.dumps(compose_one(list(groups)))
-    cfg = pickle.loads(chosen[groups])
+    if groups not in by_groups:
+        by_groups[groups] = pickle.dumps(compose_one(list(groups)))
+    cfg = pickle.loads(by_groups[groups])
     for override in values:
-        OmegaConf.update(cfg, *_parsed(override), merge=True)
+        OmegaConf.update(cfg, *_key_and_value(override), merge=True)
     return cfg
 
 
 @cache
-def _parsed(override: str) -> tuple[str, Any]:
-    """Key and value. A sweep's jobs share most of their overrides, and Hydra's parser takes a millisecond for each."""
+def _key_and_value(override: str) -> tuple[str, Any]:
+    """Parse an override. Cached: a sweep's jobs share most of them, and Hydra's parser takes a millisecond for each."""
     parsed = OverridesParser.create().parse_override(override)
     return parsed.key_or_group, parsed.value()
 
 
-# By what the sweep says of Hydra itself. Here and not in the loader, which a launcher pickles with every job.
-_chosen: dict[tuple, dict[tuple, bytes]] = {}
+# compose_job's by_groups, by the name and the hydra.* overrides of a sweep. A global and no attribute of the loader,
+# which a launcher pickles with every job.
+_composed: dict[tuple, dict[tuple, bytes]] = {}
 
 
 class SweepLoader(ConfigLoaderImpl):
-    """Hydra's, that composes the jobs which choose the same groups once in a process; Hydra does for every job."""
+    """Hydra's loader, but jobs of a sweep that choose the same groups are composed once in a process."""
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         hydra = master_config.hydra
-        chosen = _chosen.setdefault((hydra.job.config_name, *hydra.overrides.hydra), {})
+        by_groups = _composed.setdefault((hydra.job.config_name, *hydra.overrides.hydra), {})
         load = super().load_sweep_config
-        cfg = composed(sweep_overrides, lambda groups: load(master_config, groups), chosen)
-        own = [o for o in OverridesParser.create().parse_overrides(sweep_overrides) if not o.is_hydra_override()]
-        cfg.hydra.overrides.task = [override.input_line for override in own]
-        cfg.hydra.job.override_dirname = get_overrides_dirname(own, **cfg.hydra.job.config.override_dirname)
+        cfg = compose_job(sweep_overrides, lambda groups: load(master_config, groups), by_groups)
+        overrides = OverridesParser.create().parse_overrides(sweep_overrides)
+        task = [override for override in overrides if not override.is_hydra_override()]
+        cfg.hydra.overrides.task = [override.input_line for override in task]
+        cfg.hydra.job.override_dirname = get_overrides_dirname(task, **cfg.hydra.job.config.override_dirname)
         return cfg

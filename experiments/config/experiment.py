@@ -5,7 +5,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from experiments.config.errors import ConfigError, nearest
+from experiments.config.errors import ConfigError, one_of
 
 
 @dataclass
@@ -115,8 +115,8 @@ class Experiment:
 def check_claim(claim: Claim) -> None:
     """Refuse a rule that could not be judged, before its runs. Raises ConfigError."""
     name = f"claim {claim.id}"
-    _one_of(f"{name}: kind", claim.kind, ("difference", "interaction", "share", "share_contrast", "exact"))
-    _one_of(f"{name}: claimed", claim.claimed, ("lower", "higher", "same", "not_higher"))
+    one_of(f"{name}: kind", claim.kind, ("difference", "interaction", "share", "share_contrast", "exact"))
+    one_of(f"{name}: claimed", claim.claimed, ("lower", "higher", "same", "not_higher"))
     if claim.kind == "interaction" and len(claim.at) != 2:
         raise ConfigError(f"{name}: at={list(claim.at)} must be two cells; give at: [{{...: small}}, {{...: large}}]")
     if claim.kind == "share_contrast" and len(claim.families) != 2:
@@ -125,10 +125,3 @@ def check_claim(claim: Claim) -> None:
         raise ConfigError(f"{name}: neither holds nor breaks names a column; give one, as holds: [gap/output]")
     if claim.kind in ("difference", "interaction") and claim.margin <= 0:
         raise ConfigError(f"{name}: margin={claim.margin:g} must be positive; give the smallest effect of interest")
-
-
-def _one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ConfigError(
-            f"{key}={value} is unknown; allowed: {', '.join(allowed)}; nearest: {nearest(value, allowed)}"
-        )

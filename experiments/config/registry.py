@@ -1,4 +1,4 @@
-"""The schemas and resolvers of a run, and the sweeper, made known to Hydra."""
+"""Register with Hydra: the schemas of a run, the resolvers of its files, and the folder of the sweeper."""
 
 import sys
 
@@ -13,13 +13,10 @@ from experiments.config.schema import SGD, Adam, Config, Profile
 
 
 def register() -> None:
-    """Make the schemas and resolvers known to Hydra. Called on import: a sweep's worker process imports this module."""
-    # Hydra looks for plugins on the path, when it first starts.
+    """Register schemas, resolvers and plugins. Called on import: a sweep's worker process imports this module."""
+    # Hydra looks for plugins on the path when it first starts.
     sys.path.append(str(ROOT / "experiments" / "sweeps" / "plugins"))
     store = ConfigStore.instance()
-    # Hydra copies its store whenever it composes or lists a group, though it is a singleton and copies what it gives
-    # out: 10 ms each time, which is felt in tab completion and in a sweep.
-    ConfigStore.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]
     store.store(name="config_schema", node=Config)
     store.store(group="schema/optim", name="adam", node=Adam)
     store.store(group="schema/optim", name="sgd", node=SGD)

@@ -9,7 +9,10 @@ from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from data.settings import COUNT, INT32_MAX
 from experiments.config.experiment import Experiment
+
+RUNS_DIR = {"help": "folder of the run folders; relative to the working directory"}  # a field of eight commands
 
 
 @dataclass
@@ -17,12 +20,28 @@ class Optimizer:
     """What both optimisers have."""
 
     name: str = MISSING
-    lr: float = MISSING  # learning rate per step, before the schedule
-    weight_decay: float = 0.0  # L2, added to the gradient
-    schedule: str = "constant"  # constant, cosine (down to 0 at the end) or step (x 0.1 at 1/2 and 3/4 of the steps)
-    warmup_steps: int = 0  # steps over which the rate grows linearly from 0
-    clip: float | None = None  # largest norm of the whole gradient; null: no clipping
-    reference_batch: int | None = None  # lr is for this batch size and scales in proportion; null: lr as it stands
+    lr: float = field(default=MISSING, metadata={"help": "learning rate per step, before the schedule", "range": "> 0"})
+    weight_decay: float = field(default=0.0, metadata={"help": "L2 penalty, added to the gradient", "range": ">= 0"})
+    schedule: str = field(
+        default="constant",
+        metadata={
+            "help": "course of the rate: cosine falls to 0, step is x 0.1 at 1/2 and at 3/4 of the steps",
+            "choices": ("constant", "cosine", "step"),
+        },
+    )
+    warmup_steps: int = field(
+        default=0, metadata={"help": "steps over which the rate grows linearly from 0", "range": (0, INT32_MAX)}
+    )
+    clip: float | None = field(
+        default=None, metadata={"help": "largest norm of the whole gradient; null: no clipping", "range": "> 0"}
+    )
+    reference_batch: int | None = field(
+        default=None,
+        metadata={
+            "help": "batch size for which lr is given; lr scales in proportion to the batch; null: lr as it stands",
+            "range": COUNT,
+        },
+    )
 
 
 @dataclass
@@ -31,8 +50,12 @@ class Adam(Optimizer):
 
     name: str = "adam"
     lr: float = 0.003
-    beta1: float = 0.9  # decay per step of the gradient's running mean
-    beta2: float = 0.999  # decay per step of the squared gradient's running mean
+    beta1: float = field(
+        default=0.9, metadata={"help": "decay per step of the gradient's running mean", "range": "0 <= x < 1"}
+    )
+    beta2: float = field(
+        default=0.999, metadata={"help": "decay per step of the squared gradient's running mean", "range": "0 <= x < 1"}
+    )
     clip: float | None = 1.0
 
 
@@ -42,29 +65,60 @@ class SGD(Optimizer):
 
     name: str = "sgd"
     lr: float = 0.1
-    momentum: float = 0.9  # decay per step of the sum of past gradients
+    momentum: float = field(
+        default=0.9, metadata={"help": "decay per step of the sum of past gradients", "range": "0 <= x < 1"}
+    )
     schedule: str = "cosine"
 
 
 @dataclass
 class Trainer:
-    steps: int | None = None  # the budget: one of steps, epochs and examples; with none of them, 1000 steps
-    epochs: int | None = None  # the budget in passes over the training data
-    examples: int | None = None  # the budget in examples, rounded down to whole batches
-    evaluations: int = 10  # on the validation split, evenly spaced over the steps, the last step included
-    log_every: int = 10  # steps between two rows of training metrics
-    checkpoint_every: float = 30.0  # seconds between two checkpoints
-    capture: bool = True  # on CUDA: the training step as one CUDA graph
-    # log the gradient norm of each parameter, and mean and deviation of the summed inputs, at the logged steps
-    statistics: bool = False
-    measure: list[str] = field(default_factory=list)  # of the trained model: invariance, train_test_gap
+    steps: int | None = field(
+        default=None,
+        metadata={
+            "help": "budget in steps; of steps, epochs and examples give one; with none of them, 1000 steps",
+            "range": COUNT,
+        },
+    )
+    epochs: int | None = field(
+        default=None, metadata={"help": "budget in passes over the training data", "range": COUNT}
+    )
+    examples: int | None = field(
+        default=None, metadata={"help": "budget in examples, rounded down to whole batches", "range": COUNT}
+    )
+    evaluations: int = field(
+        default=10,
+        metadata={
+            "help": "evaluations on the validation split, evenly spaced over the steps, the last step included",
+            "range": (1, 10**6),
+        },
+    )
+    log_every: int = field(default=10, metadata={"help": "steps between two rows of training metrics", "range": COUNT})
+    checkpoint_every: float = field(default=30.0, metadata={"help": "seconds between two checkpoints", "range": ">= 0"})
+    capture: bool = field(default=True, metadata={"help": "on CUDA: run the training step as one CUDA graph"})
+    statistics: bool = field(
+        default=False,
+        metadata={"help": "log the gradient norm of each parameter and the mean and std of the summed inputs"},
+    )
+    measure: list[str] = field(
+        default_factory=list,
+        metadata={"help": "what is measured on the trained model", "choices": ("invariance", "train_test_gap")},
+    )
 
 
 @dataclass
 class Wandb:
-    mode: str = "offline"  # online, offline (a mirror in the run's folder) or disabled
-    project: str = "layer-normalization"  # that the runs belong to
-    entity: str | None = None  # user or team that owns the project; null: the account's own
+    mode: str = field(
+        default="offline",
+        metadata={
+            "help": "where metrics go; offline: a mirror in the run's folder",
+            "choices": ("online", "offline", "disabled"),
+        },
+    )
+    project: str = field(default="layer-normalization", metadata={"help": "project that the runs belong to"})
+    entity: str | None = field(
+        default=None, metadata={"help": "user or team that owns the project; null: the account's own"}
+    )
 
 
 @dataclass
@@ -72,26 +126,50 @@ class Profile:
     """The size of every experiment: data, networks, budgets."""
 
     name: str = MISSING
-    experiments: list[str] = field(default_factory=list)  # what the report covers
+    experiments: list[str] = field(default_factory=list, metadata={"help": "the experiments that the report covers"})
 
 
 @dataclass
 class Config:
-    model: Any = MISSING  # the network
-    norm: Any = MISSING  # its normaliser
-    data: Any = MISSING  # what it learns
-    optim: Any = MISSING  # the optimiser
-    profile: Any = MISSING  # the size of an experiment
-    trainer: Trainer = field(default_factory=Trainer)  # budget, and what is written down on the way
-    wandb: Wandb = field(default_factory=Wandb)  # the mirror for Weights & Biases
-    experiment: Experiment = field(default_factory=Experiment)  # a question, its grid of runs, and its rule
-    stage: str = "final"  # tune never looks at the test split; final evaluates it once, after the last step
-    seed: int = 0  # of the initial weights, the data order and dropout
-    device: str = "auto"  # cpu, cuda, mps, or auto: the fastest that is there
-    threads: int = 1  # of one run; small networks gain more from two runs side by side
-    runs_dir: str = "results/runs"  # folder of the run folders; relative to the working directory
-    plan: bool = False  # print the table of runs with the time that they will take, and stop
-    quiet: bool = False  # no progress: errors and the last lines alone
+    model: Any = field(default=MISSING, metadata={"help": "the network"})
+    norm: Any = field(default=MISSING, metadata={"help": "its normaliser"})
+    data: Any = field(default=MISSING, metadata={"help": "the data set"})
+    optim: Any = field(default=MISSING, metadata={"help": "the optimiser"})
+    profile: Any = field(default=MISSING, metadata={"help": "the size of an experiment"})
+    trainer: Trainer = field(default_factory=Trainer, metadata={"help": "budget, evaluations, logging and checkpoints"})
+    wandb: Wandb = field(default_factory=Wandb, metadata={"help": "the mirror for Weights & Biases"})
+    experiment: Experiment = field(
+        default_factory=Experiment, metadata={"help": "a question, its grid of runs, and its rule"}
+    )
+    stage: str = field(
+        default="final",
+        metadata={
+            "help": "tune never evaluates the test split; final evaluates it once, after the last step",
+            "choices": ("tune", "final"),
+        },
+    )
+    seed: int = field(
+        default=0, metadata={"help": "seed of the initial weights, the data order and dropout", "range": (0, INT32_MAX)}
+    )
+    device: str = field(
+        default="auto",
+        metadata={
+            "help": "device that trains; auto: the fastest of this machine",
+            "choices": ("auto", "cpu", "cuda", "mps"),
+        },
+    )
+    threads: int = field(
+        default=1,
+        metadata={
+            "help": "CPU threads of one run; small networks gain more from two runs side by side",
+            "range": (1, 1000),
+        },
+    )
+    runs_dir: str = field(default="results/runs", metadata=RUNS_DIR)
+    plan: bool = field(
+        default=False, metadata={"help": "print the table of runs with the time that they will take, and stop"}
+    )
+    quiet: bool = field(default=False, metadata={"help": "show no progress, only errors and the last lines"})
 
 
 def settings(node: DictConfig) -> Any:

@@ -12,7 +12,7 @@ differ in their seed alone are drawn as one. All but the last are of the last ch
 import itertools
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from experiments.cli.command import command, refusals_in_one_line
 from experiments.config.errors import ConfigError
 from experiments.config.paths import CONFIGS
-from experiments.config.schema import settings
+from experiments.config.schema import RUNS_DIR, settings
 from experiments.config.writable import check_folder
 from experiments.report.style import norms_of
 from experiments.runs.folder import RunFolder
@@ -39,10 +39,17 @@ MOST = 8  # cells that can be told apart in one picture
 
 @dataclass
 class Inspect:
-    run: Any = None  # a run's name in runs_dir, the start of several, a folder, or a list of these
-    runs_dir: str = "results/runs"  # folder of the run folders; relative to the working directory
-    # folder of the pictures; null: inspect/ in the run's folder, of several runs one beside runs_dir
-    output: str | None = None
+    run: Any = field(
+        default=None,
+        metadata={"help": "a run's name in runs_dir, a prefix that several share, a folder, or a list of these"},
+    )
+    runs_dir: str = field(default="results/runs", metadata=RUNS_DIR)
+    output: str | None = field(
+        default=None,
+        metadata={
+            "help": "folder of the pictures; null: inspect/ in the run's folder, of several runs one beside runs_dir"
+        },
+    )
 
 
 ConfigStore.instance().store(name="inspect_schema", node=Inspect)

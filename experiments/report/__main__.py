@@ -8,7 +8,7 @@ claims.json, figures/*.svg, provenance.json and report.html, one page that needs
 own runs, the page sets them beside the committed ones of the same profile.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import hydra
@@ -17,15 +17,18 @@ from omegaconf import MISSING, DictConfig
 
 from experiments.cli.command import command
 from experiments.config.paths import CONFIGS
+from experiments.config.schema import RUNS_DIR
 
 
 @dataclass
 class Report:
-    profile: Any = MISSING  # the size of the experiments
-    runs_dir: str = "results/runs"  # folder of the run folders; relative to the working directory
-    rows: str | None = None  # a folder with runs.csv and curves.csv, to rebuild from in place of the run folders
-    output: str = MISSING  # folder that is written
-    readme: bool = False  # put the verdicts into README.md; for the reference results
+    profile: Any = field(default=MISSING, metadata={"help": "the size of the experiments"})
+    runs_dir: str = field(default="results/runs", metadata=RUNS_DIR)
+    rows: str | None = field(
+        default=None, metadata={"help": "a folder with runs.csv and curves.csv to rebuild from; null: the run folders"}
+    )
+    output: str = field(default=MISSING, metadata={"help": "folder that is written"})
+    readme: bool = field(default=False, metadata={"help": "put the verdicts into README.md; for the reference results"})
 
 
 ConfigStore.instance().store(name="report_schema", node=Report)

@@ -5,13 +5,13 @@ from contextlib import contextmanager
 from functools import cache
 
 from hydra import compose
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
 
 from experiments.cli.compose import compose_all, hydra_configs
+from experiments.cli.hydra_private import BasicSweeper
 from experiments.config.cell import cell
 from experiments.runs.identity import identity, run_name
 

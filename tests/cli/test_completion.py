@@ -54,6 +54,21 @@ def test_keys_are_those_of_the_choices_made_before(installed):
     assert answer(installed, "layernorm-train trainer.ev") == ["trainer.evaluations="]
 
 
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("optim.schedule=", ["optim.schedule=constant", "optim.schedule=cosine", "optim.schedule=step"]),
+        ("device=c", ["device=cpu", "device=cuda"]),
+        ("wandb.mode=o", ["wandb.mode=offline", "wandb.mode=online"]),
+        ("model.placement=p", ["model.placement=paper", "model.placement=per_gate"]),
+        ("trainer.measure=", ["trainer.measure=[invariance]", "trainer.measure=[train_test_gap]"]),
+        ("trainer.evaluations=", ["trainer.evaluations=10"]),
+    ],
+)
+def test_a_field_is_completed_to_its_choices_or_else_to_its_value(typed, expected, installed):
+    assert answer(installed, f"layernorm-train {typed}") == expected
+
+
 def test_bash_itself_completes_once_told_to(installed):
     script = """eval "$(layernorm-train -sc install=bash)"
         COMP_LINE="layernorm-train model=g" COMP_WORDS=(layernorm-train model=g) COMP_CWORD=1

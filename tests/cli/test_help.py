@@ -12,15 +12,18 @@ import data.settings
 import models.settings
 from experiments import dashboard, export, sample, status, verify, wandb_sync
 from experiments.benchmark.command import Benchmark
-from experiments.cli.help import CHOSEN_BY_GROUP, behind_keys, columns, comments, meaning
-from experiments.config.experiment import Experiment
+from experiments.cli.help import CHOSEN_BY_GROUP, columns, comments_behind_keys
+from experiments.config.experiment import Claim, Experiment
+from experiments.config.metadata import choices, explanation, metadata, value_range
 from experiments.config.schema import SGD, Adam, Config, Profile, Trainer, Wandb
 from experiments.inspect.command import Inspect
 from experiments.report.__main__ import Report
+from models.recurrent.layer import BACKENDS, PLACEMENTS
+from models.sequence_classifier import ORDERS
 from tests.conftest import ROOT
 
 SCHEMAS = [*models.settings.SCHEMAS.values(), *data.settings.SCHEMAS.values()]
-SCHEMAS += [Adam, SGD, Trainer, Wandb, Experiment, Profile, Config]
+SCHEMAS += [Adam, SGD, Trainer, Wandb, Experiment, Claim, Profile, Config]
 SCHEMAS += [Report, status.Status, verify.Verify, wandb_sync.Sync, dashboard.Dashboard]
 SCHEMAS += [sample.Sample, export.Export, Inspect, Benchmark]
 
@@ -34,21 +37,25 @@ def help_of(module: str, *arguments: str, width: int = 100) -> str:
 @pytest.mark.parametrize("schema", SCHEMAS, ids=lambda schema: schema.__name__)
 def test_every_field_has_a_meaning(schema):
     fields = [field.name for field in dataclasses.fields(schema) if field.name not in CHOSEN_BY_GROUP]
-    assert [name for name in fields if not meaning(schema, name)] == []
+    assert [name for name in fields if not metadata(schema, name).get("help")] == []
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs/norm").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_option_of_a_normaliser_has_a_meaning(path):
-    assert set(yaml.safe_load(path.read_text())) - {"name"} == set(behind_keys(path))
+    assert set(yaml.safe_load(path.read_text())) - {"name"} == set(comments_behind_keys(path))
 
 
-def test_a_meaning_is_the_comment_behind_the_field_or_above_it_its_own_or_inherited():
-    assert meaning(Trainer, "log_every") == "steps between two rows of training metrics"
-    assert meaning(Trainer, "statistics").startswith("log the gradient norm of each parameter")
-    assert meaning(Adam, "lr") == meaning(SGD, "lr") == "learning rate per step, before the schedule"
-    assert meaning(data.settings.NoisyDigits, "val") != meaning(data.settings.ImageData, "val")
-    assert meaning(dict, "anything") == ""
-    assert "run_id" not in comments("experiments.report.__main__").get("Report", {}), "lines of functions are no fields"
+def test_a_field_that_a_subclass_gives_another_default_keeps_its_meaning_and_range():
+    assert explanation(Adam, "lr") == explanation(SGD, "lr") == "learning rate per step, before the schedule (> 0)"
+    assert value_range(models.settings.ImageRecurrent, "hidden_size").short == "1 to 1048576"
+    assert metadata(data.settings.NoisyDigits, "val")["help"] != metadata(data.settings.ImageData, "val")["help"]
+    assert explanation(dict, "anything") == "" and choices(dict, "anything") == ()
+
+
+def test_the_choices_of_a_setting_are_those_that_the_model_takes():
+    assert choices(models.settings.Recurrent, "placement") == PLACEMENTS
+    assert choices(models.settings.Recurrent, "backend") == BACKENDS
+    assert choices(models.settings.ImageRecurrent, "order") == ORDERS
 
 
 def test_help_of_train_has_groups_choices_defaults_and_meanings():
@@ -56,13 +63,14 @@ def test_help_of_train_has_groups_choices_defaults_and_meanings():
     assert "python -m experiments.train -m model=rnn,lstm,gru" in text
     assert "its normaliser: bn, gn, in, [ln], none, rms, wn" in text
     assert "[adam], sgd" in text and "recurrent_gain" in text and "joblib" in text
-    assert "  trainer.checkpoint_every=30.0   seconds between two checkpoints\n" in text
-    assert "  model.hidden_size=128           H, units of a layer\n" in text
+    assert "  trainer.checkpoint_every=30.0   seconds between two checkpoints (>= 0)\n" in text
+    assert "  model.hidden_size=128           H, units of a layer (1 to 1048576)\n" in text
+    assert "(constant, cosine, step)" in " ".join(text.split())
 
 
 def test_help_explains_the_choices_beside_it():
     text = help_of("train", "model=cnn", "norm=gn", "data=noisy_digits", "optim=sgd", "experiment=groups")
-    assert "  model.width=16                  channels of the first stage\n" in text
+    assert "  model.width=16                  channels of the first stage (1 to 1048576)\n" in text
     assert "  norm.groups=8                   into which the features are cut" in text
     assert "optim.momentum=" in text and "[sgd]" in text and "optim.beta1" not in text
     assert "experiment.tune_lr=" in text and "model.hidden_size" not in text

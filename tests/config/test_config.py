@@ -8,14 +8,13 @@ import sys
 
 import pytest
 from hydra import compose, initialize_config_dir
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from experiments.cli.compose import SweepLoader
+from experiments.cli.hydra_private import BasicSweeper, ConfigLoaderImpl
 from experiments.config.cell import cell, cell_key
 from experiments.config.paths import CONFIGS, ROOT
 from experiments.config.schema import settings

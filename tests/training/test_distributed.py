@@ -118,7 +118,7 @@ def composed(*overrides: str):
 
 def test_a_batch_that_cannot_be_shared_is_refused(of_two_ranks, tmp_path):
     check(composed("data.batch_size=8", f"runs_dir={tmp_path}"))
-    with pytest.raises(ConfigError, match=r"data.batch_size=7 .* 2 equal shares, one a rank; nearest: 8"):
+    with pytest.raises(ConfigError, match=r"data.batch_size=7 .* 2 equal shards, one a rank; nearest: 8"):
         check(composed("data.batch_size=7", f"runs_dir={tmp_path}"))
 
 

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -17,6 +16,7 @@ from omegaconf import DictConfig, open_dict
 
 from experiments.cli.command import refusals_in_one_line
 from experiments.cli.compose import SweepLoader, compose_all
+from experiments.cli.hydra_private import BasicSweeper, BasicSweeperConf
 from experiments.config.errors import ConfigError
 from experiments.runs.signals import stop_request
 from experiments.runs.torchrun import num_ranks
