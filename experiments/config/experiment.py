@@ -101,7 +101,8 @@ class Experiment:
         default="", metadata={"help": "the part of the experiment that a run belongs to, where budgets differ"}
     )
     final_seeds: list[int] = field(
-        default_factory=list, metadata={"help": "seeds of the runs that decide; none of them takes part in tuning"}
+        default_factory=lambda: [20, 21, 22, 23, 24],
+        metadata={"help": "seeds of the runs that decide; none of them takes part in tuning"},
     )
     tune_seeds: list[int] = field(default_factory=list, metadata={"help": "seeds that choose the learning rates"})
     tune_lr: list[float] = field(
