@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Chooses the learning rates in configs/tuned/<profile>: every experiment, seeds of its own, the validation split alone.
+# Chooses the learning rates in configs/experiment/*/tuned/<profile>.yaml: every experiment, seeds of its own, the validation split alone.
 # bash scripts/tune.sh takes the quick profile, about 15 minutes on two cores; bash scripts/tune.sh standard hours.
 # Only needed after a recipe has changed; the choice and its rows are committed.
 set -euo pipefail

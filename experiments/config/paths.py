@@ -1,4 +1,4 @@
-"""Where things are in the repository."""
+"""Paths in the repository."""
 
 from pathlib import Path
 
@@ -7,4 +7,5 @@ CONFIGS = ROOT / "configs"
 
 
 def tuned_path(profile: str, experiment: str) -> Path:
-    return CONFIGS / "tuned" / profile / f"{experiment}.yaml"
+    """Return the file of an experiment's tuned learning rates; the rows that chose them lie beside it as CSV."""
+    return CONFIGS / "experiment" / experiment / "tuned" / f"{profile}.yaml"

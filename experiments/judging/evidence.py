@@ -140,6 +140,6 @@ def _part(name: str, configs: dict, reached: dict[str, pd.DataFrame], tables: Ta
     tuned = read_rows(chose, experiment.axes) if chose.exists() else pd.DataFrame()
     missing = [run_id for run_id in tables.missing if run_id.startswith(f"{name}-")]
     absent = [column for column in experiment.axes if len(tuned) and column not in tuned]
-    older = [f"{chose.name} has no column {', '.join(absent)}: it was made under other rules, tune again"]
+    older = [f"tuned/{chose.name} has no column {', '.join(absent)}: it was made under other rules, tune again"]
     found = older if absent and len(rows) else problems(experiment, rows, choice)
     return Part(experiment, cfg, rows, _curves(tables, rows), tuned, missing, found, judge(experiment, judged))

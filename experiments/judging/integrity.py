@@ -14,7 +14,7 @@ from experiments.runs.rows import cell_columns, read_rows
 def problems(experiment: Experiment, rows: pd.DataFrame, tuned: Path) -> list[str]:
     """What is wrong, a sentence each; an empty list when the rows can be judged.
 
-    rows: the experiment's final runs. tuned: configs/tuned/<profile>/<experiment>.yaml, beside its rows as CSV; not
+    rows: the experiment's final runs. tuned: its file of tuned rates (paths.tuned_path), beside its rows as CSV; not
     there for an experiment that is not tuned. Runs that are missing altogether are not the rows' fault: the report
     names them.
     """
@@ -50,7 +50,7 @@ def _of_tuning(experiment: Experiment, rows: pd.DataFrame, columns: list[str], t
     if not experiment.tune_lr:
         return []
     if not tuned.exists():
-        return [f"{tuned.name} is not there, which chose the learning rates"]
+        return [f"tuned/{tuned.name} is not there, which chose the learning rates"]
     chosen = yaml.safe_load(tuned.read_text())
     tuning = read_rows(tuned.with_suffix(".csv"), experiment.axes)
     found = []
@@ -66,7 +66,7 @@ def _of_tuning(experiment: Experiment, rows: pd.DataFrame, columns: list[str], t
             cell = cell_key(dict(zip(columns, values, strict=True)))
             found.append(f"{cell} was not tuned over the same rates and seeds as the rule names")
     if chosen_rates(tuning, columns, metric := tuning_metric(experiment)) != chosen:
-        found.append(f"{tuned.name} is not what its rows choose by {metric}")
+        found.append(f"tuned/{tuned.name} is not what its rows choose by {metric}")
     for values, rates in rows.groupby(columns)["lr"]:
         cell = cell_key(dict(zip(columns, values, strict=True)))
         if set(rates) != {chosen.get(cell)}:

@@ -18,7 +18,7 @@ def tuning_metric(experiment) -> str:
 
 
 def chosen_rates(rows: pd.DataFrame, columns: list[str], metric: str) -> dict[str, float]:
-    """The chosen rate by the cell's name, as configs/tuned holds it."""
+    """The chosen rate by the cell's name, as the file of tuned rates holds it."""
     chosen = choose(rows, columns, metric)["chosen"]
     return {cell_key(dict(zip(columns, values, strict=True))): rate for values, rate in chosen.items()}
 

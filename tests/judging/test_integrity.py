@@ -6,7 +6,7 @@ import yaml
 
 from experiments.config.cell import cell_key, slug
 from experiments.config.experiment import Experiment
-from experiments.config.paths import ROOT
+from experiments.config.paths import ROOT, tuned_path
 from experiments.judging.integrity import problems
 from experiments.runs.rows import cell_columns, read_rows
 from experiments.sweeps.grid import base
@@ -105,5 +105,4 @@ def test_the_committed_rows_hold_together(folder):
         rule = base(name, profile).experiment
         if not rule.sources:
             rows = read_rows(folder / "runs.csv", rule.axes)
-            tuned = ROOT / "configs" / "tuned" / profile / f"{name}.yaml"
-            assert problems(rule, rows[rows["experiment"] == name], tuned) == []
+            assert problems(rule, rows[rows["experiment"] == name], tuned_path(profile, name)) == []

@@ -1,6 +1,7 @@
 """How learning rates are chosen, and that the committed ones are what the committed rows choose."""
 
 import os
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -10,15 +11,20 @@ from omegaconf import OmegaConf
 from experiments.config import cell as cells
 from experiments.config.errors import ConfigError
 from experiments.config.experiment import Experiment
-from experiments.config.paths import ROOT
+from experiments.config.paths import CONFIGS
 from experiments.judging.tuning import choose, chosen_rates, tuning_metric
 from experiments.runs.identity import run_id
 from experiments.runs.rows import cell_columns, collect, read_rows
 from experiments.sweeps.grid import base, expand
 from experiments.training.run import run
 
-TUNED = sorted((ROOT / "configs" / "tuned").glob("*/*.yaml"))
+TUNED = sorted((CONFIGS / "experiment").glob("*/tuned/*.yaml"))
 CELL = ["model", "norm", "batch_size"]
+
+
+def experiment_of(path: Path) -> str:
+    """The experiment whose rates are in configs/experiment/<name>/tuned/<profile>.yaml."""
+    return path.parents[1].name
 
 
 def rows(**losses: list[float]) -> pd.DataFrame:
@@ -42,9 +48,9 @@ def test_a_rate_at_which_a_seed_diverged_is_out():
     assert choose(table, CELL, "val/error")["chosen"].tolist() == [0.1]
 
 
-@pytest.mark.parametrize("path", TUNED, ids=lambda path: f"{path.parent.name}-{path.stem}")
+@pytest.mark.parametrize("path", TUNED, ids=lambda path: f"{path.stem}-{experiment_of(path)}")
 def test_the_committed_rates_are_what_the_committed_rows_choose(path):
-    rule = base(path.stem, path.parent.name).experiment
+    rule = base(experiment_of(path), path.stem).experiment
     committed, table = yaml.safe_load(path.read_text()), read_rows(path.with_suffix(".csv"), rule.axes)
     assert committed == chosen_rates(table, cell_columns(rule.axes), tuning_metric(rule))
     assert set(table["lr"]) == set(rule.tune_lr) and set(table["seed"]) == set(rule.tune_seeds)
@@ -57,7 +63,7 @@ def test_every_experiment_that_tunes_has_its_rates(profile):
     names = base("invariance", profile).profile.experiments
     tuning = [name for name in names if base(name, profile).experiment.tune_lr]
     assert len(tuning) >= 8
-    assert {path.stem for path in TUNED if path.parent.name == profile} == set(tuning)
+    assert {experiment_of(path) for path in TUNED if path.stem == profile} == set(tuning)
 
 
 def test_a_file_of_rates_is_read_once_and_once_more_when_it_has_changed(tmp_path, monkeypatch):
