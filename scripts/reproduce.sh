@@ -4,9 +4,13 @@
 # (data/README.md) and an hour or two. Started again it runs only what is missing.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+source scripts/experiments_of.sh
 
 profile="${1:-quick}"
-experiments=recurrent_gain,recurrent_batch_size,conv_gain,batch_size,permutation_invariant_mnist,invariance,train_test
-python -m experiments.train -m experiment="$experiments,groups,gain_init,placement" profile="$profile" \
-    hydra/launcher=joblib
+with_runs=""
+for experiment in $(experiments_of "$profile"); do
+    # One with `sources` judges the rows of others and has no runs.
+    grep -q "^  sources:" "configs/experiment/$experiment.yaml" || with_runs="$with_runs,$experiment"
+done
+python -m experiments.train -m experiment="${with_runs#,}" profile="$profile" hydra/launcher=joblib
 python -m experiments.report profile="$profile"
