@@ -21,16 +21,12 @@ from experiments.config.schema import settings
 from experiments.runs.identity import run_id
 from experiments.sweeps.grid import base, expand, run_ids
 from models.norms import NORMS
+from tests.helpers.compose import composed
 
 GROUPS = ("model", "norm", "data", "optim", "profile", "experiment")
 CHOICES = {group: sorted(path.stem for path in (ROOT / "configs" / group).glob("*.yaml")) for group in GROUPS}
 # what has no default has to be given
 NEEDED = {"text_file": ["data.path=/any.txt"], "hf_text": ["data.path=any"]}
-
-
-def composed(*overrides: str):
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return compose("train", list(overrides))
 
 
 @pytest.mark.parametrize("group, choice", [(group, choice) for group in GROUPS for choice in CHOICES[group]])

@@ -8,11 +8,9 @@ import matplotlib.image
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from torch.nn import functional as F
 
 from experiments.config.errors import ConfigError
-from experiments.config.paths import CONFIGS
 from experiments.inspect import measure
 from experiments.inspect.command import cells_of
 from experiments.inspect.draw import Look, evenly, in_words, legend, panels
@@ -26,6 +24,7 @@ from models.recurrent import CELLS, PLACEMENTS, equations
 from models.sequence_classifier import SequenceClassifier
 from models.settings import CNN, ImageRecurrent, Recurrent
 from tests.conftest import ROOT
+from tests.helpers.compose import composed
 
 V, T, N, H = 7, 6, 5, 8  # vocabulary, steps, cases, units
 NORMS = {"none": {}, "bn": {}, "ln": {}, "wn": {}, "gn": {"groups": 2}, "rms": {}}
@@ -33,11 +32,6 @@ OF_GRU = [("gru", place) for place in PLACEMENTS if place != "cell_only"]  # a G
 LSTM = ["model=lstm", "model.hidden_size=8", "data.seq_len=10", "data.batch_size=8", "optim.lr=0.01"]
 LSTM += ["trainer.steps=12", "trainer.log_every=3", "trainer.evaluations=1"]
 CONV = ["model=cnn", "model.width=4", "data=digits", "optim=sgd", "trainer.steps=4", "trainer.log_every=1"]
-
-
-def composed(*overrides: str):
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return compose("train", list(overrides))
 
 
 def language_model(cell: str, norm: str, placement: str = "paper", **more) -> LanguageModel:

@@ -7,12 +7,10 @@ import matplotlib.image
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from data.text import START
 from experiments.config.errors import ConfigError
-from experiments.config.paths import CONFIGS
 from experiments.runs.folder import RunFolder
 from experiments.sample import SCALE, Sample, chooser, generate, images, indices, text, verbatim
 from experiments.training.load import Trained, find, load
@@ -21,14 +19,10 @@ from models.language_model import LanguageModel
 from models.recurrent import CELLS
 from models.settings import Recurrent
 from tests.conftest import ROOT
+from tests.helpers.compose import composed
 
 NORMS = ("none", "bn", "ln", "wn", "gn", "rms")
 SMALL = ["model.hidden_size=16", "data.seq_len=12", "data.batch_size=8", "trainer.steps=30", "trainer.evaluations=1"]
-
-
-def composed(*overrides: str):
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return compose("train", list(overrides))
 
 
 @pytest.fixture(scope="module")

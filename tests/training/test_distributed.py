@@ -9,15 +9,14 @@ import sys
 import psutil
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 
 from experiments.cli import command as cli
 from experiments.config.errors import ConfigError
-from experiments.config.paths import CONFIGS
 from experiments.runs.identity import run_id
 from experiments.training.check import check
 from tests.conftest import ROOT
 from tests.helpers import two_ranks
+from tests.helpers.compose import composed
 from tests.helpers.processes import folders, only, train, wait_for
 from tests.runs.test_faults import OFTEN, TASKS, assert_equal
 
@@ -109,11 +108,6 @@ def of_two_ranks(monkeypatch):
     """As torchrun starts the first of two processes."""
     for name, value in {"TORCHELASTIC_RUN_ID": "none", "RANK": "0", "WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
-
-
-def composed(*overrides: str):
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return compose("train", list(overrides))
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(of_two_ranks, tmp_path):

@@ -12,12 +12,10 @@ import sys
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import data
 from experiments.config.errors import ConfigError
-from experiments.config.paths import CONFIGS
 from experiments.config.schema import settings
 from experiments.export import train_command, write
 from experiments.runs.folder import RunFolder
@@ -26,6 +24,7 @@ from experiments.training import load as trained_module
 from experiments.training.load import find, find_all, load
 from experiments.training.run import run
 from tests.conftest import ROOT
+from tests.helpers.compose import composed
 
 SHORT = ["trainer.steps=3", "trainer.evaluations=1"]
 TEXT = ["model.hidden_size=8", "data.seq_len=6", "data.batch_size=4", *SHORT]
@@ -46,11 +45,6 @@ MODELS = {
         *SHORT,
     ],
 }
-
-
-def composed(*overrides: str):
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return compose("train", list(overrides))
 
 
 def train(place, *overrides: str) -> RunFolder:

@@ -8,10 +8,8 @@ import sys
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 
 import data
-from experiments.config.paths import CONFIGS
 from experiments.config.schema import SGD, Adam, settings
 from experiments.runs.folder import RunFolder, write_json
 from experiments.runs.identity import run_id
@@ -21,13 +19,9 @@ from experiments.training.loop import budget
 from experiments.training.optimisation import learning_rate
 from experiments.training.run import run
 from experiments.training.tasks import LanguageModelling, make_task
+from tests.helpers.compose import composed
 
 TINY = ["model.hidden_size=16", "data.seq_len=16", "data.batch_size=8", "trainer.evaluations=2", "trainer.log_every=5"]
-
-
-def composed(*overrides: str):
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return compose("train", list(overrides))
 
 
 def only_folder(path) -> RunFolder:

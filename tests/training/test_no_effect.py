@@ -4,14 +4,14 @@ import subprocess
 import sys
 
 import pytest
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from experiments.config.paths import CONFIGS, ROOT
+from experiments.config.paths import ROOT
 from experiments.runs.folder import RunFolder
 from experiments.runs.identity import run_id
 from experiments.training.no_effect import ROWS, warn
 from experiments.training.run import run
+from tests.helpers.compose import composed
 
 SMALL = ["trainer.steps=3", "trainer.evaluations=2", "wandb.mode=disabled", "device=cpu"]
 TEXT = ["data=python_docs", "data.blocks=200", "data.seq_len=8", "data.batch_size=4", "model.hidden_size=8"]
@@ -53,12 +53,6 @@ TOLD = [
     (["model=rnn", "norm=ln"], "trainer.evaluations=9", "one evaluation a step"),
     (["model=rnn", "norm=ln"], "wandb.entity=me", "with wandb.mode=disabled"),
 ]
-
-
-def composed(*overrides: str):
-    last = {override.partition("=")[0]: override for override in overrides}
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return compose("train", list(last.values()))
 
 
 def numbers(cfg, folder) -> list[dict]:

@@ -20,8 +20,9 @@ from experiments.training import step as steps
 from experiments.training.optimisation import make_optimizer
 from experiments.training.run import run
 from experiments.training.step import WARM_UP, CapturedStep, EagerStep
+from tests.helpers.compose import composed
 from tests.helpers.processes import rows, same
-from tests.training.test_loop import TINY, composed
+from tests.training.test_loop import TINY
 
 FORMS = [EagerStep, CapturedStep]
 OPTIMISERS = [Adam(lr=0.25), Adam(lr=0.25, weight_decay=0.1), SGD(lr=0.25), SGD(lr=0.25, momentum=0.0)]
