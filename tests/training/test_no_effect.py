@@ -1,4 +1,4 @@
-"""Options without effect: told once, for what was typed alone, and every row of the table is true of real runs."""
+"""Options without effect: reported once, for what was typed alone, and every row of the table is true of real runs."""
 
 import subprocess
 import sys
@@ -9,16 +9,16 @@ from omegaconf import OmegaConf
 from experiments.config.paths import ROOT
 from experiments.runs.folder import RunFolder
 from experiments.runs.identity import run_id
-from experiments.training.no_effect import ROWS, warn
+from experiments.training.no_effect import IDLE_OPTIONS, warn
 from experiments.training.run import run
 from tests.helpers.compose import composed
 
 SMALL = ["trainer.steps=3", "trainer.evaluations=2", "wandb.mode=disabled", "device=cpu"]
 TEXT = ["data=python_docs", "data.blocks=200", "data.seq_len=8", "data.batch_size=4", "model.hidden_size=8"]
 DIGITS = ["data=digits", "data.batch_size=16", "data.train_examples=64"]
-STILL = ["data.noise=0", "data.max_shift=0", "data.contrast_low=1.0"]
+NO_NOISE = ["data.noise=0", "data.max_shift=0", "data.contrast_low=1.0"]
 
-# (what is chosen, an option without effect there, what is said of it, another choice where it has its effect)
+# (what is chosen, an option without effect there, the reason that is printed, another choice where it has its effect)
 TRAINED = [
     (["model=lstm", "norm=none", *TEXT], "model.placement=per_gate", "with norm=none", "norm=ln"),
     (["model=gru", "norm=wn", *TEXT], "model.placement=input_only", "with norm=wn", "norm=bn"),
@@ -32,9 +32,9 @@ TRAINED = [
         "model.input=embedding",
     ),
     (["model=mlp", "norm=none", *DIGITS], "model.norm_output=true", "with norm=none", "norm=ln"),
-    (["model=lstm", "norm=bn", *TEXT], "norm.gain=0.1", "it starts there anyhow", "norm=ln"),
+    (["model=lstm", "norm=bn", *TEXT], "norm.gain=0.1", "where it is the default", "norm=ln"),
     (
-        ["model=cnn", "norm=ln", "data=noisy_digits", *DIGITS[1:], *STILL],
+        ["model=cnn", "norm=ln", "data=noisy_digits", *DIGITS[1:], *NO_NOISE],
         "data.noise_seed=5",
         "without noise",
         "data.noise=0.25",
@@ -46,7 +46,7 @@ TRAINED = [
     (["model=mlp", "norm=ln", *DIGITS], "profile=standard", "without experiment", None),
 ]
 # Those that cannot be trained here: the files are not at hand.
-TOLD = [
+NOT_TRAINED = [
     (["model=rnn", "norm=ln", "data=text_file", f"data.path={__file__}"], "data.root=/d", "with data=text_file"),
     (["model=rnn", "norm=ln", "data=binarized_mnist"], "data.seq_len=9", "a window is an image"),
     (["model=rnn", "norm=ln", "data=hf_text", f"data.path={ROOT}"], "data.revision=abc", "with local files"),
@@ -63,33 +63,33 @@ def numbers(cfg, folder) -> list[dict]:
     return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
 
 
-@pytest.mark.parametrize(("chosen", "option", "said", "other"), TRAINED, ids=lambda value: str(value)[:40])
-def test_an_option_without_effect_changes_no_number_and_is_told(chosen, option, said, other, tmp_path, capsys):
+@pytest.mark.parametrize(("chosen", "option", "reason", "other"), TRAINED, ids=lambda value: str(value)[:40])
+def test_an_option_without_effect_changes_no_number_and_is_reported(chosen, option, reason, other, tmp_path, capsys):
     plain, given = composed(*SMALL, *chosen), composed(*SMALL, *chosen, option)
     warn([option], [given])
     [line] = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"warning: {option} has no effect ") and said in line
+    assert line.startswith(f"warning: {option} has no effect ") and reason in line
     assert numbers(plain, tmp_path / "plain") == numbers(given, tmp_path / "given")
-    if other is not None:  # the control: elsewhere it counts, and nothing is said
+    if other is not None:  # the control: elsewhere it has its effect, and nothing is printed
         plain, given = composed(*SMALL, *chosen, other), composed(*SMALL, *chosen, other, option)
         warn([option], [given])
         assert capsys.readouterr().err == ""
         assert numbers(plain, tmp_path / "other plain") != numbers(given, tmp_path / "other given")
 
 
-@pytest.mark.parametrize(("chosen", "option", "said"), TOLD, ids=lambda value: str(value)[:40])
-def test_an_option_without_effect_is_told(chosen, option, said, capsys):
+@pytest.mark.parametrize(("chosen", "option", "reason"), NOT_TRAINED, ids=lambda value: str(value)[:40])
+def test_an_option_without_effect_is_reported(chosen, option, reason, capsys):
     warn([option], [composed(*SMALL, *chosen, option)])
     [line] = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"warning: {option} has no effect ") and said in line
+    assert line.startswith(f"warning: {option} has no effect ") and reason in line
 
 
 def test_every_row_of_the_table_is_tested():
-    tested = {option.partition("=")[0] for _, option, *_ in [*TRAINED, *TOLD]}
-    assert tested == {option for row in ROWS for option in row.options.split()}
+    tested = {option.partition("=")[0] for _, option, *_ in [*TRAINED, *NOT_TRAINED]}
+    assert tested == {row.option for row in IDLE_OPTIONS}
 
 
-def test_only_what_was_typed_is_told_of(capsys):
+def test_only_what_was_typed_is_reported(capsys):
     cfg = composed("experiment=placement", "norm=none", "optim.lr=0.1", "trainer.capture=false")
     warn(["experiment=placement", "norm=none", "optim.lr=0.1"], [cfg])
     assert capsys.readouterr().err == ""
@@ -100,7 +100,7 @@ def test_the_names_of_runs_stay():
     assert run_id(composed("norm=none", "model.placement=per_gate")) != run_id(composed("norm=none"))
 
 
-def test_a_sweep_tells_once_and_of_how_many_runs(tmp_path):
+def test_a_sweep_reports_once_and_of_how_many_runs(tmp_path):
     arguments = ["-m", "norm=none,ln", "seed=0,1", "model.placement=per_gate", "plan=true"]
     command = [sys.executable, "-m", "experiments.train", *arguments, f"runs_dir={tmp_path / 'runs'}"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
