@@ -34,7 +34,7 @@ class TextData(DataSettings):
     seq_len: int = field(
         default=64,
         metadata={
-            "help": "symbols per training window (the reach of backpropagation through time)",
+            "help": "symbols per training window, the reach of backpropagation through time",
             "range": COUNT,
         },
     )

@@ -6,6 +6,8 @@ Read from here alone, by --help, by the check of a configuration and by Tab comp
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from data.settings import INT32_MAX
+
 
 class Range(NamedTuple):
     words: str  # as an error message has it: give ...
@@ -41,7 +43,8 @@ def value_range(schema: type, field: str) -> Range | None:
     if declared is None or isinstance(declared, str):
         return INEQUALITIES[declared] if declared else None
     low, high = declared
-    return Range(f"a whole number from {low} to {high}", f"{low} to {high}", lambda value: low <= value <= high)
+    short = f">= {low}" if high == INT32_MAX else f"{low} to {high}"
+    return Range(f"a whole number from {low} to {high}", short, lambda value: low <= value <= high)
 
 
 def explanation(schema: type, field: str) -> str:

@@ -1,7 +1,8 @@
-"""What may be set for a run, and its types.
+"""The schema of a run's configuration.
 
 The dataclasses here, in models.settings and in data.settings are the one definition of the configuration: Hydra
-composes into them, so that a typo or a wrong type ends at compose time. Imports no torch.
+composes into them, so that a typo or a wrong type is an error at compose time. A field's meaning, range and choices
+stand in its metadata (experiments/config/metadata.py). Imports no torch.
 """
 
 from dataclasses import dataclass, field
@@ -12,7 +13,9 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from data.settings import COUNT, INT32_MAX
 from experiments.config.experiment import Experiment
 
-RUNS_DIR = {"help": "folder of the run folders; relative to the working directory"}  # a field of eight commands
+RUNS_DIR = {
+    "help": "folder of the run folders; relative to the working directory"
+}  # of a field that most commands have
 
 
 @dataclass
@@ -73,6 +76,8 @@ class SGD(Optimizer):
 
 @dataclass
 class Trainer:
+    """Budget, evaluations, logging and checkpoints of one run."""
+
     steps: int | None = field(
         default=None,
         metadata={
@@ -98,7 +103,9 @@ class Trainer:
     capture: bool = field(default=True, metadata={"help": "on CUDA: run the training step as one CUDA graph"})
     statistics: bool = field(
         default=False,
-        metadata={"help": "log the gradient norm of each parameter and the mean and std of the summed inputs"},
+        metadata={
+            "help": "log at the logged steps each parameter's gradient norm, and mean and std of the summed inputs"
+        },
     )
     measure: list[str] = field(
         default_factory=list,
@@ -108,6 +115,8 @@ class Trainer:
 
 @dataclass
 class Wandb:
+    """Where Weights & Biases shows the run."""
+
     mode: str = field(
         default="offline",
         metadata={
@@ -131,6 +140,8 @@ class Profile:
 
 @dataclass
 class Config:
+    """One run."""
+
     model: Any = field(default=MISSING, metadata={"help": "the network"})
     norm: Any = field(default=MISSING, metadata={"help": "its normaliser"})
     data: Any = field(default=MISSING, metadata={"help": "the data set"})
@@ -173,10 +184,11 @@ class Config:
 
 
 def settings(node: DictConfig) -> Any:
-    """A node of the configuration as the plain dataclass that it was declared as."""
+    """Return a node of the configuration as an object of its schema, a plain dataclass."""
     return OmegaConf.to_object(node)
 
 
 def norm_options(cfg: DictConfig) -> dict:
+    """Return the options of the normaliser, without its name."""
     options: Any = OmegaConf.to_container(cfg.norm, resolve=True)
     return {key: value for key, value in options.items() if key != "name"}

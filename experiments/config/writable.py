@@ -1,4 +1,4 @@
-"""Folders that are written into: refused before anything is, where that will not go."""
+"""Check a folder that will be written into, before anything is."""
 
 import functools
 import os
@@ -8,24 +8,26 @@ from pathlib import Path
 from experiments.config.errors import ConfigError
 
 
-def check_folder(key: str, given: str) -> None:
-    """Refuse a folder that cannot be made or written into. Raises ConfigError."""
-    check_path(key, given)
-    path = Path(given).absolute()
-    there = next(folder for folder in (path, *path.parents) if os.path.lexists(folder))
-    if reason := _not_writable(there):
-        raise ConfigError(f"{key}={given} cannot be written: {there} is no writable folder ({reason}); choose another")
+def check_folder(key: str, value: str) -> None:
+    """Check that a folder exists and is writable, or can be made. Raises ConfigError."""
+    check_path(key, value)
+    path = Path(value).absolute()
+    nearest = next(folder for folder in (path, *path.parents) if os.path.lexists(folder))
+    if reason := _not_writable(nearest):
+        raise ConfigError(
+            f"{key}={value} cannot be written: {nearest} is no writable folder ({reason}); choose another"
+        )
 
 
-def check_path(key: str, given: str) -> None:
-    """Refuse what cannot be the path of a folder. Raises ConfigError."""
+def check_path(key: str, value: str) -> None:
+    """Check that a text can be the path of a folder. Raises ConfigError."""
     try:
-        Path(given).lstat()
+        Path(value).lstat()
     except (FileNotFoundError, NotADirectoryError):
         pass  # it will be made, or a file is in its way
     except (OSError, ValueError) as error:  # too long, in a loop of links, or with a NUL
         reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"{key}={shortened(given)} cannot be a folder ({reason}); choose another") from None
+        raise ConfigError(f"{key}={shortened(value)} cannot be a folder ({reason}); choose another") from None
 
 
 def shortened(text: str) -> str:
@@ -34,9 +36,12 @@ def shortened(text: str) -> str:
 
 @functools.cache
 def _not_writable(folder: Path) -> str | None:
-    """Tried, not asked: permissions let root write where no file can be, as in /proc."""
+    """Return why no file can be made in a folder, or None.
+
+    Tried and not asked: permissions let root write where no file can be, as in /proc.
+    """
     try:
-        with tempfile.TemporaryFile(dir=folder):  # without a name, where the system has that: nobody sees it
+        with tempfile.TemporaryFile(dir=folder):  # without a name, where the system can: nobody sees it
             return None
     except OSError as error:
         return error.strerror

@@ -62,7 +62,7 @@ def test_help_of_train_has_groups_choices_defaults_and_meanings():
     text = help_of("train")
     assert "python -m experiments.train -m model=rnn,lstm,gru" in text
     assert "its normaliser: bn, gn, in, [ln], none, rms, wn" in text
-    assert "[adam], sgd" in text and "recurrent_gain" in text and "joblib" in text
+    assert "[adam], adam_cosine, sgd" in text and "recurrent_gain" in text and "joblib" in text
     assert "  trainer.checkpoint_every=30.0   seconds between two checkpoints (>= 0)\n" in text
     assert "  model.hidden_size=128           H, units of a layer (1 to 1048576)\n" in text
     assert "(constant, cosine, step)" in " ".join(text.split())
