@@ -166,5 +166,5 @@ def test_a_configuration_trains_or_is_refused(overrides):
         (["model=lstm", "norm=in"], "refused"),
     ],
 )
-def test_the_walk_tells_what_became_of_a_configuration(overrides, outcome, tmp_path):
+def test_the_walk_reports_what_became_of_a_configuration(overrides, outcome, tmp_path):
     assert outcome_of([*overrides, *FIXED], tmp_path / "runs") == outcome
