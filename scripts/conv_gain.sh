@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The runs of experiment conv_gain: every cell and seed of configs/experiment/conv_gain.yaml,
-# at its tuned learning rates. bash scripts/conv_gain.sh profile=standard
+# at the learning rates in configs/tuned. bash scripts/conv_gain.sh profile=standard
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The runs of experiment gain_init: every cell and seed of configs/experiment/gain_init.yaml,
-# at its tuned learning rates. bash scripts/gain_init.sh profile=standard
+# at the learning rates in configs/tuned. bash scripts/gain_init.sh profile=standard
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 

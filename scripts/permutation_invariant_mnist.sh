@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The runs of experiment permutation_invariant_mnist: every cell and seed of configs/experiment/permutation_invariant_mnist.yaml,
-# at its tuned learning rates. bash scripts/permutation_invariant_mnist.sh profile=standard
+# at the learning rates in configs/tuned. bash scripts/permutation_invariant_mnist.sh profile=standard
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 

@@ -27,6 +27,6 @@ def nearest(word: object, allowed: Iterable[str]) -> str:
     return by_lower_case[difflib.get_close_matches(str(word).lower(), list(by_lower_case), 1, cutoff=0.0)[0]]
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or its type where it has none."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
