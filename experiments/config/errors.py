@@ -13,5 +13,5 @@ def nearest(word: str, allowed) -> str:
     return written[difflib.get_close_matches(str(word).lower(), list(written), 1, cutoff=0.0)[0]]
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]

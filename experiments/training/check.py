@@ -11,9 +11,9 @@ import data
 from experiments.config.errors import ConfigError, nearest
 from experiments.config.experiment import check_claim
 from experiments.config.fields import choices_of, fields_of, schema_of, unknown
-from experiments.config.schema import norm_options, settings
+from experiments.config.schema import settings
 from experiments.config.writable import check_folder, check_path, shortened
-from experiments.runs.identity import device_name, run_id
+from experiments.runs.run import Run
 from experiments.runs.torchrun import num_ranks
 
 
@@ -58,29 +58,30 @@ WORDS = {
 STAND_IN = (3, 32, 32), 5_040_000
 
 
-def check(cfg: DictConfig) -> None:
-    """Refuse a run that cannot be. Raises ConfigError, models.ModelError or data.DataError.
+def check(run: Run) -> None:
+    """Refuse a run that cannot be, of a configuration that `check_fields` has accepted.
+
+    Raises ConfigError, models.ModelError or data.DataError.
 
     What is cheap comes first. The data are loaded (a sweep needs them all the same, and they stay in memory); the model
     is built on torch's meta device, where tensors have shapes and no content.
     """
-    check_fields(cfg)
-    check_place(cfg.runs_dir, run_id(cfg))
-    check_build(cfg)
+    check_place(run.cfg.runs_dir, run.id)
+    check_build(run)
 
 
-def check_build(cfg: DictConfig) -> None:
+def check_build(run: Run) -> None:
     """The part of `check` that asks data, model and machine: the same for every seed. Raises what `check` raises."""
-    device = device_name(cfg)
+    cfg = run.cfg
     from experiments.training.tasks import make_task  # here, since --help and a look at the configuration need no torch
 
-    _meta_model(cfg, *STAND_IN)  # before the data, which may take a minute to be prepared
-    _check_backend(cfg, device)
+    _meta_model(run, *STAND_IN)  # before the data, which may take a minute to be prepared
+    _check_backend(cfg, run.device)
     try:
-        task = make_task(data.load(settings(cfg.data)), settings(cfg.data), cfg.seed, device="cpu")
+        task = make_task(data.load(run.settings.data), run.settings.data, cfg.seed, device="cpu")
     except MemoryError as error:
         raise ConfigError(f"data={cfg.data.name} does not fit into memory ({error}); choose less of it") from None
-    _check_memory(cfg, _meta_model(cfg, task.input_shape, task.num_classes), device)
+    _check_memory(cfg, _meta_model(run, task.input_shape, task.num_classes), run.device)
     _check_measurements(cfg, task)
 
 
@@ -205,12 +206,12 @@ def check_place(runs_dir: str, name: str) -> None:
     check_folder("runs_dir", f"{runs_dir}/{name}")
 
 
-def _meta_model(cfg: DictConfig, input_shape: tuple[int, ...], num_classes: int):
+def _meta_model(run: Run, input_shape: tuple[int, ...], num_classes: int):
     """The model without content. Raises ModelError."""
     import torch
     from torch.overrides import TorchFunctionMode
 
-    from models.build import build
+    from experiments.training.model import build_model
 
     class Unfilled(TorchFunctionMode):
         """On a tensor without content normal_ does nothing but import torch's compiler, which takes a second."""
@@ -222,7 +223,7 @@ def _meta_model(cfg: DictConfig, input_shape: tuple[int, ...], num_classes: int)
             return func(*args, **kwargs)
 
     with torch.device("meta"), Unfilled():
-        return build(settings(cfg.model), input_shape, num_classes, cfg.norm.name, norm_options(cfg))
+        return build_model(run, input_shape, num_classes)
 
 
 def _check_backend(cfg: DictConfig, device: str) -> None:

@@ -10,7 +10,8 @@ from omegaconf import DictConfig
 from experiments.cli.command import refusals_in_one_line
 from experiments.cli.compose import compose_all
 from experiments.config.paths import CONFIGS
-from experiments.training.check import check
+from experiments.runs.run import Run
+from experiments.training.check import check, check_fields
 
 
 def checked(overrides: list[str]) -> DictConfig | str:
@@ -19,7 +20,8 @@ def checked(overrides: list[str]) -> DictConfig | str:
     try:
         with contextlib.redirect_stderr(told), refusals_in_one_line():
             [cfg] = compose_all([overrides], lambda choices: _composed(tuple(choices)))
-            check(cfg)
+            check_fields(cfg)
+            check(Run.of(cfg))
     except SystemExit as end:
         [line] = told.getvalue().splitlines()
         assert end.code == 2 and line.startswith("error: ")

@@ -17,8 +17,9 @@ from experiments.inspect import measure
 from experiments.inspect.command import cells_of
 from experiments.inspect.draw import Look, evenly, in_words, legend, panels
 from experiments.report.style import STYLE
+from experiments.runs.run import Run
 from experiments.training.load import find_all, load
-from experiments.training.run import run
+from experiments.training.run import train_run
 from models.build import build
 from models.language_model import LanguageModel
 from models.norms import Normaliser
@@ -160,7 +161,7 @@ def runs(tmp_path_factory):
         [*LSTM, "model=gru", "model.num_layers=2", "norm=ln", statistics],
         [*CONV, "norm=bn", "wandb.mode=offline"],
     ):
-        outcome = run(composed("wandb.mode=disabled", *overrides, f"runs_dir={place}"))
+        outcome = train_run(Run.of(composed("wandb.mode=disabled", *overrides, f"runs_dir={place}")))
         assert outcome["status"] == "done", outcome
     return place
 

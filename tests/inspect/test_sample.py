@@ -14,9 +14,10 @@ from data.text import START
 from experiments.config.errors import ConfigError
 from experiments.config.paths import CONFIGS
 from experiments.runs.folder import RunFolder
+from experiments.runs.run import Run
 from experiments.sample import SCALE, Sample, chooser, generate, images, indices, text, verbatim
 from experiments.training.load import Trained, find, load
-from experiments.training.run import run
+from experiments.training.run import train_run
 from models.language_model import LanguageModel
 from models.recurrent import CELLS
 from models.settings import Recurrent
@@ -40,7 +41,7 @@ def runs(tmp_path_factory):
         ["model=gru", "norm=ln", "data.unit=word", *SMALL],
         ["model=mlp", "model.hidden_sizes=[8]", "norm=ln", "data=digits", "trainer.steps=2", "trainer.evaluations=1"],
     ):
-        outcome = run(composed(*choice, "optim.lr=0.02", "wandb.mode=disabled", f"runs_dir={place}"))
+        outcome = train_run(Run.of(composed(*choice, "optim.lr=0.02", "wandb.mode=disabled", f"runs_dir={place}")))
         assert outcome["status"] == "done", outcome
     return place
 

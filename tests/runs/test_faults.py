@@ -18,15 +18,8 @@ import torch
 from experiments.runs.folder import AlreadyRunningError, DamagedCheckpointError, RunFolder, read_checkpoint
 from tests.conftest import ROOT
 from tests.helpers import processes
-from tests.helpers.processes import QUIET, alive, folders, only, rows, same, start, train, wait_for
+from tests.helpers.processes import OFTEN, TASKS, alive, assert_equal, folders, only, same, start, train, wait_for
 
-TASKS = {
-    "LSTM, dropout": ["model=lstm", "norm=bn", "model.dropout=0.3", "model.hidden_size=16", "data=python_docs"],
-    "feed-forward": ["model=mlp", "norm=wn", "norm.data_init=true", "data=digits", "data.batch_size=32"],
-    "convolutional": ["model=cnn", "norm=bn", "data=digits", "data.batch_size=16", "optim=sgd"],
-}
-TASKS["LSTM, dropout"] += ["data.seq_len=16", "data.batch_size=8"]
-OFTEN = [*QUIET, "trainer.log_every=5", "trainer.evaluations=3", "trainer.checkpoint_every=0.02"]
 SWEEP = ["-m", "model=mlp", "norm=none,ln", "seed=0,1", "data=digits", "trainer.steps=400", *OFTEN]
 
 
@@ -44,16 +37,6 @@ def undisturbed(tmp_path_factory):
         return done[task]
 
     return of
-
-
-def assert_equal(folder: RunFolder, reference: RunFolder) -> None:
-    assert folder.run_id == reference.run_id
-    assert rows(folder) == rows(reference), "metrics.jsonl"
-    a, b = folder.load_checkpoint("cpu"), reference.load_checkpoint("cpu")
-    assert same(a, b), "weights, optimiser, generators or the loop's state"
-    skipped = ("seconds", "wall_seconds", "dirty", "git")
-    left, right = ({k: v for k, v in f.summary.items() if k not in skipped} for f in (folder, reference))
-    assert left == right, "summary.json"
 
 
 # --- Killed, and told to stop -----------------------------------------------------------------------------------------

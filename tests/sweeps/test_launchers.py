@@ -19,8 +19,7 @@ import pytest
 from experiments.runs.folder import RunFolder, write_json
 from experiments.sweeps.launch import run_all
 from tests.conftest import ROOT
-from tests.helpers.processes import QUIET, folders, only, start, train, wait_for
-from tests.runs.test_faults import assert_equal
+from tests.helpers.processes import QUIET, assert_equal, folders, only, start, train, wait_for
 
 SWEEP = ["-m", "model=mlp", "model.hidden_sizes=[32]", "norm=none,ln,gn", "data=digits", "trainer.steps=6000"]
 SWEEP += [*QUIET, "trainer.log_every=10", "trainer.evaluations=2", "trainer.checkpoint_every=0.2"]

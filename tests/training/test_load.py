@@ -12,20 +12,18 @@ import sys
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import data
 from experiments.config.errors import ConfigError
-from experiments.config.paths import CONFIGS
 from experiments.config.schema import settings
 from experiments.export import train_command, write
 from experiments.runs.folder import RunFolder
 from experiments.runs.identity import run_id
 from experiments.training import load as trained_module
 from experiments.training.load import find, find_all, load
-from experiments.training.run import run
 from tests.conftest import ROOT
+from tests.helpers.configs import composed, trained
 
 SHORT = ["trainer.steps=3", "trainer.evaluations=1"]
 TEXT = ["model.hidden_size=8", "data.seq_len=6", "data.batch_size=4", *SHORT]
@@ -48,15 +46,10 @@ MODELS = {
 }
 
 
-def composed(*overrides: str):
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return compose("train", list(overrides))
-
-
-def train(place, *overrides: str) -> RunFolder:
-    outcome = run(composed(*overrides, "wandb.mode=disabled", f"runs_dir={place}"))
+def train(runs_dir, *overrides: str) -> RunFolder:
+    outcome = trained(*overrides, "wandb.mode=disabled", f"runs_dir={runs_dir}")
     assert outcome["status"] == "done", outcome
-    return RunFolder(place, outcome["run_id"])
+    return RunFolder(runs_dir, outcome["run_id"])
 
 
 @pytest.fixture(scope="module")
