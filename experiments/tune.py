@@ -6,7 +6,7 @@ python -m experiments.tune experiment=recurrent_gain hydra/launcher=joblib    wi
 Runs the experiment's grid with stage=tune over its tune_seeds and tune_lr, the same rates for every cell, and writes
 configs/tuned/<profile>/<experiment>.yaml beside the rows that chose it. The rate with the lowest mean over the seeds is
 taken, of the metric that will decide, on the validation split; a rate at which a seed diverged is out. The test split
-is never looked at. A rate chosen at the end of the grid is said loudly: widen tune_lr and run again, what is done is
+is never looked at. A rate chosen at the end of the grid is reported: widen tune_lr and run again, what is done is
 not repeated.
 """
 

@@ -17,7 +17,7 @@ SET_BY_TUNING = {  # settings that the tuning sweep makes itself, and what to gi
 
 
 def tuning_metric(experiment) -> str:
-    """What a rate is chosen by: the experiment's own word, else the deciding metric on the validation split.
+    """Return the metric that chooses a rate: the experiment's tune_metric, else its metric on the validation split.
 
     Raises ConfigError for a metric of the test split.
     """
@@ -28,12 +28,12 @@ def tuning_metric(experiment) -> str:
 
 
 def chosen_rates(rows: pd.DataFrame, columns: list[str], metric: str) -> dict[str, float]:
-    """The chosen rate by the cell's name, as configs/tuned holds it."""
+    """Return the chosen rate by the cell's name, as configs/tuned holds it."""
     return _rate_of_cell(choose(rows, columns, metric))
 
 
 def choose(rows: pd.DataFrame, columns: list[str], metric: str) -> pd.DataFrame:
-    """The chosen rate of each cell, and the mean metric of every rate (inf where a seed diverged)."""
+    """Return the chosen rate of each cell, and the mean metric of every rate (inf where a seed diverged)."""
     value = rows[metric].where(rows["status"] == "done", float("inf"))
     means = rows.assign(value=value).groupby([*columns, "lr"])["value"].mean().unstack("lr")
     return means.assign(chosen=means.idxmin(axis=1))

@@ -116,7 +116,7 @@ class RunFolder:
 
     @property
     def status(self) -> dict:
-        """The last status written: {"status": a RunStatus, "step": ..., "steps": ..., ...}; NEW where there is none."""
+        """The last status written: {"status": a RunStatus, "step": ..., "steps": ..., ...}; NEW without status.json."""
         return read_json(self.path / "status.json") or {"status": RunStatus.NEW}
 
     @property

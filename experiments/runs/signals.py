@@ -39,7 +39,7 @@ class _StopRequest:
     def _handle(self, number: int, _frame) -> None:
         if number in SIGNALS and self.number in SIGNALS:  # asked twice: stop now, whatever the process is doing
             raise KeyboardInterrupt
-        if self.number not in WARNINGS:  # a warning comes with a SIGTERM before or after it, and says more
+        if self.number not in WARNINGS:  # a SIGTERM may come before or after a warning, which is the more specific
             self.number = number
 
     @contextmanager

@@ -52,7 +52,7 @@ class Terminal:
             return ""
         try:
             came = os.read(self.master, 65536).decode(errors="replace")
-        except OSError:  # how Linux tells of the end
+        except OSError:  # how Linux reports the end
             came = ""
         self.output += came
         return came
@@ -125,10 +125,10 @@ def test_sigterm_too_leaves_the_terminal_sane(tmp_path):
 def test_a_pipe_gets_plain_lines(tmp_path):
     result = train(tmp_path, "-m", "model=rnn", "norm=none,ln", *SHORT)
     assert result.returncode == 0, result.stderr
-    # on a busy machine a line tells of a run in progress as well
-    told, *rest = [line for line in result.stdout.splitlines() if not line.startswith("... ")]
+    # on a busy machine a run in progress gets a line as well
+    first, *rest = [line for line in result.stdout.splitlines() if not line.startswith("... ")]
     none, ln = (next(folder for folder in folders(tmp_path) if f"-{norm}-" in folder.run_id) for norm in ("none", "ln"))
-    assert told.startswith(f"[1/2] {none.run_id}: done val/bpc ")
+    assert first.startswith(f"[1/2] {none.run_id}: done val/bpc ")
     assert rest[0].startswith(f"[2/2] {ln.run_id}: done val/bpc ") and rest[1].startswith("2 runs: 2 done")
     assert "\x1b" not in result.stdout and "━" not in result.stdout
 
@@ -149,8 +149,8 @@ def test_a_run_that_is_requeued_counts_again_and_its_end_is_printed_again(tmp_pa
     folder.set_status("done", message="val/accuracy 97", **step)
     display._update()
     assert (display.reported, display._done()) == ({0}, 0.5)
-    told = [line.partition("  (sweep")[0] for line in capsys.readouterr().out.splitlines()]
-    assert told == ["[1/2] preempted: interrupted stopped by SIGUSR2", "[1/2] preempted: done val/accuracy 97"]
+    lines = [line.partition("  (sweep")[0] for line in capsys.readouterr().out.splitlines()]
+    assert lines == ["[1/2] preempted: interrupted stopped by SIGUSR2", "[1/2] preempted: done val/accuracy 97"]
 
 
 def test_the_time_left_is_at_the_pace_of_the_work_without_the_start_of_the_workers(tmp_path, monkeypatch):
@@ -205,10 +205,10 @@ def test_a_table_keeps_to_the_width_and_its_columns_give_way(width):
     assert "1200/2000" in drawn[1] or width < 40
     assert ("━" in drawn[1], "examples/s" in drawn[1]) == (width >= 80, width >= 120)
     whole = "lstm-ln-armexamples-b32-lr0.04-s20 "
-    seen, space, _ = drawn[1].partition(" ")
-    assert whole.endswith(seen.removeprefix("…") + space), "the end of a name tells runs apart"
-    assert len(seen) >= NAME_WIDTH or width < 40
-    assert width < 130 or seen + space == whole
+    shown, space, _ = drawn[1].partition(" ")
+    assert whole.endswith(shown.removeprefix("…") + space), "the end of a name distinguishes runs"
+    assert len(shown) >= NAME_WIDTH or width < 40
+    assert width < 130 or shown + space == whole
 
 
 def test_names_lose_what_they_share():

@@ -54,10 +54,10 @@ def train(runs_dir, *overrides: str) -> RunFolder:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    place = tmp_path_factory.mktemp("runs")
+    runs_dir = tmp_path_factory.mktemp("runs")
     for overrides in MODELS.values():
-        train(place, *overrides)
-    return place
+        train(runs_dir, *overrides)
+    return runs_dir
 
 
 @pytest.fixture
@@ -168,9 +168,9 @@ def test_a_checkpoint_of_another_network_is_told(folder):
 def test_a_text_is_written_without_the_data_and_looked_into_only_with_them(tmp_path):
     book = tmp_path / "book.txt"
     book.write_text("the cat sat on the mat, and the dog on the log.\n" * 40)
-    place, elsewhere = tmp_path / "runs", {"LAYERNORM_CACHE": str(tmp_path / "empty")}
+    runs_dir, elsewhere = tmp_path / "runs", {"LAYERNORM_CACHE": str(tmp_path / "empty")}
     of_book = ["model=rnn", "norm=ln", "data=text_file", f"data.path={book}", *TEXT]
-    chars, words = (f"run={train(place, *of_book, f'data.unit={unit}').path}" for unit in ("char", "word"))
+    chars, words = (f"run={train(runs_dir, *of_book, f'data.unit={unit}').path}" for unit in ("char", "word"))
     book.rename(tmp_path / "gone.txt")
     result = command("sample", chars, "prompt=the ", "length=5", **elsewhere)
     assert result.returncode == 0 and len(result.stdout) == 10, result.stderr

@@ -14,10 +14,10 @@ from tests.helpers.configs import composed
 
 def test_budgets():
     trainer = composed().trainer
-    for given, steps in (("steps", 7), ("epochs", 7 * 50), ("examples", 7 // 4 or 1)):
-        chosen = settings(trainer)
-        setattr(chosen, given, 7)
-        assert budget(chosen, steps_per_epoch=50, batch_size=4) == steps
+    for name, steps in (("steps", 7), ("epochs", 7 * 50), ("examples", 7 // 4 or 1)):
+        given = settings(trainer)
+        setattr(given, name, 7)
+        assert budget(given, steps_per_epoch=50, batch_size=4) == steps
     assert budget(settings(trainer), 50, 4) == 1000
 
 
