@@ -29,7 +29,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Run:
-    """A run that can be trained or loaded. Costs a millisecond, since a sweep makes one for every job."""
+    """A run that can be trained or loaded. Cheap to make: a sweep makes one for every job."""
 
     cfg: DictConfig
     id: str  # name of the folder, id in wandb, key of the row
