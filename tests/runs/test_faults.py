@@ -135,7 +135,7 @@ def test_the_same_run_twice_is_the_same(task, undisturbed, tmp_path, record_prop
 
 
 @pytest.mark.scorecard("R2", "SIGTERM to a sweep: its workers leave checkpoints")
-def test_a_sweep_told_to_stop_leaves_checkpoints_and_goes_on_later(tmp_path, record_property):
+def test_a_sweep_asked_to_stop_leaves_checkpoints_and_goes_on_later(tmp_path, record_property):
     arguments = [*SWEEP[: -len(OFTEN) - 1], "trainer.steps=3000", *OFTEN, "hydra/launcher=joblib"]
     sweep = start(tmp_path, *arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     wait_for(lambda: sum(f.status.get("step", 0) > 0 for f in folders(tmp_path)) >= 2, sweep)

@@ -70,7 +70,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("words", DAMAGES)
-def test_whatever_is_damaged_is_told(words, runs, capsys):
+def test_every_damage_is_reported(words, runs, capsys):
     from experiments.verify import problems
 
     damaged, other = folders(runs)

@@ -98,7 +98,7 @@ def test_the_whole_name_is_that_run_even_where_others_begin_so(runs, tmp_path):
     assert find("a", str(tmp_path)).run_id == "a"
 
 
-def test_what_is_not_found_is_told_with_what_is_near(runs, tmp_path):
+def test_a_missing_run_is_reported_with_the_nearest_name(runs, tmp_path):
     assert "nearest: train-cnn-wn" in refusal(lambda: find("train-cmn-wn", str(runs)))
     assert "2 runs, as train-lstm-bn" in refusal(lambda: find("train-lstm", str(runs)))
     assert "no run in" in refusal(lambda: find("any", str(tmp_path)))
@@ -144,7 +144,7 @@ def test_a_run_that_was_evaluated_gives_its_figures_again(runs):
         assert trained.task().evaluate(trained.model, "test")["loss"] == trained.folder.summary["test/loss"]
 
 
-def test_damage_is_told_in_one_line(folder):
+def test_damage_is_reported_in_one_line(folder):
     for path in folder.path.glob("*.pt"):
         path.write_bytes(path.read_bytes()[:-1])
     assert "no checkpoint is whole" in refusal(lambda: load(folder))
@@ -159,7 +159,7 @@ def test_damage_is_told_in_one_line(folder):
         assert "config.yaml" in refusal(lambda: load(folder))
 
 
-def test_a_checkpoint_of_another_network_is_told(folder):
+def test_a_checkpoint_of_another_network_is_reported(folder):
     text = (folder.path / "config.yaml").read_text()
     (folder.path / "config.yaml").write_text(text.replace("hidden_size: 8", "hidden_size: 9"))
     assert "not of the model in config.yaml" in refusal(lambda: load(folder))
