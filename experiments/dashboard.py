@@ -28,7 +28,7 @@ from experiments.config.paths import CONFIGS
 from experiments.config.schema import settings
 from experiments.report.style import OTHER, STYLE
 from experiments.runs.folder import write_atomically
-from experiments.runs.wandb_mirror import PATIENCE, labels, ready
+from experiments.runs.wandb_mirror import PATIENCE, labels, set_up_wandb
 from experiments.sweeps.grid import base, expand
 
 try:
@@ -83,7 +83,7 @@ def dashboard(cfg: DictConfig) -> None:
 def account() -> str:
     """Whose key is on this machine. Raises ConfigError without one, or without a server."""
     try:
-        return ready("online").Api(timeout=PATIENCE).default_entity
+        return set_up_wandb("online").Api(timeout=PATIENCE).default_entity
     except Exception as error:
         raise ConfigError(f"{first_line(error)}; output=views.json needs neither key nor server") from None
 
@@ -182,7 +182,7 @@ def save(made: ws.Workspace) -> str:
         known = ws.Workspace.from_url(f"https://wandb.ai/{made.entity}/{made.project}?nw={short}")  # any host will do
         known.sections, known.settings, known.runset_settings = made.sections, made.settings, made.runset_settings
     except ValueError:  # there is none yet, nor perhaps a project
-        ready("online").Api(timeout=PATIENCE).create_project(made.project, made.entity)
+        set_up_wandb("online").Api(timeout=PATIENCE).create_project(made.project, made.entity)
         made._internal_name, known = f"nw-{short}-v", made
     return known.save().url
 

@@ -1,4 +1,4 @@
-"""Where the runs of a sweep stand: state, step, time left, last error.
+"""Show where the runs of a sweep stand: state, step, time left, last message.
 
 python -m experiments.status                                every run below runs_dir
 python -m experiments.status profile=standard               every run of the profile's experiments, started or not
@@ -21,11 +21,19 @@ from experiments.cli.command import command, refusals_in_one_line
 from experiments.config.errors import ConfigError, nearest
 from experiments.config.paths import CONFIGS
 from experiments.config.schema import RUNS_DIR
-from experiments.runs.folder import RunFolder
-from experiments.runs.progress import duration
+from experiments.runs.folder import RunFolder, RunStatus
+from experiments.runs.progress import format_duration
 from experiments.sweeps.grid import run_ids
 
-ORDER = ("running", "died", "failed", "interrupted", "new", "diverged", "done")  # what needs attention comes first
+ORDER = (  # what needs attention comes first
+    RunStatus.RUNNING,
+    RunStatus.DIED,
+    RunStatus.FAILED,
+    RunStatus.INTERRUPTED,
+    RunStatus.NEW,
+    RunStatus.DIVERGED,
+    RunStatus.DONE,
+)
 
 
 @dataclass
@@ -56,32 +64,33 @@ def status(cfg: DictConfig) -> None:
 
 
 def folders_of(cfg: DictConfig) -> list[RunFolder]:
-    """The runs that are asked for. Raises ConfigError."""
+    """Return the folders of the runs that are asked for. Raises ConfigError."""
     if cfg.profile is not None:
         names = list(cfg.profile.experiments)
         if cfg.only is not None and cfg.only not in names:
-            known = f"allowed: {', '.join(names)}; nearest: {nearest(cfg.only, names)}"
-            raise ConfigError(f"only={cfg.only} is not of profile={cfg.profile.name}; {known}")
+            allowed = f"allowed: {', '.join(names)}; nearest: {nearest(cfg.only, names)}"
+            raise ConfigError(f"only={cfg.only} is not of profile={cfg.profile.name}; {allowed}")
         chosen = [cfg.only] if cfg.only else names
         return [RunFolder(cfg.runs_dir, run) for name in chosen for run in run_ids(name, cfg.profile.name)]
     if cfg.only is not None:
         raise ConfigError(f"only={cfg.only} needs a profile as well; give profile=quick or another")
-    found = [RunFolder(cfg.runs_dir, path.parent.name) for path in Path(cfg.runs_dir).glob("*/status.json")]
-    if not found:
+    folders = [RunFolder(cfg.runs_dir, path.parent.name) for path in Path(cfg.runs_dir).glob("*/status.json")]
+    if not folders:
         raise ConfigError(f"runs_dir={cfg.runs_dir} holds no run; name the folder of the runs, or start one")
-    return found
+    return folders
 
 
-def line(folder: RunFolder, state: str) -> list[str]:
-    """A row of the table. Time left is that of the steps, at the speed so far."""
-    now = folder.status
-    step = f"{now['step']}/{now['steps']}" if now.get("steps") else ""
+def line(folder: RunFolder, state: RunStatus) -> list[str]:
+    """Return a row of the table. The time left is that of the steps, at the speed so far."""
+    status = folder.status
+    step = f"{status['step']}/{status['steps']}" if status.get("steps") else ""
     left = ""
-    if state == "running" and now.get("seconds"):
-        left = duration((now["steps"] - now["step"]) * now["seconds"] / now["step"])
-    if state == "died":
-        return [folder.run_id, state, step, left, f"process {now['pid']} is gone; start the command again"]
-    return [folder.run_id, state, step, left, now.get("message", "")]
+    if state == RunStatus.RUNNING and status.get("seconds"):
+        left = format_duration((status["steps"] - status["step"]) * status["seconds"] / status["step"])
+    message = status.get("message", "")
+    if state == RunStatus.DIED:
+        message = f"process {status['pid']} is gone; start the command again"
+    return [folder.run_id, state, step, left, message]
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ was stopped, and leaves out what is done.
 import os
 import sys
 from contextlib import nullcontext
-from typing import cast
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -22,66 +22,93 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.cli.command import command, refusals_in_one_line
 from experiments.config.paths import CONFIGS
-from experiments.config.schema import settings
-from experiments.runs.identity import run_id
+from experiments.runs.run import Run
 from experiments.runs.signals import stop_request
 from experiments.runs.torchrun import num_ranks, rank
 from experiments.training import no_effect
 
-# What trains and shows is imported when a run starts: --help and tab completion come through here too.
+if TYPE_CHECKING:
+    from experiments.training.run import Outcome
+
+# Modules that train and display are imported when a run starts: --help and tab completion import this one too.
 
 PLAN = {f"plan={yes}" for yes in ("true", "True", "TRUE", "yes", "on", "1")}  # what OmegaConf reads as true
+MULTIRUN = {"-m", "--multirun"}
 
 
 @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="train")
-def train(cfg: DictConfig) -> dict | None:
-    """A single run; in a sweep, what the launcher calls for every run, in whatever process."""
+def train(cfg: DictConfig) -> "Outcome | None":
+    """Train a single run; in a sweep, the function that the launcher calls for every run, in whatever process."""
     if HydraConfig.get().mode == RunMode.MULTIRUN:
-        from experiments.training.run import run
+        from experiments.training.run import train_run
 
-        return run(cfg)
-    single(cfg)
+        with stop_request.on_signals():  # from the first moment: the request outlives the block
+            run = Run.of(cfg)
+        return train_run(run)
+    train_single(cfg)
     return None
 
 
-def single(cfg: DictConfig) -> None:
-    """One run with its progress; exits with 1 when it failed or trains elsewhere, as the signal says after one."""
-    from experiments.runs.folder import RunFolder
-    from experiments.runs.progress import ProgressDisplay, Watched
+def train_single(cfg: DictConfig) -> None:
+    """Train one run and show its progress. Exit code: 0 done, 1 failed or running elsewhere, 128 + n after signal n."""
     from experiments.training.check import check, check_fields
 
     with refusals_in_one_line():
         check_fields(cfg)
-        folder = RunFolder(cfg.runs_dir, run_id(cfg))
-        if folder.finished and num_ranks() == 1:  # the ranks of one run ask it together
-            print(f"already {folder.status['status']}: {folder.path}")
-            if "WANDB_SWEEP_ID" in os.environ:  # its agent waits for the metrics
-                from experiments.runs.wandb_mirror import WandbMirror
-
-                config = cast(dict, OmegaConf.to_container(cfg, resolve=True))
-                WandbMirror(settings(cfg.wandb), folder, config).finish(folder.summary or {}, exit_code=0)
+        run = Run.of(cfg)
+        if run.folder.finished and num_ranks() == 1:  # with several, rank 0 decides for all
+            report_finished(run)
             return
-        check(cfg)
-    first = rank() == 0  # the one that speaks
-    if first:
+        check(run)
+    if rank() == 0:
         no_effect.warn(HydraConfig.get().overrides.task, [cfg])
-    from experiments.training.run import run
+    outcome = train_with_display(run)
+    exit_with(outcome)
 
-    with ProgressDisplay([Watched(folder, cfg.data.batch_size)], quiet=cfg.quiet) if first else nullcontext():
-        outcome = run(cfg)
-    if first:
-        print(f"{outcome['status']}: {outcome['path']}")
-    if outcome["status"] == "interrupted":
-        if first:
+
+def report_finished(run: Run) -> None:
+    """Print that the run is finished. In a wandb sweep, log it too: the sweep's agent waits for its metrics."""
+    print(f"already {run.folder.status['status']}: {run.folder.path}")
+    if "WANDB_SWEEP_ID" in os.environ:
+        from experiments.runs.wandb_mirror import WandbMirror
+
+        config: Any = OmegaConf.to_container(run.cfg, resolve=True)
+        WandbMirror(run.settings.wandb, run.folder, config).finish(run.folder.summary or {}, exit_code=0)
+
+
+def train_with_display(run: Run) -> "Outcome":
+    """Train the run; rank 0 shows its progress."""
+    from experiments.runs.progress import ProgressDisplay, Watched
+    from experiments.training.run import train_run
+
+    watched = [Watched(run.folder, run.cfg.data.batch_size)]
+    with ProgressDisplay(watched, quiet=run.cfg.quiet) if rank() == 0 else nullcontext():
+        return train_run(run)
+
+
+def exit_with(outcome: "Outcome") -> None:
+    """Let rank 0 print the outcome of a run, and exit with its code unless that is 0."""
+    from experiments.runs.folder import RunStatus
+
+    status, message = outcome["status"], outcome["message"]
+    if rank() == 0:
+        print(f"{status}: {outcome['path']}")
+        if status == RunStatus.INTERRUPTED:
             print("the same command goes on from the checkpoint", file=sys.stderr)
+    if status == RunStatus.INTERRUPTED:
         sys.exit(stop_request.exit_code)
-    if outcome["status"] in ("failed", "running elsewhere"):
-        sys.exit(outcome["message"] + ("; see error.txt there" if outcome["status"] == "failed" else ""))
+    if status == RunStatus.RUNNING_ELSEWHERE:
+        sys.exit(message)
+    if status == RunStatus.FAILED:
+        sys.exit(f"{message}; see error.txt there")
 
 
 def main() -> None:
-    if PLAN & set(sys.argv) and not {"-m", "--multirun"} & set(sys.argv):
-        sys.argv.insert(1, "-m")  # a plan is of the experiment's whole grid
+    arguments = set(sys.argv[1:])
+    if arguments & PLAN and not arguments & MULTIRUN:
+        sys.argv.insert(
+            1, "--multirun"
+        )  # a plan is of the whole grid, which Hydra gives to the sweeper in this mode only
     command(train, "train", sweeps=True)
 
 

@@ -27,7 +27,7 @@ from experiments.config.errors import ConfigError, first_line
 from experiments.config.paths import CONFIGS
 from experiments.config.schema import RUNS_DIR, Wandb, settings
 from experiments.runs.folder import FINISHED, AlreadyRunningError, RunFolder, read_json, write_json
-from experiments.runs.wandb_mirror import PATIENCE, finish, identity, ready, start
+from experiments.runs.wandb_mirror import PATIENCE, finish_run, set_up_wandb, start_run, wandb_ids
 
 MARK = "uploaded.json"
 
@@ -94,7 +94,7 @@ def find(runs_dir: str) -> list[RunFolder]:
 def connect():
     """The server's public API. Raises ConfigError without a key; exits where the server does not answer."""
     try:
-        wandb = ready("online")
+        wandb = set_up_wandb("online")
     except ConnectionError as error:
         raise ConfigError(f"nothing is uploaded: {error}") from None
     try:
@@ -117,7 +117,7 @@ def answers() -> bool:
 def bring(folder: RunFolder, asked: Sync, api, scratch: str) -> tuple[str, str]:
     """("uploaded" or "there already", more words). Raises what went wrong; only a confirmed run gets its mark."""
     config = yaml.safe_load((folder.path / "config.yaml").read_text())
-    known = identity(folder)
+    known = wandb_ids(folder)
     project = asked.project or known.get("project") or config["wandb"]["project"]
     entity = asked.entity or known.get("entity") or config["wandb"]["entity"] or api.default_entity
     path = f"{entity}/{project}/{known['id']}"
@@ -130,8 +130,8 @@ def bring(folder: RunFolder, asked: Sync, api, scratch: str) -> tuple[str, str]:
         if there := is_there(api, path, mark):
             write_json(folder.path / MARK, mark)
             return "there already", ""
-        run = start(Wandb("online", project, entity), folder, config, scratch, patience=asked.timeout)
-        finish(run, summary, exit_code=int(summary["status"] not in FINISHED))
+        run = start_run(Wandb("online", project, entity), folder, config, scratch, patience=asked.timeout)
+        finish_run(run, summary, exit_code=int(summary["status"] not in FINISHED))
         deadline = time.monotonic() + asked.timeout
         while not (there := is_there(api, path, mark)) and time.monotonic() < deadline:
             time.sleep(0.5)

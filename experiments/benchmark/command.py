@@ -35,7 +35,7 @@ from experiments.config.errors import ConfigError, nearest
 from experiments.config.paths import CONFIGS
 from experiments.config.writable import check_folder
 from experiments.runs.identity import device_name
-from experiments.runs.progress import duration
+from experiments.runs.progress import format_duration
 
 SIZES = {
     "tiny": Size(T=7, B=6, I=9, H=16),
@@ -192,7 +192,7 @@ def timed(plan: list[tuple], seconds: float) -> list[dict]:
             ahead = sum(math.sqrt(flop) for _, flop, _ in plan[len(cases) :])
             cases.append(call(max(0.0, end - time.monotonic()) * math.sqrt(flop) / ahead))
             left = end - time.monotonic()
-            note = f"  (about {duration(left)} left)" if left > 0 and len(cases) < len(plan) else ""
+            note = f"  (about {format_duration(left)} left)" if left > 0 and len(cases) < len(plan) else ""
             told = f"[{len(cases)}/{len(plan)}] {title}: {report.in_words(cases[-1])}{note}"
             console.print(told, markup=False)
             bar.advance(task)

@@ -32,7 +32,7 @@ from experiments.runs.environment import environment, processor
 from experiments.runs.folder import RunFolder
 from experiments.training.loop import fit
 from experiments.training.optimisation import make_optimizer
-from experiments.training.recorder import Recorder
+from experiments.training.recorder import FolderRecorder
 from models.recurrent import LSTM
 from models.recurrent.compiler import compiler, library
 from models.recurrent.cpu import TOGETHER, transposed_product
@@ -182,7 +182,7 @@ class Timing:
 
         run = RunFolder(tempfile.mkdtemp(), "run")
         with run.lock():
-            recorder = Recorder(run, Wandb(mode="disabled"), {}, self.device)
+            recorder = FolderRecorder(run, Wandb(mode="disabled"), {}, self.device)
             # A checkpoint comes twice a minute, not every so many steps.
             recorder.save = lambda *_: None  # type: ignore[method-assign]
             calls = {"bare": bare, "fit": lambda: fit(model, task, optim, settings, recorder)}

@@ -13,11 +13,11 @@ from experiments.config.paths import ROOT, tuned_path
 from experiments.config.schema import settings
 from experiments.judging.claims import Verdict, judge
 from experiments.judging.integrity import problems
-from experiments.runs.rows import CURVE, ROW, collect, reach, read_rows
+from experiments.runs.rows import CURVE_COLUMNS, ROW_COLUMNS, collect, reach, read_rows
 from experiments.sweeps.grid import base, run_ids
 
 NUMBERS = ("batch_size", "seed", "lr", "wall_seconds")
-NEEDED = (*ROW, "profile", "data", "wall_seconds", "git", "dirty", "torch", "python")
+NEEDED = (*ROW_COLUMNS, "profile", "data", "wall_seconds", "git", "dirty", "torch", "python")
 REFERENCE = ROOT / "results" / "reference"
 
 
@@ -77,7 +77,7 @@ def from_folders(configs: dict[str, DictConfig], profile: str, runs_dir: str) ->
     if not sum(map(len, rows)):
         return None
     rows = pd.concat([part for part in rows if len(part)])
-    curves = pd.concat([part for part in curves if len(part)] or [pd.DataFrame(columns=CURVE)])
+    curves = pd.concat([part for part in curves if len(part)] or [pd.DataFrame(columns=CURVE_COLUMNS)])
     # Through CSV, so that a rebuild from the committed tables starts from the very same values and types.
     texts = [StringIO(frame.to_csv(index=False)) for frame in (rows, curves)]
     return Tables(*read(texts[0], texts[1], configs), Path(runs_dir), missing)
@@ -93,7 +93,7 @@ def from_tables(configs: dict[str, DictConfig], folder: Path) -> Tables:
     except (OSError, ValueError) as error:  # pandas' own are ValueErrors
         reason = " ".join(str(error).split())
         raise ConfigError(f"rows={folder}: runs.csv or curves.csv is damaged ({reason}); name another folder") from None
-    for file, content, columns in (("runs.csv", rows, NEEDED), ("curves.csv", curves, CURVE)):
+    for file, content, columns in (("runs.csv", rows, NEEDED), ("curves.csv", curves, CURVE_COLUMNS)):
         if absent := [column for column in columns if column not in content]:
             raise ConfigError(f"{folder / file} has no column {', '.join(absent)}; name a folder that a report wrote")
     if rows.empty:

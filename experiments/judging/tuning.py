@@ -1,13 +1,23 @@
 """The rule that chooses a learning rate for every cell, from the rows of the tuning stage."""
 
+from collections.abc import Iterable
+from pathlib import Path
+
 import pandas as pd
 
 from experiments.config.cell import cell_key
 from experiments.config.errors import ConfigError
 
+SET_BY_TUNING = {  # settings that the tuning sweep makes itself, and what to give in their place
+    "optim.lr": "experiment.tune_lr=[...]",
+    "seed": "experiment.tune_seeds=[...]",
+    "stage": "no stage",
+    "trainer.evaluations": "no number of evaluations",
+}
+
 
 def tuning_metric(experiment) -> str:
-    """What a rate is chosen by: the experiment's own word, else the deciding metric on the validation split.
+    """Return the metric that chooses a rate: the experiment's tune_metric, else its metric on the validation split.
 
     Raises ConfigError for a metric of the test split.
     """
@@ -18,13 +28,54 @@ def tuning_metric(experiment) -> str:
 
 
 def chosen_rates(rows: pd.DataFrame, columns: list[str], metric: str) -> dict[str, float]:
-    """The chosen rate by the cell's name, as the file of tuned rates holds it."""
-    chosen = choose(rows, columns, metric)["chosen"]
-    return {cell_key(dict(zip(columns, values, strict=True))): rate for values, rate in chosen.items()}
+    """Return the chosen rate by the cell's name, as the file of tuned rates holds it."""
+    return _rate_of_cell(choose(rows, columns, metric))
 
 
 def choose(rows: pd.DataFrame, columns: list[str], metric: str) -> pd.DataFrame:
-    """The chosen rate of each cell, and the mean metric of every rate (inf where a seed diverged)."""
+    """Return the chosen rate of each cell, and the mean metric of every rate (inf where a seed diverged)."""
     value = rows[metric].where(rows["status"] == "done", float("inf"))
     means = rows.assign(value=value).groupby([*columns, "lr"])["value"].mean().unstack("lr")
     return means.assign(chosen=means.idxmin(axis=1))
+
+
+def _rate_of_cell(means: pd.DataFrame) -> dict[str, float]:
+    columns = means.index.names
+    return {cell_key(dict(zip(columns, values, strict=True))): rate for values, rate in means["chosen"].items()}
+
+
+def tuning_overrides(experiment, arguments: Iterable[str]) -> list[str]:
+    """Return the user's overrides with those of the tuning sweep: every rate of tune_lr for every one of tune_seeds.
+
+    Raises ConfigError for an experiment without rates to choose from, and for a setting that tuning makes itself.
+    """
+    rates, seeds = list(experiment.tune_lr), list(experiment.tune_seeds)
+    if not rates:
+        raise ConfigError("nothing to tune; name an experiment with tune_lr, as experiment=recurrent_gain")
+    for argument in arguments:
+        if (key := argument.partition("=")[0]) in SET_BY_TUNING:
+            raise ConfigError(f"{argument}: tuning sets {key} itself; give {SET_BY_TUNING[key]}")
+    fixed = ["stage=tune", "trainer.evaluations=1"]  # the last evaluation chooses; no other is looked at
+    grid = [f"optim.lr={','.join(map(str, rates))}", f"seed={','.join(map(str, seeds))}"]
+    return [*arguments, *fixed, *grid]
+
+
+def write_chosen_rates(path: Path, rows: pd.DataFrame, means: pd.DataFrame, command: str) -> None:
+    """Write the chosen rates as YAML to `path`, which names the command, and the rows that chose them as CSV beside it.
+
+    means: from `choose`.
+    """
+    commits = ", ".join(sorted(set(rows["git"].str[:12] + rows["dirty"].map({True: "-dirty", False: ""}))))
+    lines = [
+        f"# Chosen by: {command}",
+        f"# at commit {commits}; the rows that chose are in {path.stem}.csv. Not edited by hand.",
+    ]
+    lines += [f"{key}: {rate:g}" for key, rate in _rate_of_cell(means).items()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n")
+    rows.to_csv(path.with_suffix(".csv"), index=False)
+
+
+def at_edge_of_grid(means: pd.DataFrame, rates: list[float]) -> list[str]:
+    """Return the cells whose chosen rate is the lowest or highest of the grid, with the rate, in words."""
+    return [f"{key} at {rate:g}" for key, rate in _rate_of_cell(means).items() if rate in (min(rates), max(rates))]

@@ -18,7 +18,7 @@ from experiments.report import charts, tables
 from experiments.report.page import page
 from experiments.report.readme import put_into_readme
 from experiments.runs.folder import write_json
-from experiments.runs.progress import duration
+from experiments.runs.progress import format_duration
 
 
 def write_all(cfg: DictConfig) -> None:
@@ -118,7 +118,7 @@ def origin(found: Tables, profile: str) -> dict:
 
 
 def provenance_line(provenance: dict) -> str:
-    total = duration(provenance["core_seconds"])
+    total = format_duration(provenance["core_seconds"])
     where = "".join(f", {name}" for name in provenance.get("processor", []))
     return (
         f"{provenance['runs']} runs, {provenance['diverged']} diverged, {total} of one core{where}, torch "

@@ -11,7 +11,7 @@ from experiments.config.paths import ROOT
 from experiments.judging.claims import CONTRADICTED, NOT_RESOLVED, REPRODUCED
 from experiments.judging.evidence import REFERENCE
 from experiments.report.tables import markdown, signed
-from experiments.runs.progress import duration
+from experiments.runs.progress import format_duration
 
 START, END = "<!-- verdicts: written by experiments.report -->", "<!-- end of verdicts -->"
 PROFILES = ("quick", "standard", "full")  # from left to right
@@ -49,9 +49,8 @@ def total(folder: Path, name: str, claims: list[dict]) -> str:
     origin = json.loads((folder / "provenance.json").read_text())
     found = [claim["verdict"] for claim in claims]
     kinds = ", ".join(f"{found.count(kind)} {kind}" for kind in (REPRODUCED, CONTRADICTED, NOT_RESOLVED))
-    cost = (
-        f"{origin['runs']} runs, {origin['diverged']} of them diverged, {duration(origin['core_seconds'])} of one core"
-    )
+    time = format_duration(origin["core_seconds"])
+    cost = f"{origin['runs']} runs, {origin['diverged']} of them diverged, {time} of one core"
     return f"- [`{name}`](results/reference/{name}/claims.md): {kinds}, of {len(claims)} claims ({cost})."
 
 

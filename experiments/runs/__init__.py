@@ -1,1 +1,1 @@
-"""A run from outside: its identity, folder, rows, progress, wandb mirror; the process that trains it."""
+"""A run seen from outside: identity, folder, rows, progress, wandb mirror; and the process that trains it."""

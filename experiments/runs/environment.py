@@ -1,4 +1,4 @@
-"""The commit and the versions that numbers come from."""
+"""The commit, versions and processor that numbers come from."""
 
 import functools
 import importlib.metadata
@@ -12,7 +12,7 @@ from experiments.config.paths import ROOT
 
 @functools.cache
 def environment() -> dict:
-    """What the numbers may depend on besides the configuration; asked once a process."""
+    """Return what the numbers may depend on besides the configuration: commit, Python, platform, packages."""
 
     def git(*arguments: str) -> str:
         try:
@@ -33,7 +33,7 @@ def environment() -> dict:
 
 
 def processor(device: str) -> str:
-    """The model of what computes: another one rounds otherwise, which a CNN trained at a large rate amplifies."""
+    """Return the model of the CPU or GPU: another one rounds differently, which a CNN at a large rate amplifies."""
     if device == "cuda":
         import torch
 

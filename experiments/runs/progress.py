@@ -1,4 +1,4 @@
-"""Progress of one run or a sweep, read from the runs' status files, so it is the same under every launcher."""
+"""The progress display of a run or a sweep, read from the status files, so it is the same under every launcher."""
 
 import threading
 import time
@@ -11,51 +11,56 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from experiments.runs.folder import RunFolder
+from experiments.runs.folder import RunFolder, RunStatus
 
-ENDED = ("done", "diverged", "failed", "interrupted")
+ENDED = (RunStatus.DONE, RunStatus.DIVERGED, RunStatus.FAILED, RunStatus.INTERRUPTED)
 POLL = 0.5  # seconds; the runs write their status as often
-WINDOW = 20  # statuses over which a speed is taken: ten seconds at least
-NAME = 20  # characters of a name that should be seen; columns give way for it ...
-GIVE_WAY = ("examples", "loss", "bar", "speed", "val")  # ... in this order
-BAR = 10  # characters
+SPEED_WINDOW = 20  # statuses over which a speed is taken: ten seconds at least
+COLUMNS = ("bar", "step", "loss", "val", "speed", "examples", "left")
+DROPPED_FIRST = ("examples", "loss", "bar", "speed", "val")  # the columns that a narrow terminal lacks, in this order
+NAME_WIDTH = 20  # characters of a name that are shown before a column is dropped for it
+BAR_WIDTH = 10  # characters
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
+    """Return 2 h 05 min, 3 min 07 s or 12 s."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
 
 
-def clock(seconds: float) -> str:
-    """3:07 or 1:02:45; short, for a table."""
+def format_clock(seconds: float) -> str:
+    """Return 3:07 or 1:02:45; short, for a table."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
-def rate(number: float, unit: str) -> str:
+def format_rate(number: float, unit: str) -> str:
+    """Return 42.1 steps/s or 1.35k examples/s."""
     return f"{number / 1000:.3g}k {unit}/s" if number >= 1000 else f"{number:.3g} {unit}/s"
 
 
 @dataclass
 class Watched:
-    """A run on display. expected: seconds that it will take, None if unknown (experiments.sweeps.plan)."""
+    """A run on display."""
 
     folder: RunFolder
     batch_size: int
-    expected: float | None = None
+    expected: float | None = None  # seconds that it will take, None if unknown (experiments.sweeps.plan)
     status: dict = field(default_factory=dict)  # the last one of this attempt
-    seen: deque = field(default_factory=lambda: deque(maxlen=WINDOW))  # (time, step) of the last ones
+    history: deque = field(default_factory=lambda: deque(maxlen=SPEED_WINDOW))  # (time, step) of the last statuses
 
-    def look(self, since: float) -> None:
-        """Read the status, unless it is of an attempt before `since`."""
+    def update(self, since: float) -> None:
+        """Read the status, unless it is of an attempt before the time `since`."""
         status = self.folder.status
         if status.get("updated", 0) < since:
             return
         self.status = status
-        if "steps" in status and (not self.seen or self.seen[-1][1] < status["step"]):
-            self.seen.append((status["updated"], status["step"]))
+        if "steps" in status and (not self.history or self.history[-1][1] < status["step"]):
+            self.history.append((status["updated"], status["step"]))
 
     @property
     def ended(self) -> bool:
@@ -63,50 +68,54 @@ class Watched:
 
     @property
     def interrupted(self) -> bool:
-        return self.status.get("status") == "interrupted"
+        return self.status.get("status") == RunStatus.INTERRUPTED
 
     @property
-    def part(self) -> float:
-        """The part of the steps that is done."""
+    def fraction(self) -> float:
+        """The fraction of the steps that is done."""
         if self.ended and not self.interrupted:
             return 1.0
         return self.status["step"] / self.status["steps"] if "steps" in self.status else 0.0
 
     def columns(self) -> dict[str, str]:
-        """Step, metrics, speed of late (evaluation included) and time left, as far as they are known."""
+        """Return step, metrics, recent speed (evaluation included) and time left, as far as they are known."""
         if "steps" not in self.status:
             return {"step": "starts"}
-        step, steps, validation = self.status["step"], self.status["steps"], self.status["val"]
-        words = {"step": f"{step}/{steps}", "loss": f"loss {self.status['loss']:.4g}"}
+        step, steps, validation = (self.status[key] for key in ("step", "steps", "val"))
+        columns = {"step": f"{step}/{steps}", "loss": f"loss {self.status['loss']:.4g}"}
         if validation:
             name = next((name for name in validation if name != "val/loss"), "val/loss")
-            words["val"] = f"{name} {validation[name]:.4g}"
-        if len(self.seen) > 1:
-            (began, first), (now, last) = self.seen[0], self.seen[-1]
-            speed = (last - first) / (now - began)
-            words["speed"], words["examples"] = rate(speed, "steps"), rate(speed * self.batch_size, "examples")
-            words["left"] = f"{clock((steps - step) / speed)} left"
-        return words
+            columns["val"] = f"{name} {validation[name]:.4g}"
+        if len(self.history) > 1:
+            (first_time, first_step), (last_time, last_step) = self.history[0], self.history[-1]
+            speed = (last_step - first_step) / (last_time - first_time)
+            columns["speed"] = format_rate(speed, "steps")
+            columns["examples"] = format_rate(speed * self.batch_size, "examples")
+            columns["left"] = f"{format_clock((steps - step) / speed)} left"
+        return columns
 
 
 class ProgressDisplay:
     """`with ProgressDisplay(runs):` shows the runs until the block ends.
 
-    On a terminal a bar for the sweep and one for each run in progress; otherwise a plain line for each run that ends
-    and, after `silence` seconds without one, for those in progress. Nothing at all if `quiet`.
+    A terminal shows a bar for the sweep and one for each run in progress; other outputs get a plain line for each run
+    that ends and, after `silence` seconds without one, for those in progress. Shows nothing if `quiet`.
     """
 
     def __init__(self, runs: Iterable[Watched], quiet: bool = False, silence: float = 15.0):
-        self.runs, self.quiet, self.silence = list(runs), quiet, silence
-        self.names = short([run.folder.run_id for run in self.runs])
-        known = [run.expected for run in self.runs if run.expected]
-        average = sum(known) / len(known) if known else 1.0
-        self.work = [run.expected or average for run in self.runs]  # in seconds, or in runs where nothing is known
-        self.told: set[int] = set()  # indices of the runs whose end was told
-        self.began: tuple[float, float] | None = None  # when work was first seen, and how much was done by then
+        self.runs = list(runs)
+        self.quiet = quiet
+        self.silence = silence
+        self.names = distinct_names([run.folder.run_id for run in self.runs])
+        estimates = [run.expected for run in self.runs if run.expected]
+        average = sum(estimates) / len(estimates) if estimates else 1.0
+        self.work = [run.expected or average for run in self.runs]  # in seconds, or in runs without any estimate
+        self.reported: set[int] = set()  # indices of the runs whose end was printed
+        self.first_work: tuple[float, float] | None = None  # when work was first seen, and the fraction done by then
         self.console = Console(highlight=False, soft_wrap=True)
         self.live = Live(get_renderable=self._screen, console=self.console, transient=True, refresh_per_second=1 / POLL)
-        self.started, self.spoken = time.time(), time.monotonic()
+        self.started = time.time()
+        self.last_line = time.monotonic()
         self.stop = threading.Event()
         self.thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -123,90 +132,96 @@ class ProgressDisplay:
         try:
             self.stop.set()
             self.thread.join()
-            self._look()
+            self._update()
         finally:
-            self.live.stop()  # gives the cursor back
+            self.live.stop()  # shows the cursor again
 
     def _watch(self) -> None:
         pause = POLL
         while not self.stop.wait(pause):
-            began = time.monotonic()
-            self._look()
-            pause = max(POLL, 20 * (time.monotonic() - began))  # thousands of folders take their time
+            started = time.monotonic()
+            self._update()
+            pause = max(POLL, 20 * (time.monotonic() - started))  # thousands of folders take their time
 
-    def _look(self) -> None:
+    def _update(self) -> None:
         for index, run in enumerate(self.runs):
-            if index in self.told and not run.interrupted:
-                continue
-            run.look(self.started)
-            if not run.ended:
-                self.told.discard(index)  # it was preempted, and goes on
-            elif index not in self.told:
-                self.told.add(index)
-                message = f"{run.status['status']} {run.status.get('message', '')}".rstrip()
-                self._say(f"[{len(self.told)}/{len(self.runs)}] {run.folder.run_id}: {message}")
-        if self.began is None and (done := self._done()):
-            self.began = time.monotonic(), done
-        if not self.console.is_interactive and time.monotonic() - self.spoken >= self.silence:
-            for run in self._in_progress():
-                self._say(f"... {run.folder.run_id}: {'  '.join(run.columns().values())}")
+            if index not in self.reported or run.interrupted:
+                run.update(self.started)
+                self._report_end(index, run)
+        if self.first_work is None and (done := self._done()):
+            self.first_work = time.monotonic(), done
+        if not self.console.is_interactive and time.monotonic() - self.last_line >= self.silence:
+            for run in self.runs:
+                if run.status and not run.ended:
+                    self._print(f"... {run.folder.run_id}: {'  '.join(run.columns().values())}")
 
-    def _say(self, line: str) -> None:
-        self.spoken = time.monotonic()
-        left = self._left() if not self.console.is_interactive and len(self.told) < len(self.runs) else ""
+    def _report_end(self, index: int, run: Watched) -> None:
+        if not run.ended:
+            self.reported.discard(index)  # it was preempted, and goes on
+        elif index not in self.reported:
+            self.reported.add(index)
+            message = f"{run.status['status']} {run.status.get('message', '')}".rstrip()
+            self._print(f"[{len(self.reported)}/{len(self.runs)}] {run.folder.run_id}: {message}")
+
+    def _print(self, line: str) -> None:
+        self.last_line = time.monotonic()
+        left = self._left() if not self.console.is_interactive and len(self.reported) < len(self.runs) else ""
         self.console.print(f"{line}  (sweep: {left})" if left and len(self.runs) > 1 else line, markup=False)
 
-    def _in_progress(self) -> list[Watched]:
-        return [run for run in self.runs if run.status and not run.ended]
-
     def _done(self) -> float:
-        """The part of all work that is done."""
-        return sum(work * run.part for run, work in zip(self.runs, self.work, strict=True)) / sum(self.work)
+        """Return the fraction of all work that is done."""
+        return sum(work * run.fraction for run, work in zip(self.runs, self.work, strict=True)) / sum(self.work)
 
     def _left(self) -> str:
-        """Time left of the sweep, at the pace since work was first seen: the start of the workers is not repeated."""
-        began, before = self.began or (0.0, 1.0)
+        """Return the sweep's time left at the pace since work was first seen: workers do not start again."""
+        first_time, first_done = self.first_work or (0.0, 1.0)
         done = self._done()
-        new = done - before
-        return f"{clock((time.monotonic() - began) * (1 - done) / new)} left" if new >= 0.02 else ""
+        progress = done - first_done
+        if progress < 0.02:
+            return ""
+        return f"{format_clock((time.monotonic() - first_time) * (1 - done) / progress)} left"
 
     def _screen(self) -> Table:
-        """What a terminal shows now, at the width that it has now."""
+        """Return what a terminal shows now, at its present width."""
         lines = []
         if len(self.runs) > 1:
-            step = f"{len(self.told)}/{len(self.runs)}"
+            step = f"{len(self.reported)}/{len(self.runs)}"
             lines.append(("sweep", self._done(), {"step": step, "left": self._left()}))
         for name, run in zip(self.names, self.runs, strict=True):
             if run.status and not run.ended:
-                lines.append((name, run.part, run.columns()))
-        return table(lines, self.console.width)
+                lines.append((name, run.fraction, run.columns()))
+        return progress_table(lines, self.console.width)
 
 
-def table(lines: list[tuple[str, float, dict[str, str]]], width: int) -> Table:
-    """Lines of (name, part done, columns) in `width` characters: columns give way, then the names' beginnings."""
-    columns = ["bar", "step", "loss", "val", "speed", "examples", "left"]
-    widths = {key: max((len(words.get(key, "")) for *_, words in lines), default=0) for key in columns} | {"bar": BAR}
-    columns = [key for key in columns if widths[key]]
-    longest = max((len(name) for name, *_ in lines), default=0)
+def progress_table(lines: list[tuple[str, float, dict[str, str]]], width: int) -> Table:
+    """Lay out lines of (name, fraction done, columns) in `width` characters.
 
-    def room() -> int:
+    Where they do not fit, columns are dropped first, then the beginnings of the names.
+    """
+    widths = {key: max((len(texts.get(key, "")) for *_, texts in lines), default=0) for key in COLUMNS}
+    widths["bar"] = BAR_WIDTH
+    columns = [key for key in COLUMNS if widths[key]]
+    longest_name = max((len(name) for name, *_ in lines), default=0)
+
+    def room_for_name() -> int:
         return width - 1 - sum(widths[key] + 1 for key in columns)
 
-    for key in GIVE_WAY:
-        if room() < min(longest, NAME) and key in columns:
+    for key in DROPPED_FIRST:
+        if room_for_name() < min(longest_name, NAME_WIDTH) and key in columns:
             columns.remove(key)
+    room = room_for_name()
     grid = Table.grid(padding=(0, 1, 0, 0))
     for _ in ["name", *columns]:
         grid.add_column(no_wrap=True, overflow="crop")
-    for name, part, words in lines:
-        seen = name if len(name) <= room() else "…" + name[len(name) - max(room() - 1, 1) :]
-        bar = ProgressBar(total=1.0, completed=part, width=BAR)
-        grid.add_row(seen, *(bar if key == "bar" else words.get(key, "") for key in columns))
+    for name, fraction, texts in lines:
+        shown = name if len(name) <= room else "…" + name[len(name) - max(room - 1, 1) :]
+        bar = ProgressBar(total=1.0, completed=fraction, width=BAR_WIDTH)
+        grid.add_row(shown, *(bar if key == "bar" else texts.get(key, "") for key in columns))
     return grid
 
 
-def short(run_ids: list[str]) -> list[str]:
-    """The names without their hash and the parts that all have; the hash alone where nothing else differs."""
+def distinct_names(run_ids: list[str]) -> list[str]:
+    """Return the names without their hash and the parts that all share; the hash where nothing else differs."""
     parts = [run_id.split("-") for run_id in run_ids]
-    same = set.intersection(*map(set, parts)) if len(parts) > 1 else set()
-    return ["-".join(part for part in name[:-1] if part not in same) or name[-1] for name in parts]
+    shared = set.intersection(*map(set, parts)) if len(parts) > 1 else set()
+    return ["-".join(part for part in name[:-1] if part not in shared) or name[-1] for name in parts]

@@ -1,9 +1,10 @@
 """SIGTERM and Ctrl-C: the run in progress stops at its next step with a checkpoint, and no further run starts.
 
-The request belongs to the process: a worker that was told to stop leaves the rest of its queue alone.
+The request belongs to the process: a worker that was asked to stop leaves the rest of its queue alone.
 
-A scheduler's warning, before it takes the machine away, is such a request too where something handles it. Submitit
-handles SIGUSR2: it submits the job anew and ends the process on the spot. It has its turn once the checkpoint is there.
+The warning of a scheduler, before it takes the machine away, is such a request too where the program has a handler for
+it. Submitit handles SIGUSR2: it submits the job anew and ends the process at once. Its handler is called once the
+checkpoint is written.
 """
 
 import signal
@@ -15,53 +16,53 @@ WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Interrupted(Exception):  # noqa: N818  (no error: the run was asked to stop and did)
-    """A run has stopped, with a checkpoint. The message names the signal."""
+    """A run was asked to stop and has stopped, with a checkpoint. The message names the signal."""
 
 
 class _StopRequest:
-    """What was asked of this process. `number` is the signal, None while there is none."""
+    """Whether this process was asked to stop. `number` is the signal that asked, None while none has."""
 
     def __init__(self):
         self.number: int | None = None
-        self._users = 0
+        self._installed = False
 
-    def check(self) -> None:
-        """Raises Interrupted when a stop was asked for."""
+    def raise_if_made(self) -> None:
+        """Raise Interrupted if the process was asked to stop."""
         if self.number is not None:
             raise Interrupted(f"stopped by {signal.Signals(self.number).name}")
 
     @property
     def exit_code(self) -> int:
-        """What a shell reports for a process that the signal ended: 143 or 130."""
+        """The exit code that a shell reports for a process ended by the signal: 143 or 130."""
         return 128 + (self.number or 0)
 
-    def _take(self, number: int, _frame) -> None:
-        if number in SIGNALS and self.number in SIGNALS:  # asked twice: now, whatever the process is doing
+    def _handle(self, number: int, _frame) -> None:
+        if number in SIGNALS and self.number in SIGNALS:  # asked twice: stop now, whatever the process is doing
             raise KeyboardInterrupt
-        if self.number not in WARNINGS:  # a warning comes with a SIGTERM before or after it, and says more
+        if self.number not in WARNINGS:  # a SIGTERM may come before or after a warning, which is the more specific
             self.number = number
 
     @contextmanager
-    def taken(self):
-        """Inside the block the signals make a request instead of ending the process; blocks may be nested.
+    def on_signals(self):
+        """Let the signals make a request inside the block instead of ending the process; blocks may be nested.
 
         The request outlives the block. Does nothing outside the main thread, which alone may handle signals.
         """
-        if self._users or threading.current_thread() is not threading.main_thread():
+        if self._installed or threading.current_thread() is not threading.main_thread():
             yield self
             return
         warnings = [number for number in WARNINGS if callable(signal.getsignal(number))]
-        before = {number: signal.signal(number, self._take) for number in (*SIGNALS, *warnings)}
-        self._users += 1
+        handlers = {number: signal.signal(number, self._handle) for number in (*SIGNALS, *warnings)}
+        self._installed = True
         try:
             yield self
         finally:
-            self._users -= 1
-            for number, handler in before.items():
+            self._installed = False
+            for number, handler in handlers.items():
                 signal.signal(number, handler)
 
-    def hand_on(self) -> None:
-        """After a warning: let the one who handles it do so. Submitit's handler does not return."""
+    def forward_warning(self) -> None:
+        """Raise a scheduler's warning again, now for the handler that it was sent to. Submitit's does not return."""
         if self.number in WARNINGS:
             signal.raise_signal(self.number)
 

@@ -1,4 +1,4 @@
-"""A sweep from its list of runs to its last lines; the sweeper that Hydra calls is in experiments/plugins."""
+"""A sweep from its list of runs to its last lines; Hydra calls the sweeper in experiments/sweeps/plugins."""
 
 import os
 import signal
@@ -12,51 +12,66 @@ from contextlib import contextmanager, suppress
 import psutil
 from omegaconf import DictConfig
 
-from experiments.config.errors import ConfigError
-from experiments.runs.folder import FINISHED, RunFolder
-from experiments.runs.identity import run_id
+from experiments.config.errors import ConfigError, first_line
+from experiments.runs.folder import FINISHED, RunFolder, RunStatus
+from experiments.runs.run import Run
 from experiments.runs.signals import stop_request
 from experiments.training.check import check_build, check_fields, check_place, check_value
 
 POLL = 0.5  # seconds between two looks at other processes
+PATIENCE = 4  # polls without a training process before a stopped sweep ends its launcher
 
 
-def select_pending(configs: list[DictConfig], kinds: list) -> tuple[list[RunFolder], list[int]]:
-    """The runs' folders, and the indices of those that are not finished. Raises what `check` refuses, of any run.
+class LaunchError(RuntimeError):
+    """The launcher itself does not work. The message is one line."""
 
-    kinds: equal for configurations that differ in their seed alone, of which the first is checked for all. Of several
-    jobs that are the same run the first is taken.
+
+# --- Before: which runs are pending -----------------------------------------------------------------------------------
+
+
+def select_pending(configs: list[DictConfig], kinds: list) -> tuple[list[Run], list[int]]:
+    """Return all runs, and the indices of those that are not finished. Raises what `check` refuses, of any run.
+
+    kinds: equal for configurations that differ in their seed alone, of which the first is checked for all. Where
+    several jobs are the same run, the first is taken.
     """
     if not configs:
         raise ConfigError("this sweep has no run; a value is empty, or matches nothing")
-    seen = set()
+    _check_fields_by_kind(configs, kinds)
+    runs = [Run.of(cfg) for cfg in configs]
+    first_index = {run.id: index for index, run in reversed(list(enumerate(runs)))}
+    pending = [index for index in sorted(first_index.values()) if not runs[index].folder.finished]
+    built = set()
+    for index in pending:
+        check_place(runs[index].cfg.runs_dir, runs[index].id)
+        if kinds[index] not in built:
+            check_build(runs[index])
+            built.add(kinds[index])
+    if repeated := len(runs) - len(first_index):
+        print(f"warning: {repeated} of {len(runs)} jobs are runs that are asked for twice", file=sys.stderr)
+    return runs, pending
+
+
+def _check_fields_by_kind(configs: list[DictConfig], kinds: list) -> None:
+    checked = set()
     for cfg, kind in zip(configs, kinds, strict=True):
-        if kind in seen:
+        if kind in checked:
             check_value("seed", cfg.seed)
         else:
             check_fields(cfg)
-            seen.add(kind)
-    folders = [RunFolder(cfg.runs_dir, run_id(cfg)) for cfg in configs]
-    first = {folder.run_id: index for index, folder in reversed(list(enumerate(folders)))}
-    pending = [index for index in sorted(first.values()) if not folders[index].finished]
-    built = set()
-    for index in pending:
-        check_place(configs[index].runs_dir, folders[index].run_id)
-        if kinds[index] not in built:
-            check_build(configs[index])
-            built.add(kinds[index])
-    if repeated := len(folders) - len(first):
-        print(f"warning: {repeated} of {len(folders)} jobs are runs that are asked for twice", file=sys.stderr)
-    return folders, pending
+            checked.add(kind)
+
+
+# --- During: launch until all have ended ------------------------------------------------------------------------------
 
 
 def run_all(
     launch: Callable[[list[int]], Iterable], folders: list[RunFolder], pending: list[int], most: int | None = None
 ) -> dict[int, str]:
-    """Launch the pending runs, whatever becomes of their processes, until each one has ended; returns why some failed.
+    """Launch the pending runs, whatever becomes of their processes, until each one has ended; return why some failed.
 
-    launch(indices): starts these runs under one of Hydra's launchers and returns what became of each when their
-    processes have ended, or raises: a launcher whose worker is killed forgets the rest. The runs' folders tell.
+    launch(indices): starts these runs under one of Hydra's launchers and returns the outcome of each when their
+    processes have ended, or raises: a launcher whose worker is killed forgets the rest. The runs' folders know.
     most: how many it takes at a time, as a job array of Slurm has its limit; the next follow when these have ended.
 
     - A run that another sweep trains is waited for, and taken over should that one die: two sweeps share the work.
@@ -66,54 +81,57 @@ def run_all(
     Returns {index: reason}. Stops early, with runs left, after a request to stop. Raises LaunchError when no run can be
     started.
     """
-    began, fruitless = time.time(), 0
-    suspects: set[int] = set()
+    started = time.time()
+    fruitless = 0  # launches in a row that crashed and changed no status
+    died_once: set[int] = set()
     failures: dict[int, str] = {}
     while pending and stop_request.number is None:
-        alone = [index for index in pending if index in suspects]
-        batch = [index for index in pending if index not in suspects] or alone[:1]
-        batch = batch[:most]
+        batch = _next_batch(pending, died_once)[:most]
         before = [folders[index].status for index in batch]
-        try:
-            failures |= _failures(batch, launch(batch))
-            crash = ""
-        except Exception as error:
-            crash = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
-        died = [i for i in batch if folders[i].state == "died" and folders[i].status["updated"] >= began]
-        for index in suspects.intersection(died):
+        failed, crash = _launch(launch, batch)
+        failures |= failed
+
+        died = {i for i in batch if folders[i].state == RunStatus.DIED and folders[i].status["updated"] >= started}
+        for index in died & died_once:
             failures[index] = "its process was killed twice; out of memory?"
             with folders[index].lock():
-                folders[index].set_status("failed", message=failures[index])
-        suspects.update(died)
+                folders[index].set_status(RunStatus.FAILED, message=failures[index])
+        died_once |= died
+
         fruitless = fruitless + 1 if crash and [folders[index].status for index in batch] == before else 0
         if fruitless == 2:
             raise LaunchError(f"the launcher starts no run ({crash})")
+
         pending = [index for index in pending if index not in failures and not folders[index].finished]
         while pending and stop_request.number is None and all(folders[index].held for index in pending):
             time.sleep(POLL)
     return failures
 
 
-class LaunchError(RuntimeError):
-    """The launcher itself does not work. The message is one line."""
+def _next_batch(pending: list[int], died_once: set[int]) -> list[int]:
+    """Return the runs that never lost their process; then, one at a time, those that did."""
+    return [index for index in pending if index not in died_once] or pending[:1]
 
 
-def _failures(batch: list[int], results: Iterable) -> dict[int, str]:
-    """The runs that failed and why, from what a launcher returns of each."""
-    found = {}
-    for index, result in zip(batch, results, strict=True):
-        try:
-            outcome = result.return_value
-        except Exception as error:  # raised before experiments.training.run took over
-            outcome = {"status": "failed", "message": f"{type(error).__name__}: {error}"}
-        if outcome["status"] == "failed":
-            found[index] = outcome["message"]
-    return found
+def _launch(launch: Callable[[list[int]], Iterable], batch: list[int]) -> tuple[dict[int, str], str]:
+    """Return the failed runs with their reasons, and the error of a launcher that crashed, "" if it did not."""
+    failures = {}
+    try:
+        for index, result in zip(batch, launch(batch), strict=True):
+            try:
+                outcome = result.return_value
+            except Exception as error:  # raised before experiments.training.run took over
+                outcome = {"status": RunStatus.FAILED, "message": f"{type(error).__name__}: {error}"}
+            if outcome["status"] == RunStatus.FAILED:
+                failures[index] = outcome["message"]
+    except Exception as error:
+        return {}, f"{type(error).__name__}: {first_line(error)}"
+    return failures, ""
 
 
 @contextmanager
 def stop_passed_on(folders: list[RunFolder]):
-    """Inside the block a request to stop reaches the processes below this one that train one of the runs.
+    """Pass a request to stop inside the block on to the processes below this one that train one of the runs.
 
     Ctrl-C reaches them from the terminal; a SIGTERM, as from a scheduler, comes to this process alone.
     """
@@ -121,22 +139,22 @@ def stop_passed_on(folders: list[RunFolder]):
 
     def watch() -> None:
         idle = 0
-        told: set[int] = set()
+        signalled: set[int] = set()
         while not ended.wait(POLL):
             if stop_request.number is None:
                 continue
             training = _training_below(folders)
-            for pid in training - told:
+            for pid in training - signalled:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGTERM)
-            told |= training
+            signalled |= training
             # A launcher goes on with its queue, or waits for machines that go on by themselves: nothing to wait for.
             idle = 0 if training else idle + 1
-            if idle == 4:
+            if idle == PATIENCE:
                 os.kill(os.getpid(), signal.SIGINT)
 
     thread = threading.Thread(target=watch, daemon=True)
-    with stop_request.taken():
+    with stop_request.on_signals():
         thread.start()
         try:
             yield
@@ -149,25 +167,29 @@ def stop_passed_on(folders: list[RunFolder]):
 
 
 def _training_below(folders: list[RunFolder]) -> set[int]:
-    """The processes started by this one, directly or not, that train one of the runs."""
-    below = {child.pid for child in psutil.Process().children(recursive=True)}
+    """Return the processes started by this one, directly or not, that train one of the runs."""
+    descendants = {child.pid for child in psutil.Process().children(recursive=True)}
     statuses = [folder.status for folder in folders]
-    return below & {status["pid"] for status in statuses if status["status"] == "running"}
+    return descendants & {status["pid"] for status in statuses if status["status"] == RunStatus.RUNNING}
+
+
+# --- After: the last lines --------------------------------------------------------------------------------------------
 
 
 def conclude(folders: list[RunFolder], skipped: int, failures: dict[RunFolder, str]) -> bool:
-    """Prints the last lines of a sweep; True when every run is finished.
+    """Print the last lines of a sweep; return whether every run is finished.
 
     skipped: how many were finished before. failures: reasons, which a folder that cannot be written does not hold.
     """
-    states = {folder: "failed" if folder in failures else folder.state for folder in folders}
+    states = {folder: RunStatus.FAILED if folder in failures else folder.state for folder in folders}
     for folder, state in states.items():
         if state not in FINISHED:
-            print(f"{state}: {folder.path}: {failures.get(folder) or folder.status.get('message', '')}".rstrip(": "))
+            message = failures.get(folder) or folder.status.get("message", "")
+            print(f"{state}: {folder.path}: {message}".rstrip(": "))
     counts = Counter(states.values())
-    counts["done"] -= min(skipped, counts["done"])
-    counts["skipped"] = skipped
-    order = ["done", "skipped", "diverged", "failed"]
+    counts[RunStatus.DONE] -= min(skipped, counts[RunStatus.DONE])
+    counts[RunStatus.SKIPPED] = skipped
+    order = [RunStatus.DONE, RunStatus.SKIPPED, RunStatus.DIVERGED, RunStatus.FAILED]
     order += sorted(state for state in counts if state not in order)
     print(f"{len(folders)} runs: " + ", ".join(f"{counts[state]} {state}" for state in order))
     return all(state in FINISHED for state in states.values())

@@ -1,1 +1,1 @@
-"""A run from inside: check, data and model, loop, step, evaluation, checkpoints."""
+"""A run seen from inside: checks, data and model, loop, step, evaluation, checkpoints."""

@@ -12,9 +12,9 @@ from experiments.config.errors import ConfigError, nearest, one_of
 from experiments.config.experiment import check_claim
 from experiments.config.fields import choices_of, fields_of, schema_of, unknown
 from experiments.config.metadata import choices, value_range
-from experiments.config.schema import Config, norm_options, settings
+from experiments.config.schema import Config, settings
 from experiments.config.writable import check_folder, check_path, shortened
-from experiments.runs.identity import device_name, run_id
+from experiments.runs.run import Run
 from experiments.runs.torchrun import num_ranks
 
 # Shapes for a first look at the model, before the data are loaded: an image, and a number of classes that stands for a
@@ -23,15 +23,16 @@ PLACEHOLDER_SHAPE = 3, 32, 32
 PLACEHOLDER_CLASSES = 5_040_000
 
 
-def check(cfg: DictConfig) -> None:
-    """Refuse a run that cannot be trained. Raises ConfigError, models.ModelError or data.DataError.
+def check(run: Run) -> None:
+    """Refuse a run that cannot be trained, of a configuration that `check_fields` has accepted.
+
+    Raises ConfigError, models.ModelError or data.DataError.
 
     What is cheap comes first. The data are loaded (a sweep needs them all the same, and they stay in memory); the model
     is built on torch's meta device, where tensors have shapes and no content.
     """
-    check_fields(cfg)
-    check_place(cfg.runs_dir, run_id(cfg))
-    check_build(cfg)
+    check_place(run.cfg.runs_dir, run.id)
+    check_build(run)
 
 
 def check_fields(cfg: DictConfig) -> None:
@@ -53,18 +54,18 @@ def check_place(runs_dir: str, name: str) -> None:
     check_folder("runs_dir", f"{runs_dir}/{name}")
 
 
-def check_build(cfg: DictConfig) -> None:
+def check_build(run: Run) -> None:
     """Check what depends on data, model and machine: the same for every seed. Raises what `check` raises."""
-    device = device_name(cfg)
+    cfg = run.cfg
     from experiments.training.tasks import make_task  # here, since --help and a look at the configuration need no torch
 
-    _meta_model(cfg, PLACEHOLDER_SHAPE, PLACEHOLDER_CLASSES)  # before the data, whose preparation may take a minute
-    _check_backend(cfg, device)
+    _meta_model(run, PLACEHOLDER_SHAPE, PLACEHOLDER_CLASSES)  # before the data, whose preparation may take a minute
+    _check_backend(cfg, run.device)
     try:
-        task = make_task(data.load(settings(cfg.data)), settings(cfg.data), cfg.seed, device="cpu")
+        task = make_task(data.load(run.settings.data), run.settings.data, cfg.seed, device="cpu")
     except MemoryError as error:
         raise ConfigError(f"data={cfg.data.name} does not fit into memory ({error}); choose less of it") from None
-    _check_memory(cfg, _meta_model(cfg, task.input_shape, task.num_classes), device)
+    _check_memory(cfg, _meta_model(run, task.input_shape, task.num_classes), run.device)
     _check_measurements(cfg, task)
 
 
@@ -221,12 +222,12 @@ def _check_experiment(cfg: DictConfig) -> None:
 # -- Model and machine -------------------------------------------------------------------------------------------------
 
 
-def _meta_model(cfg: DictConfig, input_shape: tuple[int, ...], num_classes: int):
+def _meta_model(run: Run, input_shape: tuple[int, ...], num_classes: int):
     """Return the model on the meta device: shapes without content. Raises ModelError."""
     import torch
     from torch.overrides import TorchFunctionMode
 
-    from models.build import build
+    from experiments.training.model import build_model
 
     class SkipNormal(TorchFunctionMode):
         """Skip normal_: on a tensor without content it only imports torch's compiler, which takes a second."""
@@ -238,7 +239,7 @@ def _meta_model(cfg: DictConfig, input_shape: tuple[int, ...], num_classes: int)
             return func(*args, **kwargs)
 
     with torch.device("meta"), SkipNormal():
-        return build(settings(cfg.model), input_shape, num_classes, cfg.norm.name, norm_options(cfg))
+        return build_model(run, input_shape, num_classes)
 
 
 def _check_backend(cfg: DictConfig, device: str) -> None:

@@ -1,6 +1,6 @@
-"""A run looked at again: its folder found, and from it the configuration, the model with its weights, the data.
+"""Find and load a trained run: from its folder the configuration, the model with its weights, the data.
 
-Imports torch only when a model is loaded, so that a run that is not there is told at once.
+Imports torch only when a model is loaded, so that an error about a missing run comes at once.
 """
 
 import functools
@@ -15,17 +15,15 @@ from omegaconf.errors import OmegaConfBaseException
 
 import data
 from experiments.cli.compose import hydra_configs
-from experiments.config.errors import ConfigError, nearest
-from experiments.config.schema import norm_options, settings
-from experiments.runs.folder import RunFolder, read_json
+from experiments.config.errors import ConfigError, first_line, nearest
+from experiments.runs.folder import RunFolder, RunStatus, read_json
+from experiments.runs.run import Run
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from experiments.training.tasks import Classification, LanguageModelling
+    from experiments.training.tasks import DataTask
 
 
-UNITS = {"char": "character", "word": "word", "pixel": "pixel"}  # a text's symbols, to be read
+UNITS = {"char": "character", "word": "word", "pixel": "pixel"}  # the symbols of a text, in words
 
 
 @dataclass(frozen=True)
@@ -34,47 +32,53 @@ class Trained:
 
     folder: RunFolder
     cfg: DictConfig
-    manifest: dict  # of the data that it was trained on (data.Text, data.Images)
+    manifest: dict  # of the training data (data.Text, data.Images)
     input_shape: tuple[int, ...]  # (C, H, W) of an image, () for text
     num_classes: int
     vocabulary: list[str]  # of a text; empty for images
-    step: int  # that the checkpoint was made after
+    step: int  # steps done at the checkpoint
     model: Any  # an nn.Module of models/, in evaluation mode, on the CPU
 
     def __str__(self) -> str:
         return f"{self.folder.run_id}: {self.folder.state}, weights of step {self.step}"
 
-    def task(self) -> "LanguageModelling | Classification":
-        """What was learnt, with the data. Raises data.DataError, and ConfigError where the data are others now."""
+    @functools.cached_property
+    def run(self) -> Run:
+        return Run.stored(self.folder, self.cfg)
+
+    def task(self) -> "DataTask":
+        """Return the task, with its data. Raises data.DataError, and ConfigError where the data have changed."""
         from experiments.training.tasks import make_task
 
-        return make_task(_content(self.cfg, self.manifest), settings(self.cfg.data), self.cfg.seed, "cpu")
+        return make_task(_content(self.run, self.manifest), self.run.settings.data, self.cfg.seed, "cpu")
 
     def at_start(self) -> Any:
-        """The model before its first step: the seed gives the same initial weights again."""
+        """Return the model before its first step: the seed gives the same initial weights again."""
         import torch
 
+        from experiments.training.model import build_model
+
         torch.manual_seed(self.cfg.seed)
-        return _build(self.cfg, self.input_shape, self.num_classes).eval()
+        return build_model(self.run, self.input_shape, self.num_classes).eval()
 
 
-# --- finding ----------------------------------------------------------------------------------------------------------
+# --- Finding ----------------------------------------------------------------------------------------------------------
 
 
 def find(run: str | None, runs_dir: str) -> RunFolder:
-    """The one run that `run` names: a folder, a run's name in `runs_dir`, or the start of one.
+    """Return the one run that `run` names: a folder, a run's name in `runs_dir`, or the first letters of one.
 
     Raises ConfigError when there is none, or more than one.
     """
-    found = find_all(run, runs_dir)
-    if len(found) > 1:
-        names = f"{found[0].run_id} and {found[-1].run_id}"
-        raise ConfigError(f"run={run} is the start of {len(found)} runs, as {names}; give more of the name")
-    return found[0]
+    folders = find_all(run, runs_dir)
+    if len(folders) > 1:
+        names = f"{folders[0].run_id} and {folders[-1].run_id}"
+        raise ConfigError(f"run={run} is the start of {len(folders)} runs, as {names}; give more of the name")
+    return folders[0]
 
 
 def find_all(run: str | None, runs_dir: str) -> list[RunFolder]:
-    """As `find`, and every run whose name starts so."""
+    """Return every run that `run` names, as in `find`. Raises ConfigError when there is none."""
     path = Path(run or "").absolute()
     if run and (path / "config.yaml").is_file():
         return [RunFolder(path.parent, path.name)]
@@ -85,31 +89,34 @@ def find_all(run: str | None, runs_dir: str) -> list[RunFolder]:
         )
     if not run:
         raise ConfigError(f"run= is missing; name one of the {len(names)} runs in {runs_dir}, as run={names[-1]}")
-    found = [run] if run in names else [name for name in names if name.startswith(run)]
-    if not found:
+    matching = [run] if run in names else [name for name in names if name.startswith(run)]
+    if not matching:
         raise ConfigError(
             f"run={run} is neither a run's folder nor the name of one of the {len(names)} runs in {runs_dir}, or its "
             f"start; nearest: {nearest(run, names)}"
         )
-    return [RunFolder(runs_dir, name) for name in found]
+    return [RunFolder(runs_dir, name) for name in matching]
 
 
-# --- loading ----------------------------------------------------------------------------------------------------------
+# --- Loading ----------------------------------------------------------------------------------------------------------
 
 
 def load(folder: RunFolder) -> Trained:
-    """The run at its last checkpoint, whether or not it is finished.
+    """Return the run at its last checkpoint, whether or not it is finished.
 
-    The data are not read where the run's own record tells what the model needs of them: all but the words of a text.
-    Raises ConfigError for a folder without a whole checkpoint or of another version of the code, and data.DataError.
+    The data are read only where the run's manifest lacks what the model needs of them: for the words of a text. Raises
+    ConfigError for a folder without a whole checkpoint or of another version of the code, and data.DataError.
     """
+    from experiments.training.model import build_model
+
     cfg = _configuration(folder)
     manifest = (read_json(folder.path / "environment.json") or {}).get("data", {})
     checkpoint = folder.load_checkpoint("cpu")
     if checkpoint is None:
         raise ConfigError(_no_checkpoint(folder))
-    input_shape, num_classes, vocabulary = _sizes(cfg, manifest)
-    model = _build(cfg, input_shape, num_classes)
+    run = Run.stored(folder, cfg)
+    input_shape, num_classes, vocabulary = _sizes(run, manifest)
+    model = build_model(run, input_shape, num_classes)
     try:
         model.load_state_dict(checkpoint["model"])
     except RuntimeError as error:
@@ -124,21 +131,21 @@ def load(folder: RunFolder) -> Trained:
 
 
 def _configuration(folder: RunFolder) -> DictConfig:
-    """The run's config.yaml, with the types that the fields have."""
+    """Return the run's config.yaml, with the declared types of its fields. Raises ConfigError."""
     path = folder.path / "config.yaml"
     try:
         plain: Any = OmegaConf.load(path)
         typed: Any = OmegaConf.merge(defaults(plain), plain)
         return typed
     except (yaml.YAMLError, OmegaConfBaseException, AttributeError, OSError) as error:
-        reason = str(error).strip().partition("\n")[0]
         raise ConfigError(
-            f"{path} cannot be read as a configuration ({reason}); look at the run with the commit in environment.json"
+            f"{path} cannot be read as a configuration ({first_line(error)}); look at the run with the commit in "
+            "environment.json"
         ) from None
 
 
 def defaults(cfg: DictConfig) -> DictConfig:
-    """The configuration with the same choices of groups and no field set."""
+    """Return the configuration with the same choices of groups and no field set."""
     return _composed(*(f"{group}={cfg[group].name}" for group in ("model", "norm", "data", "optim")))
 
 
@@ -146,7 +153,7 @@ def defaults(cfg: DictConfig) -> DictConfig:
 def _composed(*choices: str) -> DictConfig:
     with hydra_configs():
         cfg = compose("train", list(choices))
-    OmegaConf.set_struct(cfg.experiment, False)  # whose axes are keys of its own
+    OmegaConf.set_struct(cfg.experiment, False)  # an experiment names its axes itself
     return cfg
 
 
@@ -155,36 +162,38 @@ def _no_checkpoint(folder: RunFolder) -> str:
     if (folder.path / "last.pt").exists():
         remedy = "delete the folder and train it again" if folder.finished else "the command that began it starts anew"
         return f"{folder.path}: no checkpoint is whole; {remedy}"
-    if state == "diverged":
+    if state == RunStatus.DIVERGED:
         return f"{folder.path}: {folder.status.get('message', state)}, before its first checkpoint; choose another run"
     return f"{folder.path}: no checkpoint yet ({state}); the command that began it goes on with it"
 
 
-def _sizes(cfg: DictConfig, manifest: dict) -> tuple[tuple[int, ...], int, list[str]]:
-    """Shape of an input, number of classes, vocabulary."""
+def _sizes(run: Run, manifest: dict) -> tuple[tuple[int, ...], int, list[str]]:
+    """Return the shape of an input, the number of classes, the vocabulary."""
     if "shape" in manifest:
         return tuple(manifest["shape"]), manifest["classes"], []
     if "vocabulary" in manifest:
         return (), len(manifest["vocabulary"]), manifest["vocabulary"]
-    content = _content(cfg, manifest)
+    content = _content(run, manifest)
     if isinstance(content, data.Text):
         return (), len(content.vocabulary), content.vocabulary
     return tuple(content.images["train"].shape[1:]), content.num_classes, []
 
 
-def _content(cfg: DictConfig, manifest: dict) -> data.Text | data.Images:
-    """The data, which must be those that the run was trained on."""
-    content = data.load(settings(cfg.data))
-    then, now = ([source["sha256"] for source in record.get("sources", ())] for record in (manifest, content.manifest))
-    if then != now:
+def _content(run: Run, manifest: dict) -> data.Text | data.Images:
+    """Load the data. Raises ConfigError unless they are those that the run was trained on."""
+    content = data.load(run.settings.data)
+    trained_on, here = (_checksums(record) for record in (manifest, content.manifest))
+    if trained_on != here:
         raise ConfigError(
-            f"data={cfg.data.name} is not what the run was trained on: sha256 {', '.join(s[:12] for s in now)}, then "
-            f"{', '.join(s[:12] for s in then) or 'unknown'}; bring the data of then, or train the run again"
+            f"data={run.cfg.data.name} is not what the run was trained on: sha256 {_shortened(here)}, then "
+            f"{_shortened(trained_on) or 'unknown'}; bring the data of then, or train the run again"
         )
     return content
 
 
-def _build(cfg: DictConfig, input_shape: tuple[int, ...], num_classes: int) -> "nn.Module":
-    from models.build import build
+def _checksums(manifest: dict) -> list[str]:
+    return [source["sha256"] for source in manifest.get("sources", ())]
 
-    return build(settings(cfg.model), input_shape, num_classes, cfg.norm.name, norm_options(cfg))
+
+def _shortened(checksums: list[str]) -> str:
+    return ", ".join(checksum[:12] for checksum in checksums)

@@ -2,6 +2,7 @@
 
 import math
 import time
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from torch import nn
@@ -11,19 +12,33 @@ from experiments.runs.signals import stop_request
 from experiments.training import distributed
 from experiments.training.optimisation import learning_rate, make_optimizer
 from experiments.training.probes import watch_summed_inputs
+from experiments.training.protocols import Recorder, Task
 from experiments.training.step import make_step
 
 
 class DivergedError(Exception):
     """The loss or the gradient is not finite. `step` is the last step that was applied."""
 
-    def __init__(self, step: int, what: str):
-        super().__init__(f"{what} is not finite after step {step}")
+    def __init__(self, step: int, quantity: str):
+        super().__init__(f"{quantity} is not finite after step {step}")
         self.step = step
 
 
+@dataclass
+class LoopState:
+    """Where the loop stands. A checkpoint holds it under these names."""
+
+    step: int = 0  # steps done
+    seconds: float = 0.0  # of training steps alone, over all attempts
+    best: float = math.inf  # lowest validation loss so far ...
+    best_step: int = 0  # ... and the step after which it was taken
+    train: dict[str, float] = field(default_factory=dict)  # metrics of the last row
+    val: dict[str, float] = field(default_factory=dict)  # metrics of the last evaluation
+    losses: list[float] = field(default_factory=list)  # of the steps since the last row
+
+
 def budget(settings: Trainer, steps_per_epoch: int, batch_size: int) -> int:
-    """The number of steps: from steps, epochs or examples, whichever is given, else 1000."""
+    """Return the number of steps: from epochs, examples or steps, whichever is set, else 1000."""
     if settings.epochs is not None:
         return settings.epochs * steps_per_epoch
     if settings.examples is not None:
@@ -31,77 +46,98 @@ def budget(settings: Trainer, steps_per_epoch: int, batch_size: int) -> int:
     return settings.steps or 1000
 
 
-def must_be_finite(value: float, step: int, what: str) -> float:
-    if not math.isfinite(value):
-        raise DivergedError(step, what)
-    return value
-
-
-def fit(model: nn.Module, task, optim: Adam | SGD, settings: Trainer, recorder) -> dict:
+def fit(model: nn.Module, task: Task, optim: Adam | SGD, settings: Trainer, recorder: Recorder) -> dict[str, Any]:
     """Train to the budget, from the recorder's checkpoint if there is one.
 
-    task: see tasks.py; recorder: see recorder.py, which takes the rows and the checkpoints. A row has step, examples,
-    seconds (of training steps alone) and metrics named split/metric.
-    Returns counts and validation metrics, last and best. Raises DivergedError before a non-finite step is applied, and
-    Interrupted, with a checkpoint saved, at the first step after a request to stop.
+    A row has step, examples, seconds (of training steps alone) and metrics named split/metric. Returns counts, the last
+    metrics and the best validation loss. Raises DivergedError before a non-finite step is applied, and Interrupted,
+    with a checkpoint saved, at the first step after a request to stop.
     """
     optimizer = make_optimizer(model, optim)
     steps = budget(settings, task.steps_per_epoch, task.batch_size)
-    evaluate_at = {round(steps * (k + 1) / settings.evaluations) for k in range(settings.evaluations)}
-    state: dict[str, Any] = {"step": 0, "seconds": 0.0, "best": math.inf, "best_step": 0, "train": {}, "val": {}}
-    state["losses"] = []  # of the steps since the last row
-    state |= recorder.restore(model, optimizer)
-    losses = state["losses"]
-    advance = make_step(model, task, optimizer, optim.clip, settings)
-    saved = time.monotonic()
+    evaluation_steps = {round(steps * (k + 1) / settings.evaluations) for k in range(settings.evaluations)}
+    state = LoopState(**recorder.restore(model, optimizer))
+    train_step = make_step(model, task, optimizer, optim.clip, settings)
+    last_saved = time.monotonic()
 
-    while (step := state["step"]) < steps:
+    while state.step < steps:
         started = time.perf_counter()
         row: dict[str, Any] = {}
+
+        # What is due at this step
         stopping = distributed.asked_to_stop()
-        logged = (step + 1) % settings.log_every == 0 or step + 1 in evaluate_at
-        watched = settings.statistics and logged
-        if not model.training:  # an evaluation is over
+        evaluating = state.step + 1 in evaluation_steps
+        logging = evaluating or (state.step + 1) % settings.log_every == 0
+        probing = settings.statistics and logging
+
+        # Rate
+        lr = learning_rate(optim, state.step, steps, task.batch_size)
+
+        # Forward, backward and update
+        if not model.training:  # an evaluation left it so
             model.train()
-        lr = learning_rate(optim, step, steps, task.batch_size)
-        with watch_summed_inputs(model, row, active=watched):
-            results = advance(task.batch(step), lr, wait=logged or stopping, row=row if watched else None)
-        step = state["step"] = step + 1
-        for at, (loss, norm) in enumerate(results, start=step - len(results)):
-            losses.append(must_be_finite(loss, at, "the training loss"))
-            must_be_finite(norm, at, "the gradient")
-        state["seconds"] += time.perf_counter() - started
+        with watch_summed_inputs(model, row, active=probing):
+            results = train_step(task.batch(state.step), lr, wait=logging or stopping, row=row if probing else None)
+        state.step += 1
 
+        # Losses and gradients that are known by now are finite
+        for at, (loss, grad_norm) in enumerate(results, start=state.step - len(results)):
+            state.losses.append(must_be_finite(loss, at, "the training loss"))
+            must_be_finite(grad_norm, at, "the gradient")
+        state.seconds += time.perf_counter() - started
         if results:
-            recorder.progress(step, steps, state["seconds"], losses[-1], state["val"])
-        if logged:
-            mean = task.metrics(sum(losses) / len(losses))
-            losses.clear()
-            state["train"] = {f"train/{name}": value for name, value in mean.items()}
-            row |= {"step": step, "examples": step * task.batch_size, "seconds": state["seconds"], "train/lr": lr}
-            row |= state["train"]
-            if optim.clip is not None:
-                row["train/grad_norm"] = norm
-            if step in evaluate_at:
-                state["val"] = {f"val/{name}": value for name, value in task.evaluate(model, "val").items()}
-                row |= state["val"]
-                if must_be_finite(row["val/loss"], step, "the validation loss") < state["best"]:
-                    state |= {"best": row["val/loss"], "best_step": step}
-            recorder.log(row)
-        if stopping or (logged and time.monotonic() - saved >= settings.checkpoint_every):
-            recorder.save(model, optimizer, state)
-            saved = time.monotonic()
-        if stopping and step < steps:
-            stop_request.check()
+            recorder.progress(state.step, steps, state.seconds, state.losses[-1], state.val)
 
-    recorder.save(model, optimizer, state)
+        # Log, with an evaluation where one is due
+        if logging:
+            state.train = with_prefix("train", task.metrics(sum(state.losses) / len(state.losses)))
+            state.losses.clear()
+            row |= {"step": state.step, "examples": state.step * task.batch_size, "seconds": state.seconds}
+            row |= {"train/lr": lr, **state.train}
+            if optim.clip is not None:
+                row["train/grad_norm"] = grad_norm
+            if evaluating:
+                evaluate(model, task, state)
+                row |= state.val
+            recorder.log(row)
+
+        # Checkpoint
+        if stopping or (logging and time.monotonic() - last_saved >= settings.checkpoint_every):
+            recorder.save(model, optimizer, asdict(state))
+            last_saved = time.monotonic()
+
+        # Stop, unless this was the last step
+        if stopping and state.step < steps:
+            stop_request.raise_if_made()
+
+    recorder.save(model, optimizer, asdict(state))
     return {
         "steps": steps,
         "examples": steps * task.batch_size,
         "epochs": steps / task.steps_per_epoch,
-        "seconds": state["seconds"],
-        "best_val/loss": state["best"],
-        "best_val/step": state["best_step"],
-        **state["train"],
-        **state["val"],
+        "seconds": state.seconds,
+        "best_val/loss": state.best,
+        "best_val/step": state.best_step,
+        **state.train,
+        **state.val,
     }
+
+
+def evaluate(model: nn.Module, task: Task, state: LoopState) -> None:
+    """Put the validation metrics into the state, and the loss if it is the best. Raises DivergedError."""
+    state.val = with_prefix("val", task.evaluate(model, "val"))
+    loss = must_be_finite(state.val["val/loss"], state.step, "the validation loss")
+    if loss < state.best:
+        state.best = loss
+        state.best_step = state.step
+
+
+def must_be_finite(value: float, step: int, quantity: str) -> float:
+    """Return the value. Raises DivergedError unless it is finite."""
+    if not math.isfinite(value):
+        raise DivergedError(step, quantity)
+    return value
+
+
+def with_prefix(split: str, metrics: dict[str, float]) -> dict[str, float]:
+    return {f"{split}/{name}": value for name, value in metrics.items()}

@@ -1,9 +1,10 @@
-"""What is measured on a trained network beyond its loss: the invariances of Table 1, the gap between training and test.
+"""Measurements on a trained network beyond its loss: the invariances of Table 1, the gap between training and test.
 
 Both leave the network as it was: weights, running statistics, mode and random generators.
 """
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,13 +12,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
-from experiments.training.tasks import Classification, LanguageModelling
+from experiments.training.protocols import Batch
+from experiments.training.tasks import DataTask, LanguageModelling
 from models.mlp import FullyConnected
 from models.norms import Normaliser
 
 SCALE = 2.5  # no power of two, by which floating-point numbers are scaled without rounding
 SHIFT_SEED = 0  # of the shifts gamma and c
-ORDER_SEED = 0  # of the order in which the validation examples are dealt into batches
+ORDER_SEED = 0  # of the order in which validation examples are put into batches
 
 
 # --- Table 1 ----------------------------------------------------------------------------------------------------------
@@ -25,7 +27,7 @@ ORDER_SEED = 0  # of the order in which the validation examples are dealt into b
 
 @torch.no_grad()
 def invariance(model: FullyConnected, images: Tensor) -> dict[str, float]:
-    """How far each transformation of Table 1 moves the first layer's normalised summed inputs.
+    """Return how far each transformation of Table 1 moves the first layer's normalised summed inputs.
 
     The layer is the first of the fully connected classifier, with its weights, gain and shift as they are, in float64,
     with eps = 0, for which the invariances are exact, and batch statistics over `images` (N, ...) for bn. With
@@ -36,7 +38,7 @@ def invariance(model: FullyConnected, images: Tensor) -> dict[str, float]:
         change/weight_vector_rescaling      w_1' = d w_1          one unit
         change/dataset_rescaling            x' = d x              all cases
         change/dataset_recentring           x' = x + c            all cases
-        change/single_case_rescaling        x_1' = d x_1          one case, whose own y alone is compared
+        change/single_case_rescaling        x_1' = d x_1          one case; its y alone is compared
 
     and each value is max |y' - y| / max |y|. d = 2.5; gamma and c are Gaussian with the root mean square of W and x. Of
     weight normalisation, w = g v / ||v||, the matrix W is that of the vectors v, which is what is trained.
@@ -74,7 +76,7 @@ def invariance(model: FullyConnected, images: Tensor) -> dict[str, float]:
 
 
 def _exact(layer: Any) -> Any:
-    """A copy of a linear layer and its normaliser in float64, without eps, with the statistics of training."""
+    """Return a float64 copy of a linear layer and its normaliser, without eps, with the statistics of training."""
     exact = copy.deepcopy(layer).double().train()
     for norm in exact.modules():
         if hasattr(norm, "eps"):
@@ -83,13 +85,13 @@ def _exact(layer: Any) -> Any:
 
 
 def _weights(layer: Any) -> Tensor:
-    """W of a linear layer with its normaliser; of weight normalisation the vectors v, the second of g and v."""
+    """Return W of a linear layer with its normaliser; of weight normalisation the vectors v, the second of g and v."""
     linear = layer[0]
     return linear.parametrizations.weight.original1 if parametrize.is_parametrized(linear, "weight") else linear.weight
 
 
 def _shift(like: Tensor, generator: torch.Generator) -> Tensor:
-    """A row that is added to every row of `like`, of the same root mean square."""
+    """Return a row to add to every row of `like`, of the same root mean square."""
     row = torch.randn(like.shape[1], generator=generator, dtype=like.dtype)
     return row.to(like.device) * like.square().mean().sqrt()
 
@@ -98,15 +100,15 @@ def _shift(like: Tensor, generator: torch.Generator) -> Tensor:
 
 
 @torch.no_grad()
-def train_test_gap(model: nn.Module, task: LanguageModelling | Classification) -> dict[str, float]:
-    """How far a network computes something else in evaluation than in training, on the same validation batches.
+def train_test_gap(model: nn.Module, task: DataTask) -> dict[str, float]:
+    """Return how far evaluation differs from training, on the same validation batches.
 
         gap/output    max |logits in evaluation - logits in training| / max |logits in evaluation|
         gap/loss      mean loss in evaluation - mean loss in training, nats
 
     "In training" puts the normalisers into training mode and nothing else, so that bn takes the statistics of the batch
     while dropout and noise stay off. The batches are as large as in training and take the examples in one random order,
-    as in training; a rest is left out. Raises ValueError when the validation split holds less than one such batch.
+    as in training; the last incomplete one is left out. Raises ValueError when the split holds less than one batch.
     """
     evaluating, training = copy.deepcopy(model).eval(), copy.deepcopy(model).eval()
     for module in training.modules():
@@ -115,15 +117,16 @@ def train_test_gap(model: nn.Module, task: LanguageModelling | Classification) -
     gap = largest = total = 0.0
     batches = validation_batches(task)
     for x, targets in batches:
-        expected, got = _logits(evaluating(x)), _logits(training(x))
-        gap = max(gap, (expected - got).abs().max().item())
-        largest = max(largest, expected.abs().max().item())
-        total += (_loss(expected, targets) - _loss(got, targets)).item()
+        in_evaluation = _logits(evaluating(x))
+        in_training = _logits(training(x))
+        gap = max(gap, (in_evaluation - in_training).abs().max().item())
+        largest = max(largest, in_evaluation.abs().max().item())
+        total += (_loss(in_evaluation, targets) - _loss(in_training, targets)).item()
     return {"gap/output": gap / (largest or 1.0), "gap/loss": total / len(batches)}
 
 
-def validation_batches(task: LanguageModelling | Classification) -> list[tuple[Tensor, Tensor]]:
-    """Inputs and targets of whole batches of the training batch size. Raises ValueError where there is not one."""
+def validation_batches(task: DataTask) -> list[Batch]:
+    """Return inputs and targets in whole batches of the training batch size. Raises ValueError if there is none."""
     if isinstance(task, LanguageModelling):
         windows = task.tokens["val"].unfold(0, task.T + 1, task.stride)
         x, targets = windows[:, :-1], windows[:, 1:]
@@ -142,3 +145,10 @@ def _logits(output: Tensor | tuple) -> Tensor:
 
 def _loss(logits: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(logits.flatten(0, -2), targets.flatten())
+
+
+# What trainer.measure can name, each from the trained model and its task.
+MEASUREMENTS: dict[str, Callable[[Any, Any], dict[str, float]]] = {
+    "invariance": lambda model, task: invariance(model, task.images["val"][: task.batch_size]),
+    "train_test_gap": train_test_gap,
+}

@@ -9,7 +9,7 @@ from experiments.config.schema import SGD, Adam
 
 
 def make_optimizer(model: nn.Module, settings: Adam | SGD) -> torch.optim.Optimizer:
-    """Adam in torch's fused form, twice as fast on a CPU; SGD gains too little from it there to change its rounding."""
+    """Build the optimiser: Adam in torch's fused form, twice as fast on a CPU, where SGD gains too little from it."""
     if isinstance(settings, SGD):
         return torch.optim.SGD(
             model.parameters(), settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
@@ -19,7 +19,7 @@ def make_optimizer(model: nn.Module, settings: Adam | SGD) -> torch.optim.Optimi
 
 
 def learning_rate(settings: Adam | SGD, step: int, steps: int, batch_size: int) -> float:
-    """The rate of step 0 <= step < steps: linear warm-up times the schedule, scaled to the batch if asked.
+    """Return the rate of step 0 <= step < steps: linear warm-up times the schedule, scaled to the batch if asked.
 
     With reference_batch the base rate is lr * batch_size / reference_batch (Wu & He 2018, section 4.1).
     """

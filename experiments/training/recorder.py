@@ -1,4 +1,4 @@
-"""What the loop writes to: rows to metrics.jsonl and wandb, checkpoints and progress to the run folder."""
+"""The recorder of a run: rows go to metrics.jsonl and wandb, checkpoints and progress to the run's folder."""
 
 import torch
 from torch import nn
@@ -8,11 +8,15 @@ from experiments.runs.folder import RunFolder
 from experiments.runs.wandb_mirror import WandbMirror
 
 
-class Recorder:
-    """Rows, checkpoints and progress of one run. metrics.jsonl is written first and is the truth."""
+class FolderRecorder:
+    """Records one run in its folder, from its checkpoint on (protocols.Recorder).
+
+    metrics.jsonl is written before wandb: it is the truth.
+    """
 
     def __init__(self, folder: RunFolder, wandb_settings: Wandb, config: dict, device: str):
-        self.folder, self.device = folder, device
+        self.folder = folder
+        self.device = device
         self.checkpoint = folder.load_checkpoint(device)
         folder.truncate_metrics(self.checkpoint["state"]["step"] if self.checkpoint else 0)
         self.mirror = WandbMirror(wandb_settings, folder, config)
@@ -38,12 +42,12 @@ class Recorder:
         )
 
     def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict:
-        """Bring model, optimiser and generators to the checkpoint; returns the loop's state there, {} without one."""
+        """Load the checkpoint into model, optimiser and generators; return the loop's state, {} without one."""
         if self.checkpoint is None:
             return {}
         model.load_state_dict(self.checkpoint["model"])
         optimizer.load_state_dict(self.checkpoint["optimizer"])
-        # map_location moves the generators' states too; they have to lie on the CPU
+        # map_location moved the generators' states too; torch wants them on the CPU.
         torch.set_rng_state(self.checkpoint["generators"]["cpu"].cpu())
         if self.device in ("cuda", "mps"):
             getattr(torch, self.device).set_rng_state(self.checkpoint["generators"][self.device].cpu())

@@ -1,174 +1,212 @@
-"""One run from its configuration: lock, data, model, loop, evaluation, summary, status."""
+"""One run from its configuration to its result: lock, data, model, loop, evaluation, summary, status."""
 
 import errno
 import time
 import traceback
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
+from torch import nn
 
 import data
-from experiments.config.cell import cell
-from experiments.config.schema import norm_options, settings
+from experiments.config.errors import first_line
 from experiments.runs.environment import environment, processor
-from experiments.runs.folder import AlreadyRunningError, RunFolder, write_atomically, write_json
-from experiments.runs.identity import device_name, run_id
+from experiments.runs.folder import AlreadyRunningError, RunFolder, RunStatus, write_atomically, write_json
+from experiments.runs.run import Run
 from experiments.runs.signals import Interrupted, stop_request
 from experiments.runs.torchrun import num_ranks, rank
 from experiments.training import distributed
 from experiments.training.loop import DivergedError, fit
-from experiments.training.measurements import invariance, train_test_gap
-from experiments.training.recorder import Recorder
-from experiments.training.tasks import make_task
-from models.build import build
-
-MEASUREMENTS = {
-    "invariance": lambda model, task: invariance(model, task.images["val"][: task.batch_size]),
-    "train_test_gap": train_test_gap,
-}
+from experiments.training.measurements import MEASUREMENTS
+from experiments.training.model import build_model
+from experiments.training.recorder import FolderRecorder
+from experiments.training.tasks import DataTask, make_task
 
 
-def run(cfg: DictConfig) -> dict:
-    """Train one configuration unless that is done; returns {"run_id", "path", "status", "message"}.
+class Outcome(TypedDict):
+    """What came of an attempt to train a run."""
 
-    cfg: one that check.py has accepted. Never raises into a sweep: an exception becomes the status "failed"
-    with its traceback in the run's error.txt. After SIGTERM or Ctrl-C the run leaves a checkpoint and is "interrupted",
-    and this process starts no other. Only a second such signal, KeyboardInterrupt, passes, and the SystemExit of a
-    scheduler's own handler (experiments.runs.signals).
+    run_id: str
+    path: str
+    status: RunStatus
+    message: str
+
+
+def train_run(run: Run) -> Outcome:
+    """Train a run that check.py has accepted, unless it is finished.
+
+    Never raises into a sweep: an exception becomes the status "failed", with its traceback in the run's error.txt.
+    After SIGTERM or Ctrl-C the run leaves a checkpoint and is "interrupted", and this process starts no other. Two
+    exceptions pass: KeyboardInterrupt after a second such signal, and the SystemExit of a scheduler's own handler
+    (experiments.runs.signals).
     """
-    with stop_request.taken():
-        outcome = _attempt(cfg, RunFolder(cfg.runs_dir, run_id(cfg)))
-    if outcome["status"] == "interrupted":
-        stop_request.hand_on()
+    with stop_request.on_signals():
+        outcome = _attempt(run)
+    if outcome["status"] == RunStatus.INTERRUPTED:
+        stop_request.forward_warning()
     return outcome
 
 
-def _attempt(cfg: DictConfig, folder: RunFolder) -> dict:
+def _attempt(run: Run) -> Outcome:
     try:
-        stop_request.check()
+        stop_request.raise_if_made()
         if rank() > 0:
-            return _assist(cfg, folder)
-        with folder.lock():
-            if folder.finished:
-                distributed.join(device_name(cfg), going=False)
-                return _report(folder, "skipped", "already done")
-            return _train(cfg, folder)
+            return _train_shard(run)
+        with run.folder.lock():
+            if run.folder.finished:
+                distributed.start_ranks(run.device, training=False)
+                return _outcome(run, RunStatus.SKIPPED, "already done")
+            return _train(run)
     except Interrupted as stop:
-        return _report(folder, "interrupted", f"not started: {stop}")
+        return _outcome(run, RunStatus.INTERRUPTED, f"not started: {stop}")
     except AlreadyRunningError as error:
-        return _report(folder, "running elsewhere", str(error))
+        return _outcome(run, RunStatus.RUNNING_ELSEWHERE, str(error))
     except OSError as error:  # the folder itself cannot be written: a full disk, no permission
-        return _report(folder, "failed", f"the run's folder cannot be written: {_reason(error)}")
+        return _outcome(run, RunStatus.FAILED, f"the run's folder cannot be written: {_reason(error)}")
 
 
-def _report(folder: RunFolder, status: str, message: str = "") -> dict:
-    return {"run_id": folder.run_id, "path": str(folder.path), "status": status, "message": message}
+def _outcome(run: Run, status: RunStatus, message: str = "") -> Outcome:
+    return {"run_id": run.id, "path": str(run.folder.path), "status": status, "message": message}
 
 
-def _train(cfg: DictConfig, folder: RunFolder) -> dict:
-    began = time.monotonic()
-    recorder: Recorder | None = None
-    folder.set_status("running", step=0)
+# --- Rank 0: everything but the other shards --------------------------------------------------------------------------
+
+
+def _train(run: Run) -> Outcome:
+    """Train in the folder that this process holds. Status, summary and the mirror's end are written in any case."""
+    started = time.monotonic()
+    recorder: FolderRecorder | None = None
+    run.folder.set_status(RunStatus.RUNNING, step=0)
     try:
-        distributed.join(device := device_name(cfg))
-        content = data.load(settings(cfg.data))
-        task = make_task(content, settings(cfg.data), cfg.seed, device)
-        config: Any = OmegaConf.to_container(cfg, resolve=True)
-        (folder.path / "error.txt").unlink(missing_ok=True)
-        write_atomically(folder.path / "config.yaml", lambda f: f.write(OmegaConf.to_yaml(cfg, resolve=True).encode()))
-        surroundings = {**environment(), "device": device, "processor": processor(device)}
-        surroundings |= {"threads": cfg.threads, "ranks": num_ranks()}
-        write_json(folder.path / "environment.json", {**surroundings, "data": content.manifest})
-
-        model = _model(cfg, task).to(device)
-        recorder = Recorder(folder, settings(cfg.wandb), config, device)
-        summary = {**_identity(cfg, folder), "parameters": sum(p.numel() for p in model.parameters())}
-        try:
-            share, leader = distributed.spread(task, recorder)
-            summary |= fit(model, share, settings(cfg.optim), settings(cfg.trainer), leader)
-            distributed.leave()
-            if cfg.stage == "final":
-                summary |= {f"test/{name}": value for name, value in task.evaluate(model, "test").items()}
-            for name in cfg.trainer.measure:
-                summary |= MEASUREMENTS[name](model, task)
-            status, message = "done", _headline(summary)
-        except DivergedError as error:
-            status, message = "diverged", str(error)
-            summary["diverged_at"] = error.step
-        summary |= {"status": status, "wall_seconds": time.monotonic() - began}
-        summary |= {key: surroundings[key] for key in ("git", "dirty", "torch", "python", "processor")}
-        write_json(folder.path / "summary.json", summary)
-        folder.set_status(status, message=message)
+        distributed.start_ranks(run.device)
+        content, task = _load_task(run)
+        provenance = _write_provenance(run, content.manifest)
+        model = _initial_model(run, task)
+        recorder = _make_recorder(run)
+        result, message = _fit_and_evaluate(run, model, task, recorder)
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        summary = {**_row_columns(run), "parameters": parameters, **result}
+        summary["wall_seconds"] = time.monotonic() - started
+        summary |= {key: provenance[key] for key in ("git", "dirty", "torch", "python", "processor")}
+        write_json(run.folder.path / "summary.json", summary)
+        run.folder.set_status(summary["status"], message=message)
         recorder.mirror.finish(summary, exit_code=0)
-        return _report(folder, status, message)
+        return _outcome(run, summary["status"], message)
     except Interrupted as stop:
-        folder.set_status("interrupted", message=str(stop), **_progress(folder))
-        if recorder is not None:
-            recorder.mirror.finish({"status": "interrupted"}, exit_code=1)
-        return _report(folder, "interrupted", str(stop))
-    except BaseException as error:
-        # SystemExit too: one run must not end the sweep that it is part of.
-        interrupted = isinstance(error, KeyboardInterrupt)
-        write_atomically(folder.path / "error.txt", lambda file: file.write(traceback.format_exc().encode()))
-        folder.set_status("interrupted" if interrupted else "failed", message=_reason(error), **_progress(folder))
-        if recorder is not None:
-            recorder.mirror.finish({"status": "failed"}, exit_code=1)
-        if interrupted:
-            raise
-        return _report(folder, "failed", _reason(error))
+        return _conclude(run, recorder, RunStatus.INTERRUPTED, str(stop))
+    except KeyboardInterrupt as error:
+        _write_traceback(run.folder)
+        _conclude(run, recorder, RunStatus.INTERRUPTED, _reason(error))
+        raise
+    except BaseException as error:  # SystemExit too: one run must not end the sweep that it is part of
+        _write_traceback(run.folder)
+        return _conclude(run, recorder, RunStatus.FAILED, _reason(error))
 
 
-def _assist(cfg: DictConfig, folder: RunFolder) -> dict:
-    """What a rank beside the first does: the same loop on its share, with nothing written."""
-    if not distributed.join(device := device_name(cfg)):
-        return _report(folder, "skipped")
-    task = make_task(data.load(settings(cfg.data)), settings(cfg.data), cfg.seed, device)
-    share, follower = distributed.spread(task, recorder=None)
+def _load_task(run: Run) -> tuple[data.Text | data.Images, DataTask]:
+    content = data.load(run.settings.data)
+    return content, make_task(content, run.settings.data, run.cfg.seed, run.device)
+
+
+def _write_provenance(run: Run, manifest: dict) -> dict[str, Any]:
+    """Write config.yaml and environment.json in place of an earlier attempt's; return the environment."""
+    path = run.folder.path
+    (path / "error.txt").unlink(missing_ok=True)
+    config = OmegaConf.to_yaml(run.cfg, resolve=True).encode()
+    write_atomically(path / "config.yaml", lambda file: file.write(config))
+    provenance = {**environment(), "device": run.device, "processor": processor(run.device)}
+    provenance |= {"threads": run.cfg.threads, "ranks": num_ranks()}
+    write_json(path / "environment.json", {**provenance, "data": manifest})
+    return provenance
+
+
+def _initial_model(run: Run, task: DataTask) -> nn.Module:
+    """Build the model before its first step: the seed sets its weights."""
+    torch.set_num_threads(run.cfg.threads)
+    torch.manual_seed(run.cfg.seed)
+    return build_model(run, task.input_shape, task.num_classes).to(run.device)
+
+
+def _make_recorder(run: Run) -> FolderRecorder:
+    config: Any = OmegaConf.to_container(run.cfg, resolve=True)
+    return FolderRecorder(run.folder, run.settings.wandb, config, run.device)
+
+
+def _fit_and_evaluate(
+    run: Run, model: nn.Module, task: DataTask, recorder: FolderRecorder
+) -> tuple[dict[str, Any], str]:
+    """Train, evaluate and measure; return the result's columns and a message for the progress line."""
+    rank_task, rank_recorder = distributed.shard(task, recorder)
     try:
-        fit(_model(cfg, task).to(device), share, settings(cfg.optim), settings(cfg.trainer), follower)
-    except DivergedError:
-        return _report(folder, "diverged")
-    except Interrupted as stop:
-        return _report(folder, "interrupted", str(stop))
-    return _report(folder, "done")
+        result = fit(model, rank_task, run.settings.optim, run.settings.trainer, rank_recorder)
+    except DivergedError as error:  # a result, without metrics
+        return {"diverged_at": error.step, "status": RunStatus.DIVERGED}, str(error)
+    distributed.end_ranks()
+    if run.cfg.stage == "final":
+        result |= {f"test/{name}": value for name, value in task.evaluate(model, "test").items()}
+    for name in run.settings.trainer.measure:
+        result |= MEASUREMENTS[name](model, task)
+    return {**result, "status": RunStatus.DONE}, _headline(result)
 
 
-def _model(cfg: DictConfig, task) -> torch.nn.Module:
-    torch.set_num_threads(cfg.threads)
-    torch.manual_seed(cfg.seed)
-    return build(settings(cfg.model), task.input_shape, task.num_classes, cfg.norm.name, norm_options(cfg))
+def _conclude(run: Run, recorder: FolderRecorder | None, status: RunStatus, message: str) -> Outcome:
+    """Write the status of a run without a result, with how far it came, and end the mirror."""
+    last = run.folder.status
+    progress = {key: last[key] for key in ("step", "steps", "seconds") if key in last}
+    run.folder.set_status(status, message=message, **progress)
+    if recorder is not None:
+        recorder.mirror.finish({"status": status}, exit_code=1)
+    return _outcome(run, status, message)
+
+
+def _write_traceback(folder: RunFolder) -> None:
+    text = traceback.format_exc().encode()
+    write_atomically(folder.path / "error.txt", lambda file: file.write(text))
 
 
 def _reason(error: BaseException) -> str:
-    """The first line of what went wrong; of a full disk, what to do as well."""
-    reason = str(error).strip().partition("\n")[0] or type(error).__name__
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    return f"{reason}; make room and start again" if full else reason
+    """Return the first line of an error; of a full disk, with the remedy."""
+    reason = first_line(error)
+    disk_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return f"{reason}; make room and start again" if disk_full else reason
 
 
-def _progress(folder: RunFolder) -> dict:
-    """How far the run had come, as its last status says."""
-    status = folder.status
-    return {key: status[key] for key in ("step", "steps", "seconds") if key in status}
+def _headline(result: dict[str, Any]) -> str:
+    """Return the metric that a reader asks for first, and the time, for the progress line."""
+    metrics = ("val/bpc", "val/ppl", "val/nll", "val/accuracy", "val/loss")
+    first = next(name for name in metrics if name in result)
+    return f"{first} {result[first]:.4g}, {result['seconds']:.1f} s of training"
 
 
-def _headline(summary: dict) -> str:
-    """The last metrics in a few words, for the progress line."""
-    shown = ("val/bpc", "val/ppl", "val/nll", "val/accuracy", "val/loss")
-    first = next(name for name in shown if name in summary)
-    return f"{first} {summary[first]:.4g}, {summary['seconds']:.1f} s of training"
-
-
-def _identity(cfg: DictConfig, folder: RunFolder) -> dict:
-    """The columns by which a row is found."""
+def _row_columns(run: Run) -> dict[str, Any]:
+    """Return the columns by which a row is found."""
     return {
-        "run_id": folder.run_id,
-        "experiment": cfg.experiment.name,
-        "profile": cfg.profile.name,
-        "stage": cfg.stage,
-        **cell(cfg),
-        "data": cfg.data.name,
-        "lr": cfg.optim.lr,
-        "seed": cfg.seed,
+        "run_id": run.id,
+        "experiment": run.cfg.experiment.name,
+        "profile": run.cfg.profile.name,
+        "stage": run.cfg.stage,
+        **run.columns,
+        "data": run.cfg.data.name,
+        "lr": run.cfg.optim.lr,
+        "seed": run.cfg.seed,
     }
+
+
+# --- The other ranks --------------------------------------------------------------------------------------------------
+
+
+def _train_shard(run: Run) -> Outcome:
+    """Make the steps of a rank above 0: the same loop on its shards, with nothing written."""
+    if not distributed.start_ranks(run.device):
+        return _outcome(run, RunStatus.SKIPPED)
+    _, task = _load_task(run)
+    model = _initial_model(run, task)
+    rank_task, rank_recorder = distributed.shard(task, distributed.SilentRecorder())
+    try:
+        fit(model, rank_task, run.settings.optim, run.settings.trainer, rank_recorder)
+    except DivergedError:
+        return _outcome(run, RunStatus.DIVERGED)
+    except Interrupted as stop:
+        return _outcome(run, RunStatus.INTERRUPTED, str(stop))
+    return _outcome(run, RunStatus.DONE)

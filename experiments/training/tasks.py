@@ -1,4 +1,4 @@
-"""What is learnt: batches, loss and metrics. Data lie in memory as tensors and a batch is an index into them.
+"""The tasks: batches, loss and metrics. Data lie in memory as tensors and a batch is an index into them.
 
 The order of the training data is a function of (seed, epoch) alone, so all normalisers see the same batches and a
 resumed run needs no generator state. The last incomplete batch of an epoch is dropped.
@@ -12,9 +12,11 @@ from torch.nn import functional as F
 
 from data import Images, Text
 from experiments.config.errors import ConfigError
+from experiments.training.protocols import Batch
 
 
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:
+    """Return the generator of an epoch's order."""
     return torch.Generator().manual_seed(seed * 1_000_003 + epoch)
 
 
@@ -26,9 +28,11 @@ class LanguageModelling:
     """
 
     def __init__(self, text: Text, settings, seed: int, device: str):
-        self.text, self.seed = text, seed
+        self.text = text
+        self.seed = seed
         self.tokens = {split: tokens.to(device) for split, tokens in text.tokens.items()}
-        self.batch_size, self.eval_batch_size = settings.batch_size, settings.eval_batch_size
+        self.batch_size: int = settings.batch_size
+        self.eval_batch_size: int = settings.eval_batch_size
         self.T = text.row_length - 1 if text.row_length else settings.seq_len
         self.stride = text.row_length or settings.seq_len
         # One window fewer than fit without an offset, so that every epoch has the same number of steps.
@@ -40,32 +44,35 @@ class LanguageModelling:
                 f"windows of data={settings.name}; choose a smaller batch or shorter windows"
             )
         self.steps_per_epoch = self.windows // self.batch_size
-        self.input_shape, self.num_classes = (), len(text.vocabulary)
-        self._epoch, self._starts = -1, torch.empty(0)
+        self.input_shape: tuple[int, ...] = ()
+        self.num_classes = len(text.vocabulary)
+        self._epoch = -1  # whose windows start at ...
+        self._starts = torch.empty(0)
         self._offsets = torch.arange(self.T + 1, device=device)
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Inputs and targets (N, T) of a training step."""
+    def batch(self, step: int) -> Batch:
+        """Return inputs and targets (N, T) of a training step."""
         epoch, index = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             generator = epoch_generator(self.seed, epoch)
             offset = 0 if self.text.row_length else torch.randint(self.T, (), generator=generator)
             starts = torch.randperm(self.windows, generator=generator) * self.stride + offset
-            self._epoch, self._starts = epoch, starts.to(self._offsets.device)
+            self._epoch = epoch
+            self._starts = starts.to(self._offsets.device)
         starts = self._starts[index * self.batch_size : (index + 1) * self.batch_size]
         window = self.tokens["train"][starts[:, None] + self._offsets]
         return window[:, :-1], window[:, 1:]
 
-    def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
-        """Mean cross entropy in nats a token."""
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the mean cross entropy in nats per token."""
         inputs, targets = batch
         return F.cross_entropy(model(inputs)[0].flatten(0, 1), targets.flatten())
 
     def metrics(self, loss: float) -> dict[str, float]:
-        """The loss in the units of the field."""
+        """Return the loss in the units of the field: bits per character, perplexity, nats per sequence."""
         metrics = {"loss": loss}
         if self.text.row_length:
-            metrics["nll"] = loss * self.T  # nats a sequence
+            metrics["nll"] = loss * self.T
         elif self.text.unit == "char":
             metrics["bpc"] = loss / math.log(2)
         else:
@@ -74,21 +81,24 @@ class LanguageModelling:
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
-        """Metrics over the whole split, in evaluation mode."""
+        """Return the metrics over the whole split, in evaluation mode."""
         model.eval()
-        tokens = self.tokens[split]
-        whole = len(tokens) // self.stride if self.text.row_length else (len(tokens) - 1) // self.T
-        starts = torch.arange(whole, device=tokens.device) * self.stride
-        windows = [tokens[chunk[:, None] + self._offsets] for chunk in starts.split(self.eval_batch_size)]
-        rest = tokens[whole * self.stride :]
-        if not self.text.row_length and len(rest) > 1:
-            windows.append(rest[None])
         total, count = 0.0, 0
-        for window in windows:
+        for window in self._evaluation_windows(self.tokens[split]):
             targets = window[:, 1:]
             total += self.loss(model, (window[:, :-1], targets)).item() * targets.numel()
             count += targets.numel()
         return self.metrics(total / count)
+
+    def _evaluation_windows(self, tokens: Tensor) -> list[Tensor]:
+        """Return batches (N, T + 1) of windows that cover the tokens, the last one shorter where they do not fit."""
+        count = len(tokens) // self.stride if self.text.row_length else (len(tokens) - 1) // self.T
+        starts = torch.arange(count, device=tokens.device) * self.stride
+        windows = [tokens[chunk[:, None] + self._offsets] for chunk in starts.split(self.eval_batch_size)]
+        rest = tokens[count * self.stride :]
+        if not self.text.row_length and len(rest) > 1:
+            windows.append(rest[None])
+        return windows
 
 
 class Classification:
@@ -98,7 +108,8 @@ class Classification:
         self.seed = seed
         self.images = {split: x.to(device) for split, x in images.images.items()}
         self.labels = {split: y.to(device) for split, y in images.labels.items()}
-        self.batch_size, self.eval_batch_size = settings.batch_size, settings.eval_batch_size
+        self.batch_size: int = settings.batch_size
+        self.eval_batch_size: int = settings.eval_batch_size
         self.count = len(images.labels["train"])
         if self.count < self.batch_size:
             raise ConfigError(
@@ -106,20 +117,23 @@ class Classification:
                 f"data={settings.name}; choose a smaller batch"
             )
         self.steps_per_epoch = self.count // self.batch_size
-        self.input_shape, self.num_classes = tuple(images.images["train"].shape[1:]), images.num_classes
-        self._epoch, self._order = -1, torch.empty(0)
+        self.input_shape: tuple[int, ...] = tuple(images.images["train"].shape[1:])
+        self.num_classes = images.num_classes
+        self._epoch = -1  # whose order is ...
+        self._order = torch.empty(0)
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Images (N, C, H, W) and labels (N,) of a training step."""
+    def batch(self, step: int) -> Batch:
+        """Return images (N, C, H, W) and labels (N,) of a training step."""
         epoch, index = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             order = torch.randperm(self.count, generator=epoch_generator(self.seed, epoch))
-            self._epoch, self._order = epoch, order.to(self.labels["train"].device)
+            self._epoch = epoch
+            self._order = order.to(self.labels["train"].device)
         chosen = self._order[index * self.batch_size : (index + 1) * self.batch_size]
         return self.images["train"][chosen], self.labels["train"][chosen]
 
-    def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
-        """Mean cross entropy in nats an image, the negative log likelihood."""
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the mean cross entropy in nats per image, the negative log likelihood."""
         images, labels = batch
         return F.cross_entropy(model(images), labels)
 
@@ -128,23 +142,27 @@ class Classification:
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
-        """Loss, accuracy and error (both in percent) over the whole split, in evaluation mode."""
+        """Return loss, accuracy and error (both in percent) over the whole split, in evaluation mode."""
         model.eval()
-        total, right = 0.0, 0
-        chunks = zip(
-            self.images[split].split(self.eval_batch_size), self.labels[split].split(self.eval_batch_size), strict=True
-        )
-        for images, labels in chunks:
+        total, correct = 0.0, 0
+        chunks = (content[split].split(self.eval_batch_size) for content in (self.images, self.labels))
+        for images, labels in zip(*chunks, strict=True):
             logits = model(images)
             total += F.cross_entropy(logits, labels, reduction="sum").item()
-            right += (logits.argmax(1) == labels).sum().item()
+            correct += (logits.argmax(1) == labels).sum().item()
         count = len(self.labels[split])
-        accuracy = 100.0 * right / count
+        accuracy = 100.0 * correct / count
         return {**self.metrics(total / count), "accuracy": accuracy, "error": 100.0 - accuracy}
 
 
-def make_task(content: Text | Images, settings, seed: int, device: str) -> LanguageModelling | Classification:
-    """The task of a data set. Raises ConfigError when not even one batch fits."""
+DataTask = LanguageModelling | Classification
+
+
+def make_task(content: Text | Images, settings, seed: int, device: str) -> DataTask:
+    """Return the task of a data set. Raises ConfigError when not even one batch fits.
+
+    settings: a dataclass of data.settings.
+    """
     if isinstance(content, Text):
         return LanguageModelling(content, settings, seed, device)
     return Classification(content, settings, seed, device)

@@ -8,7 +8,7 @@ import pytest
 import data
 from experiments.config.paths import ROOT
 from experiments.runs.identity import run_id
-from tests.helpers.compose import composed
+from tests.helpers.configs import composed
 from tests.helpers.refusals import Payload
 
 TEXT, HUB = "data=text_file data.path=t.txt", "data=hf_text data.path=set"

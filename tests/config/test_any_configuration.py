@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from experiments.runs.folder import RunFolder
-from experiments.training.run import run
+from experiments.runs.run import Run
+from experiments.training.run import train_run
 from tests.helpers.refusals import checked
 
 # Values of every field, sensible ones, odd ones and impossible ones. `null` stands for one that is not given.
@@ -133,7 +134,7 @@ def outcome_of(overrides: list[str], runs: Path) -> str:
     if isinstance(cfg, str):
         assert not runs.exists()
         return "refused"
-    outcome = run(cfg)
+    outcome = train_run(Run.of(cfg))
     assert outcome["status"] in ("done", "diverged"), outcome
     assert RunFolder(runs, outcome["run_id"]).finished
     return outcome["status"]

@@ -21,7 +21,7 @@ from experiments.config.schema import settings
 from experiments.runs.identity import run_id
 from experiments.sweeps.grid import base, expand, run_ids
 from models.norms import NORMS
-from tests.helpers.compose import composed
+from tests.helpers.configs import composed
 
 GROUPS = ("model", "norm", "data", "optim", "profile", "experiment")
 CHOICES = {group: sorted(path.stem for path in (ROOT / "configs" / group).glob("*.yaml")) for group in GROUPS}

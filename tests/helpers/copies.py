@@ -8,7 +8,7 @@ from tests.conftest import ROOT
 
 
 def copy_repository(target: Path) -> Path:
-    """The files that are tracked or about to be, without results, below `target`, which is returned."""
+    """Copy the files that are tracked or about to be, without results, to `target` and return it."""
     listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", ":!results"]
     names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for name in names.rstrip("\0").split("\0"):

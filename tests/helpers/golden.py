@@ -24,6 +24,7 @@ from models.build import MODELS, build
 from models.errors import ModelError
 from models.norms import NORMS
 from models.recurrent import PLACEMENTS
+from tests.helpers.recorder import RowRecorder
 
 FILE = Path(__file__).parents[1] / "golden_losses.csv"
 STEPS = 5
@@ -36,21 +37,6 @@ CASES = [(model, norm, "") for model in MODELS for norm in NORMS]
 CASES.remove(("mlp", "in", ""))  # a single value less itself: its output is the rounding error, over sqrt(eps)
 CASES += [("lstm", "ln", f"model.placement={placement}") for placement in PLACEMENTS if placement != "paper"]
 CASES += [("mlp", "wn", "norm.data_init=true"), ("mlp", "bn", "norm.unbiased=true")]
-
-
-class Rows(list):
-    """Takes the loop's rows and nothing else: see experiments.training.recorder."""
-
-    log = list.append
-
-    def restore(self, model, optimizer) -> dict:
-        return {}
-
-    def progress(self, *_) -> None:
-        pass
-
-    def save(self, *_) -> None:
-        pass
 
 
 def losses(model: str, norm: str, option: str, folder: Path) -> list[float]:
@@ -81,7 +67,7 @@ def losses(model: str, norm: str, option: str, folder: Path) -> list[float]:
             task.images = {split: images.double() for split, images in task.images.items()}
         torch.manual_seed(cfg.seed)
         network = build(settings(cfg.model), task.input_shape, task.num_classes, cfg.norm.name, norm_options(cfg))
-        fit(network, task, settings(cfg.optim), settings(cfg.trainer), rows := Rows())
+        fit(network, task, settings(cfg.optim), settings(cfg.trainer), rows := RowRecorder())
     finally:
         torch.set_default_dtype(usual)
     return [*(row["train/loss"] for row in rows), rows[-1]["val/loss"]]

@@ -1,4 +1,4 @@
-"""Real training processes for the tests: start, watch, kill, and compare what they leave."""
+"""Real training processes for the tests: start, watch, kill them, and compare the folders that they leave."""
 
 import os
 import subprocess
@@ -12,6 +12,14 @@ from experiments.runs.folder import RunFolder
 from tests.conftest import ROOT
 
 QUIET = ["wandb.mode=disabled"]
+TINY = ["model.hidden_size=16", "data.seq_len=16", "data.batch_size=8", "trainer.evaluations=2", "trainer.log_every=5"]
+OFTEN = [*QUIET, "trainer.log_every=5", "trainer.evaluations=3", "trainer.checkpoint_every=0.02"]
+TASKS = {  # a run of each family of networks, with everything that a checkpoint has to hold
+    "LSTM, dropout": ["model=lstm", "norm=bn", "model.dropout=0.3", "model.hidden_size=16", "data=python_docs"],
+    "feed-forward": ["model=mlp", "norm=wn", "norm.data_init=true", "data=digits", "data.batch_size=32"],
+    "convolutional": ["model=cnn", "norm=bn", "data=digits", "data.batch_size=16", "optim=sgd"],
+}
+TASKS["LSTM, dropout"] += ["data.seq_len=16", "data.batch_size=8"]
 
 
 def command(runs_dir: Path, *arguments: str) -> list[str]:
@@ -19,7 +27,7 @@ def command(runs_dir: Path, *arguments: str) -> list[str]:
 
 
 def train(runs_dir: Path, *arguments: str, **options) -> subprocess.CompletedProcess:
-    """The command to its end, with its output."""
+    """Run the command to its end; return it with its output."""
     return subprocess.run(
         command(runs_dir, *arguments),
         **{"cwd": ROOT, "capture_output": True, "text": True, "timeout": 300, "stdin": subprocess.DEVNULL, **options},
@@ -27,7 +35,7 @@ def train(runs_dir: Path, *arguments: str, **options) -> subprocess.CompletedPro
 
 
 def start(runs_dir: Path, *arguments: str, **options) -> subprocess.Popen:
-    """The command in the background, in a group of its own; its output is thrown away unless `options` say more."""
+    """Start the command in the background, in a process group of its own, without output unless `options` add it."""
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     return subprocess.Popen(
         command(runs_dir, *arguments), **{"cwd": ROOT, "process_group": 0, "text": True, **quiet, **options}
@@ -35,13 +43,13 @@ def start(runs_dir: Path, *arguments: str, **options) -> subprocess.Popen:
 
 
 def wait_for(condition, process: subprocess.Popen | None = None, seconds: float = 120.0):
-    """What `condition()` returns once that is true. Fails when the process ends before, or the time is up."""
+    """Wait until `condition()` is true and return its value. Fails when the process ends before, or after `seconds`."""
     deadline = time.monotonic() + seconds
-    while not (found := condition()):
+    while not (value := condition()):
         assert time.monotonic() < deadline, "waited in vain"
         assert process is None or process.poll() is None, f"the process ended with {process.returncode}"
         time.sleep(0.01)
-    return found
+    return value
 
 
 def folders(runs_dir: Path) -> list[RunFolder]:
@@ -54,12 +62,12 @@ def only(runs_dir: Path) -> RunFolder:
 
 
 def rows(folder: RunFolder) -> list[dict]:
-    """The rows without what the clock decides."""
+    """Return the rows without the times."""
     return [{key: value for key, value in row.items() if key != "seconds"} for row in folder.metrics()]
 
 
 def same(a, b) -> bool:
-    """Equal to the last bit, all the way down; times left out."""
+    """Return whether two nested structures are equal to the last bit, times left out."""
     if isinstance(a, torch.Tensor):
         return torch.equal(a, b)
     if isinstance(a, dict):
@@ -75,3 +83,14 @@ def alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def assert_equal(folder: RunFolder, reference: RunFolder) -> None:
+    """Rows, checkpoint and summary of two runs, but for the clock and the commit."""
+    assert folder.run_id == reference.run_id
+    assert rows(folder) == rows(reference), "metrics.jsonl"
+    a, b = folder.load_checkpoint("cpu"), reference.load_checkpoint("cpu")
+    assert same(a, b), "weights, optimiser, generators or the loop's state"
+    skipped = ("seconds", "wall_seconds", "dirty", "git")
+    left, right = ({k: v for k, v in f.summary.items() if k not in skipped} for f in (folder, reference))
+    assert left == right, "summary.json"

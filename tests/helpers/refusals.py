@@ -9,8 +9,9 @@ from omegaconf import DictConfig
 
 from experiments.cli.command import refusals_in_one_line
 from experiments.cli.compose import compose_all
-from experiments.training.check import check
-from tests.helpers.compose import composed
+from experiments.runs.run import Run
+from experiments.training.check import check, check_fields
+from tests.helpers.configs import composed
 
 
 def checked(overrides: list[str]) -> DictConfig | str:
@@ -19,7 +20,8 @@ def checked(overrides: list[str]) -> DictConfig | str:
     try:
         with contextlib.redirect_stderr(stderr), refusals_in_one_line():
             [cfg] = compose_all([overrides], lambda choices: _composed(tuple(choices)))
-            check(cfg)
+            check_fields(cfg)
+            check(Run.of(cfg))
     except SystemExit as end:
         [line] = stderr.getvalue().splitlines()
         assert end.code == 2 and line.startswith("error: ")

@@ -1,4 +1,4 @@
-"""The scorecard of faults as a table: what befell the runs, and what the tests that did it saw."""
+"""The scorecard of faults as a table: what happened to the runs, and what the tests observed."""
 
 import json
 import platform
@@ -9,22 +9,25 @@ from tabulate import tabulate
 from experiments.runs.environment import environment
 
 
-def write(folder: Path, found: list[dict]) -> None:
-    """faults.json and faults.md of the marked tests' reports: scorecard = (row, fault), figure, outcome, test."""
-    found.sort(key=lambda row: (order(row["scorecard"][0]), row["scorecard"][1], row["test"]))
+def write(folder: Path, rows: list[dict]) -> None:
+    """Write faults.json and faults.md from the reports of the marked tests, a row each.
+
+    rows: scorecard = (row, fault), figure, outcome, test.
+    """
+    rows.sort(key=lambda row: (order(row["scorecard"][0]), row["scorecard"][1], row["test"]))
     lines = [
-        [*row["scorecard"], row.get("figure", ""), row["outcome"], row["test"].removeprefix("tests/")] for row in found
+        [*row["scorecard"], row.get("figure", ""), row["outcome"], row["test"].removeprefix("tests/")] for row in rows
     ]
     folder.mkdir(parents=True, exist_ok=True)
-    content = {"environment": environment(), "machine": platform.machine(), "rows": found}
+    content = {"environment": environment(), "machine": platform.machine(), "rows": rows}
     (folder / "faults.json").write_text(json.dumps(content, indent=1) + "\n")
-    passed = sum(row["outcome"] == "passed" for row in found)
-    title = "# What befell the runs, and what became of them\n\nWritten by `bash scripts/fault_campaign.sh` at commit "
+    passed = sum(row["outcome"] == "passed" for row in rows)
+    title = "# Faults of runs, and what came of them\n\nWritten by `bash scripts/fault_campaign.sh` at commit "
     table = tabulate(lines, ["row", "fault", "figure", "outcome", "test"], tablefmt="github")
-    text = f"{title}{environment()['git'][:12]}: {passed} of {len(found)} tests passed.\n\n{table}\n"
+    text = f"{title}{environment()['git'][:12]}: {passed} of {len(rows)} tests passed.\n\n{table}\n"
     (folder / "faults.md").write_text(text)
 
 
 def order(row: str) -> int:
-    """R1 to R16 by their number, then what has none."""
+    """Return the sort key of a row: R1 to R16 by number, then those without one."""
     return int(row[1:]) if row[1:].isdigit() else 100

@@ -11,7 +11,7 @@ from experiments.cli.compose import hydra_configs
 from experiments.config.cell import cell
 from experiments.judging.evidence import configs_of
 from experiments.runs.identity import run_id
-from experiments.runs.rows import CURVE
+from experiments.runs.rows import CURVE_COLUMNS
 from experiments.sweeps.grid import expand
 
 LEVELS = {"none": 2.6, "bn": 2.4, "ln": 2.45, "wn": 2.55, "gn": 2.45, "in": 2.8, "rms": 2.46}
@@ -61,7 +61,7 @@ def tables(profile: str, only: tuple[str, ...] = (), shift: float = 0.0) -> tupl
             )
             for k, value in enumerate(values):
                 curves.append((rows[-1]["run_id"], 50 * (k + 1), 1600 * (k + 1), 0.8 * (k + 1), value, value))
-    return pd.DataFrame(rows), pd.DataFrame(curves, columns=CURVE)
+    return pd.DataFrame(rows), pd.DataFrame(curves, columns=CURVE_COLUMNS)
 
 
 def diverge(rows: pd.DataFrame, at: int) -> pd.DataFrame:

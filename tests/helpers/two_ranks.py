@@ -1,19 +1,19 @@
-"""What test_distributed runs under torchrun, each rank on its share, and once more alone on whole batches."""
+"""The program that test_distributed runs under torchrun, each rank on its shard, and once alone on whole batches."""
 
 import sys
 
 import torch
-from hydra import compose, initialize_config_dir
 from torch import distributed as dist
 
 import data
-from experiments.config.paths import CONFIGS
-from experiments.config.schema import norm_options, settings
+from experiments.runs.run import Run
 from experiments.training import distributed
 from experiments.training.loop import DivergedError, fit
-from experiments.training.tasks import make_task
-from models.build import build
+from experiments.training.model import build_model
+from experiments.training.tasks import DataTask, make_task
 from models.errors import ModelError
+from tests.helpers.configs import composed
+from tests.helpers.recorder import RowRecorder
 
 STEPS = 4
 IMAGES = ["data=digits", "data.batch_size=16"]
@@ -34,63 +34,51 @@ CASES = {
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
-class Rows(list):
-    """A recorder that keeps the rows."""
-
-    log = list.append
-
-    def restore(self, model, optimizer):
-        return {}
-
-    def progress(self, *_):
-        pass
-
-    def save(self, *_):
-        pass
-
-
-def start(overrides: list[str], dtype: torch.dtype):
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        cfg = compose("train", overrides)
-    task = make_task(data.load(settings(cfg.data)), settings(cfg.data), cfg.seed, "cpu")
+def set_up(overrides: list[str], dtype: torch.dtype) -> tuple[Run, DataTask, torch.nn.Module]:
+    run = Run.of(composed(*overrides))
+    task = make_task(data.load(run.settings.data), run.settings.data, run.cfg.seed, "cpu")
     if hasattr(task, "images"):
         task.images = {split: x.to(dtype, copy=True) for split, x in task.images.items()}
-    torch.manual_seed(cfg.seed)
-    model = build(settings(cfg.model), task.input_shape, task.num_classes, cfg.norm.name, norm_options(cfg)).to(dtype)
-    return cfg, task, model
+    torch.manual_seed(run.cfg.seed)
+    return run, task, build_model(run, task.input_shape, task.num_classes).to(dtype)
+
+
+def fit_shard(run: Run, task: DataTask, model: torch.nn.Module) -> list[dict]:
+    """Train on this rank's shard; return the rows, which only rank 0 has."""
+    rows = RowRecorder()
+    rank_task, rank_recorder = distributed.shard(task, rows)
+    fit(model, rank_task, run.settings.optim, run.settings.trainer, rank_recorder)
+    return rows
 
 
 def trained(case: str, dtype: torch.dtype) -> tuple[list[dict], dict]:
-    """The rows of metrics and the weights after STEPS steps of SGD, whose clipping bites."""
+    """Return the rows of metrics and the weights after STEPS steps of SGD with gradients that are clipped."""
     loop = [f"trainer.steps={STEPS}", "trainer.evaluations=2", "trainer.log_every=1"]
-    cfg, task, model = start([*CASES[case], "optim=sgd", "optim.lr=0.3", "optim.clip=0.1", *loop], dtype)
-    rows = Rows()
-    share, recorder = distributed.spread(task, rows)
-    fit(model, share, settings(cfg.optim), settings(cfg.trainer), recorder)
+    run, task, model = set_up([*CASES[case], "optim=sgd", "optim.lr=0.3", "optim.clip=0.1", *loop], dtype)
+    rows = fit_shard(run, task, model)
     return [{key: value for key, value in row.items() if key != "seconds"} for row in rows], model.state_dict()
 
 
 def diverged_at() -> tuple[int, bool]:
-    """With one infinite pixel in the last case of the third batch: the last step made, and are the weights finite?"""
-    cfg, task, model = start(
+    """Return the last step made with an infinite pixel in the third batch, and whether the weights are finite."""
+    run, task, model = set_up(
         ["model=mlp", "model.hidden_sizes=[32]", "norm=none", *IMAGES, f"trainer.steps={STEPS}"], torch.float32
     )
     labels = task.labels["train"]
     task.labels["train"] = torch.arange(len(labels))
-    case = task.batch(2)[1][-1]
+    last_of_third_batch = task.batch(2)[1][-1]
     task.labels["train"] = labels
-    task.images["train"][case] = torch.inf
-    share, recorder = distributed.spread(task, Rows())
+    task.images["train"][last_of_third_batch] = torch.inf
     try:
-        fit(model, share, settings(cfg.optim), settings(cfg.trainer), recorder)
+        fit_shard(run, task, model)
     except DivergedError as error:
         return error.step, all(bool(weight.isfinite().all()) for weight in model.parameters())
     return -1, False
 
 
 def refusal() -> str:
-    """What a recurrent layer says whose kernel is asked for, with statistics of a batch that it cannot see whole."""
-    _, task, model = start(["model=lstm", "norm=bn", "model.backend=fused", *TEXT], torch.float32)
+    """Return the error of a recurrent layer whose kernel is asked for, with statistics of a batch that it lacks."""
+    _, task, model = set_up(["model=lstm", "norm=bn", "model.backend=fused", *TEXT], torch.float32)
     try:
         task.loss(model.train(), task.batch(0))
     except ModelError as error:
@@ -100,10 +88,10 @@ def refusal() -> str:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    distributed.join("cpu")
-    found = {(case, name): trained(case, dtype) for case in CASES for name, dtype in DTYPES.items()}
+    distributed.start_ranks("cpu")
+    results = {(case, name): trained(case, dtype) for case in CASES for name, dtype in DTYPES.items()}
     ends = [None] * dist.get_world_size()
     dist.all_gather_object(ends, diverged_at())
     if dist.get_rank() == 0:
-        torch.save({"trained": found, "diverged": ends, "refusal": refusal()}, sys.argv[1])
-    distributed.leave()
+        torch.save({"trained": results, "diverged": ends, "refusal": refusal()}, sys.argv[1])
+    distributed.end_ranks()

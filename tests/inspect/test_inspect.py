@@ -15,8 +15,9 @@ from experiments.inspect import measure
 from experiments.inspect.command import cells_of
 from experiments.inspect.draw import Look, evenly, in_words, legend, panels
 from experiments.report.style import STYLE
+from experiments.runs.run import Run
 from experiments.training.load import find_all, load
-from experiments.training.run import run
+from experiments.training.run import train_run
 from models.build import build
 from models.language_model import LanguageModel
 from models.norms import Normaliser
@@ -24,7 +25,7 @@ from models.recurrent import CELLS, PLACEMENTS, equations
 from models.sequence_classifier import SequenceClassifier
 from models.settings import CNN, ImageRecurrent, Recurrent
 from tests.conftest import ROOT
-from tests.helpers.compose import composed
+from tests.helpers.configs import composed
 
 V, T, N, H = 7, 6, 5, 8  # vocabulary, steps, cases, units
 NORMS = {"none": {}, "bn": {}, "ln": {}, "wn": {}, "gn": {"groups": 2}, "rms": {}}
@@ -154,7 +155,7 @@ def runs(tmp_path_factory):
         [*LSTM, "model=gru", "model.num_layers=2", "norm=ln", statistics],
         [*CONV, "norm=bn", "wandb.mode=offline"],
     ):
-        outcome = run(composed("wandb.mode=disabled", *overrides, f"runs_dir={place}"))
+        outcome = train_run(Run.of(composed("wandb.mode=disabled", *overrides, f"runs_dir={place}")))
         assert outcome["status"] == "done", outcome
     return place
 

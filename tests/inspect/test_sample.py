@@ -12,14 +12,15 @@ from omegaconf import OmegaConf
 from data.text import START
 from experiments.config.errors import ConfigError
 from experiments.runs.folder import RunFolder
+from experiments.runs.run import Run
 from experiments.sample import SCALE, Sample, chooser, generate, images, indices, text, verbatim
 from experiments.training.load import Trained, find, load
-from experiments.training.run import run
+from experiments.training.run import train_run
 from models.language_model import LanguageModel
 from models.recurrent import CELLS
 from models.settings import Recurrent
 from tests.conftest import ROOT
-from tests.helpers.compose import composed
+from tests.helpers.configs import composed
 
 NORMS = ("none", "bn", "ln", "wn", "gn", "rms")
 SMALL = ["model.hidden_size=16", "data.seq_len=12", "data.batch_size=8", "trainer.steps=30", "trainer.evaluations=1"]
@@ -34,7 +35,7 @@ def runs(tmp_path_factory):
         ["model=gru", "norm=ln", "data.unit=word", *SMALL],
         ["model=mlp", "model.hidden_sizes=[8]", "norm=ln", "data=digits", "trainer.steps=2", "trainer.evaluations=1"],
     ):
-        outcome = run(composed(*choice, "optim.lr=0.02", "wandb.mode=disabled", f"runs_dir={place}"))
+        outcome = train_run(Run.of(composed(*choice, "optim.lr=0.02", "wandb.mode=disabled", f"runs_dir={place}")))
         assert outcome["status"] == "done", outcome
     return place
 

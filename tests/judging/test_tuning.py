@@ -15,8 +15,9 @@ from experiments.config.paths import CONFIGS
 from experiments.judging.tuning import choose, chosen_rates, tuning_metric
 from experiments.runs.identity import run_id
 from experiments.runs.rows import cell_columns, collect, read_rows
+from experiments.runs.run import Run
 from experiments.sweeps.grid import base, expand
-from experiments.training.run import run
+from experiments.training.run import train_run
 
 TUNED = sorted((CONFIGS / "experiment").glob("*/tuned/*.yaml"))
 CELL = ["model", "norm", "batch_size"]
@@ -90,7 +91,7 @@ def test_rows_are_of_exactly_the_runs_that_were_asked_for(tmp_path):
     small += ["model=cnn", "norm=bn,ln", "optim.lr=0.05"]
     configs = expand("conv_gain", "quick", [*small, "seed=10", "stage=tune"])
     other = expand("conv_gain", "quick", [*small, "seed=10", "stage=tune", "model.width=8"])
-    assert run(configs[0])["status"] == run(other[1])["status"] == "done"
+    assert train_run(Run.of(configs[0]))["status"] == train_run(Run.of(other[1]))["status"] == "done"
     table, curves, missing = collect(map(run_id, configs), tmp_path)
     assert table["norm"].tolist() == ["bn"] and len(missing) == 1 and "-ln-" in missing[0]
     assert set(curves["run_id"]) == set(table["run_id"])

@@ -13,14 +13,16 @@ from data.settings import BinarizedMNIST
 from experiments.cli.compose import hydra_configs
 from experiments.config.schema import Adam, Trainer
 from experiments.runs.folder import RunFolder
-from experiments.runs.rows import CURVE, reach
+from experiments.runs.rows import CURVE_COLUMNS, reach
+from experiments.runs.run import Run
 from experiments.training.loop import fit
-from experiments.training.run import run
+from experiments.training.run import train_run
 from experiments.training.tasks import make_task
 from models.build import build
 from models.settings import Recurrent
 from tests.conftest import ROOT
-from tests.helpers.golden import TEXT, Rows
+from tests.helpers.golden import TEXT
+from tests.helpers.recorder import RowRecorder
 
 TEXTS = ["model=rnn", "norm=ln", "model.hidden_size=8", "data=text_file", "data.seq_len=8", "data.batch_size=4"]
 SMALL = ["trainer.steps=2", "trainer.evaluations=1", "wandb.mode=disabled"]
@@ -57,12 +59,12 @@ def logged(tmp_path_factory) -> set[str]:
         text = [f"data.path={folder / 'text.txt'}"] if "data=text_file" in overrides else []
         with hydra_configs():
             cfg = compose("train", [*overrides, *text, *SMALL, f"runs_dir={folder / 'runs'}"])
-        done = RunFolder(folder / "runs", run(cfg)["run_id"])
+        done = RunFolder(folder / "runs", train_run(Run.of(cfg))["run_id"])
         assert done.finished, (done.path / "error.txt").read_text()
         rows.append(done.summary)
         curves += [{"run_id": done.run_id, **row} for row in done.metrics()]
         keys |= {key for row in (done.summary, *done.metrics()) for key in row}
-    return keys | set(reach(pd.DataFrame(rows), pd.DataFrame(curves, columns=CURVE)).columns)
+    return keys | set(reach(pd.DataFrame(rows), pd.DataFrame(curves, columns=CURVE_COLUMNS)).columns)
 
 
 def keys_of_pixels() -> set[str]:
@@ -71,7 +73,7 @@ def keys_of_pixels() -> set[str]:
     text, settings = Text(tokens, ["0", "1", "<start>"], "pixel", 4, {}), BinarizedMNIST(batch_size=4)
     task = make_task(text, settings, 0, "cpu")
     model = build(Recurrent(name="rnn", hidden_size=8), task.input_shape, task.num_classes, "ln", {})
-    fit(model, task, Adam(), Trainer(steps=2, evaluations=1), rows := Rows())
+    fit(model, task, Adam(), Trainer(steps=2, evaluations=1), rows := RowRecorder())
     return {key for row in rows for key in row}
 
 

@@ -1,4 +1,4 @@
-"""What befalls real runs: killed, told to stop, out of space, their files damaged, two at once.
+"""Faults of real runs: killed, stopped, out of disk space, their files damaged, two at once.
 
 Each test names its row of the scorecard (results/reference/faults) and states the figure it reached. With --campaign
 the kills at random moments go on for long: scripts/fault_campaign.sh.
@@ -18,45 +18,28 @@ import torch
 from experiments.runs.folder import AlreadyRunningError, DamagedCheckpointError, RunFolder, read_checkpoint
 from tests.conftest import ROOT
 from tests.helpers import processes
-from tests.helpers.processes import QUIET, alive, folders, only, rows, same, start, train, wait_for
+from tests.helpers.processes import OFTEN, TASKS, alive, assert_equal, folders, only, same, start, train, wait_for
 
-TASKS = {
-    "LSTM, dropout": ["model=lstm", "norm=bn", "model.dropout=0.3", "model.hidden_size=16", "data=python_docs"],
-    "feed-forward": ["model=mlp", "norm=wn", "norm.data_init=true", "data=digits", "data.batch_size=32"],
-    "convolutional": ["model=cnn", "norm=bn", "data=digits", "data.batch_size=16", "optim=sgd"],
-}
-TASKS["LSTM, dropout"] += ["data.seq_len=16", "data.batch_size=8"]
-OFTEN = [*QUIET, "trainer.log_every=5", "trainer.evaluations=3", "trainer.checkpoint_every=0.02"]
 SWEEP = ["-m", "model=mlp", "norm=none,ln", "seed=0,1", "data=digits", "trainer.steps=400", *OFTEN]
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """undisturbed(task) -> the folder of a run that nothing befell; each is trained once."""
+    """undisturbed(task) -> the folder of a run without a fault; each is trained once."""
     done: dict[str, RunFolder] = {}
 
     def of(task: str) -> RunFolder:
         if task not in done:
-            place = tmp_path_factory.mktemp("undisturbed")
-            result = train(place, *TASKS[task], *OFTEN, "trainer.steps=400")
+            runs_dir = tmp_path_factory.mktemp("undisturbed")
+            result = train(runs_dir, *TASKS[task], *OFTEN, "trainer.steps=400")
             assert result.returncode == 0, result.stderr
-            done[task] = only(place)
+            done[task] = only(runs_dir)
         return done[task]
 
     return of
 
 
-def assert_equal(folder: RunFolder, reference: RunFolder) -> None:
-    assert folder.run_id == reference.run_id
-    assert rows(folder) == rows(reference), "metrics.jsonl"
-    a, b = folder.load_checkpoint("cpu"), reference.load_checkpoint("cpu")
-    assert same(a, b), "weights, optimiser, generators or the loop's state"
-    skipped = ("seconds", "wall_seconds", "dirty", "git")
-    left, right = ({k: v for k, v in f.summary.items() if k not in skipped} for f in (folder, reference))
-    assert left == right, "summary.json"
-
-
-# --- Killed, and told to stop -----------------------------------------------------------------------------------------
+# --- Killed and stopped -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.scorecard("R1", "kill -9 at random moments: resumed bit for bit")
@@ -65,34 +48,38 @@ def test_killed_at_random_moments(task, trials, undisturbed, tmp_path, record_pr
     """Weights, optimiser, generators and rows equal those of the undisturbed run, however often it was killed."""
     reference, kills, redone = undisturbed(task), 0, []
     for trial in range(trials["rounds"]):
-        generator, place = random.Random(f"{task} {trial}"), tmp_path / str(trial)
+        generator, runs_dir = random.Random(f"{task} {trial}"), tmp_path / str(trial)
         for _ in range(trials["kills"]):
-            process = start(place, *TASKS[task], *OFTEN, "trainer.steps=400")
+            process = start(runs_dir, *TASKS[task], *OFTEN, "trainer.steps=400")
             # Now and then before the first step of this attempt, mostly in the middle of its steps.
             if generator.random() < 0.8:
-                wait_for(lambda p=process, place=place: p.poll() is not None or progress_of(p, place))
+                wait_for(lambda p=process, runs_dir=runs_dir: p.poll() is not None or progress_of(p, runs_dir))
             time.sleep(generator.uniform(0.0, 0.05))
             process.kill()
             if process.wait() != -signal.SIGKILL:
                 break  # the run had come to its end
             kills += 1
-            if folders(place):
-                saved = only(place).load_checkpoint("cpu")
-                redone.append(only(place).status.get("step", 0) - (saved["state"]["step"] if saved else 0))
-        assert train(place, *TASKS[task], *OFTEN, "trainer.steps=400").returncode == 0
-        assert_equal(only(place), reference)
+            if folders(runs_dir):
+                saved = only(runs_dir).load_checkpoint("cpu")
+                redone.append(only(runs_dir).status.get("step", 0) - (saved["state"]["step"] if saved else 0))
+        assert train(runs_dir, *TASKS[task], *OFTEN, "trainer.steps=400").returncode == 0
+        assert_equal(only(runs_dir), reference)
     assert kills >= 2 * trials["rounds"], "most attempts ended before they were killed"
     figure = f"{trials['rounds']} trials, {kills} kills, all equal; at most {max(redone, default=0)} steps redone"
     record_property("figure", figure)
     for left_out in ("optimizer", "generators"):  # the comparison must be able to fail
-        changed = only(place).load_checkpoint("cpu")
+        changed = only(runs_dir).load_checkpoint("cpu")
         changed[left_out] = {}
         assert not same(changed, reference.load_checkpoint("cpu"))
 
 
-def progress_of(process: subprocess.Popen, place: Path) -> bool:
+def progress_of(process: subprocess.Popen, runs_dir: Path) -> bool:
     """Has this attempt made a step?"""
-    return bool(folders(place)) and only(place).status.get("pid") == process.pid and only(place).status["step"] > 0
+    return (
+        bool(folders(runs_dir))
+        and only(runs_dir).status.get("pid") == process.pid
+        and only(runs_dir).status["step"] > 0
+    )
 
 
 @pytest.mark.scorecard("R1", "control: a resume without the generators' states is found out")
@@ -110,14 +97,14 @@ def test_a_resume_that_forgets_the_generators_is_found_out(undisturbed, tmp_path
     record_property("figure", "the weights differ")
 
 
-def interrupted(place: Path, task: str, number: int) -> tuple[int, float, str]:
+def interrupted(runs_dir: Path, task: str, number: int) -> tuple[int, float, str]:
     """A run that got the signal in its steps: exit code, seconds from the signal to the status, stderr."""
-    process = start(place, *TASKS[task], *OFTEN, "trainer.steps=400", stderr=subprocess.PIPE)
-    wait_for(lambda: progress_of(process, place), process)
+    process = start(runs_dir, *TASKS[task], *OFTEN, "trainer.steps=400", stderr=subprocess.PIPE)
+    wait_for(lambda: progress_of(process, runs_dir), process)
     sent = time.time()
     process.send_signal(number)
     stderr = process.communicate(timeout=60)[1]
-    return process.returncode, only(place).status["updated"] - sent, stderr
+    return process.returncode, only(runs_dir).status["updated"] - sent, stderr
 
 
 @pytest.mark.scorecard("R2", "SIGTERM and Ctrl-C: checkpoint at the next step, status interrupted")
@@ -148,7 +135,7 @@ def test_the_same_run_twice_is_the_same(task, undisturbed, tmp_path, record_prop
 
 
 @pytest.mark.scorecard("R2", "SIGTERM to a sweep: its workers leave checkpoints")
-def test_a_sweep_told_to_stop_leaves_checkpoints_and_goes_on_later(tmp_path, record_property):
+def test_a_sweep_asked_to_stop_leaves_checkpoints_and_goes_on_later(tmp_path, record_property):
     arguments = [*SWEEP[: -len(OFTEN) - 1], "trainer.steps=3000", *OFTEN, "hydra/launcher=joblib"]
     sweep = start(tmp_path, *arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     wait_for(lambda: sum(f.status.get("step", 0) > 0 for f in folders(tmp_path)) >= 2, sweep)
@@ -166,22 +153,22 @@ def test_a_sweep_told_to_stop_leaves_checkpoints_and_goes_on_later(tmp_path, rec
 @pytest.mark.parametrize("fate", ["raises", "exits", "is killed"])
 def test_one_bad_run_leaves_the_others_done(fate, tmp_path, record_property):
     """The bad run is the un-normalised one of seed 1, in its own process, each time it starts."""
-    place = tmp_path / "runs"
+    runs_dir = tmp_path / "runs"
     injected = tmp_path / "injected"
     injected.mkdir()
     (injected / "sitecustomize.py").write_text(BAD_RUN)
     environment = os.environ | {"PYTHONPATH": str(injected), "FATE": fate}
-    result = train(place, *SWEEP, "hydra/launcher=joblib", env=environment)
+    result = train(runs_dir, *SWEEP, "hydra/launcher=joblib", env=environment)
     assert result.returncode == 1
     lines = result.stdout.strip().splitlines()
-    (bad,) = (folder for folder in folders(place) if not folder.finished)
+    (bad,) = (folder for folder in folders(runs_dir) if not folder.finished)
     assert lines[-1] == "4 runs: 3 done, 0 skipped, 0 diverged, 1 failed"
     assert lines[-2].startswith(f"failed: {bad.path}: ")
     assert bad.status["status"] == "failed" and "-mlp-none-" in bad.run_id and "-s1-" in bad.run_id
     if fate != "is killed":
         assert "Traceback" in (bad.path / "error.txt").read_text()
     assert "Traceback" not in result.stdout + result.stderr
-    again = train(place, *SWEEP, "hydra/launcher=joblib")
+    again = train(runs_dir, *SWEEP, "hydra/launcher=joblib")
     assert again.returncode == 0 and "4 runs: 1 done, 3 skipped" in again.stdout
     record_property("figure", "3 done, 1 failed and named, exit code 1; done when started again")
 
@@ -221,13 +208,13 @@ def test_two_sweeps_at_once_share_the_runs(tmp_path, record_property):
     both = [start(tmp_path, *SWEEP, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
     outputs = [process.communicate(timeout=300) for process in both]
     assert [process.returncode for process in both] == [0, 0], outputs
-    found = folders(tmp_path)
-    assert len(found) == 4 and all(folder.finished for folder in found)
+    trained = folders(tmp_path)
+    assert len(trained) == 4 and all(folder.finished for folder in trained)
     assert all(
         [row["step"] for row in folder.metrics()] == sorted({row["step"] for row in folder.metrics()})
-        for folder in found
+        for folder in trained
     )
-    shares = [sum(folder.status["pid"] == process.pid for folder in found) for process in both]
+    shares = [sum(folder.status["pid"] == process.pid for folder in trained) for process in both]
     assert sum(shares) == 4 and min(shares) >= 1, shares
     record_property("figure", f"4 runs, none twice: {shares[0]} by one sweep, {shares[1]} by the other; both exit 0")
 
@@ -253,12 +240,12 @@ def test_one_run_started_twice_is_refused(tmp_path, record_property):
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of 1.2 MB: room for one checkpoint of the network below, not for three."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1200k", "none", place], capture_output=True).returncode:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1200k", "none", disk], capture_output=True).returncode:
         pytest.skip("needs the right to mount; the limit on the size of a file is tested without it")
-    yield place
-    subprocess.run(["umount", "-l", place], check=True)
+    yield disk
+    subprocess.run(["umount", "-l", disk], check=True)
 
 
 @pytest.mark.scorecard("R6", "disk full while checkpointing")

@@ -15,7 +15,16 @@ import pytest
 from rich.console import Console
 
 from experiments.runs.folder import RunFolder
-from experiments.runs.progress import NAME, ProgressDisplay, Watched, clock, duration, rate, short, table
+from experiments.runs.progress import (
+    NAME_WIDTH,
+    ProgressDisplay,
+    Watched,
+    distinct_names,
+    format_clock,
+    format_duration,
+    format_rate,
+    progress_table,
+)
 from tests.conftest import ROOT
 from tests.helpers.processes import QUIET, command, folders, only, train
 
@@ -43,7 +52,7 @@ class Terminal:
             return ""
         try:
             came = os.read(self.master, 65536).decode(errors="replace")
-        except OSError:  # how Linux tells of the end
+        except OSError:  # how Linux reports the end
             came = ""
         self.output += came
         return came
@@ -116,32 +125,32 @@ def test_sigterm_too_leaves_the_terminal_sane(tmp_path):
 def test_a_pipe_gets_plain_lines(tmp_path):
     result = train(tmp_path, "-m", "model=rnn", "norm=none,ln", *SHORT)
     assert result.returncode == 0, result.stderr
-    # on a busy machine a line tells of a run in progress as well
-    told, *rest = [line for line in result.stdout.splitlines() if not line.startswith("... ")]
+    # on a busy machine a run in progress gets a line as well
+    first, *rest = [line for line in result.stdout.splitlines() if not line.startswith("... ")]
     none, ln = (next(folder for folder in folders(tmp_path) if f"-{norm}-" in folder.run_id) for norm in ("none", "ln"))
-    assert told.startswith(f"[1/2] {none.run_id}: done val/bpc ")
+    assert first.startswith(f"[1/2] {none.run_id}: done val/bpc ")
     assert rest[0].startswith(f"[2/2] {ln.run_id}: done val/bpc ") and rest[1].startswith("2 runs: 2 done")
     assert "\x1b" not in result.stdout and "━" not in result.stdout
 
 
-def test_a_run_that_is_requeued_counts_again_and_its_end_is_told(tmp_path, capsys):
+def test_a_run_that_is_requeued_counts_again_and_its_end_is_printed_again(tmp_path, capsys):
     """As Slurm does with a run that it preempts."""
     folder = RunFolder(tmp_path, "preempted")
     folder.path.mkdir()
     display = ProgressDisplay([Watched(folder, batch_size=8), Watched(RunFolder(tmp_path, "other"), batch_size=8)])
     step = {"step": 5, "steps": 10, "val": {}, "loss": 1.0}
     folder.set_status("interrupted", message="stopped by SIGUSR2", **step)
-    display._look()
-    display._look()
-    assert (display.told, display._done()) == ({0}, 0.25)
+    display._update()
+    display._update()
+    assert (display.reported, display._done()) == ({0}, 0.25)
     folder.set_status("running", **step)
-    display._look()
-    assert display.told == set()
+    display._update()
+    assert display.reported == set()
     folder.set_status("done", message="val/accuracy 97", **step)
-    display._look()
-    assert (display.told, display._done()) == ({0}, 0.5)
-    told = [line.partition("  (sweep")[0] for line in capsys.readouterr().out.splitlines()]
-    assert told == ["[1/2] preempted: interrupted stopped by SIGUSR2", "[1/2] preempted: done val/accuracy 97"]
+    display._update()
+    assert (display.reported, display._done()) == ({0}, 0.5)
+    lines = [line.partition("  (sweep")[0] for line in capsys.readouterr().out.splitlines()]
+    assert lines == ["[1/2] preempted: interrupted stopped by SIGUSR2", "[1/2] preempted: done val/accuracy 97"]
 
 
 def test_the_time_left_is_at_the_pace_of_the_work_without_the_start_of_the_workers(tmp_path, monkeypatch):
@@ -151,16 +160,16 @@ def test_the_time_left_is_at_the_pace_of_the_work_without_the_start_of_the_worke
     folder = RunFolder(tmp_path, "one")
     folder.path.mkdir()
     display = ProgressDisplay([Watched(folder, batch_size=8)])
-    display._look()
+    display._update()
     assert display._left() == ""
     for seconds, step, left in ((20.0, 10, ""), (30.0, 20, "1:20 left"), (60.0, 50, "0:50 left")):
         clock[0] = seconds
         folder.set_status("running", step=step, steps=100, val={}, loss=1.0)
-        display._look()
+        display._update()
         assert display._left() == left
 
 
-def test_quiet_says_the_last_lines_alone_and_is_no_other_run(tmp_path):
+def test_quiet_prints_the_last_lines_alone_and_is_no_other_run(tmp_path):
     result = train(tmp_path, "model=rnn", *SHORT, "quiet=true")
     assert result.stdout == f"done: {only(tmp_path).path}\n" and result.stderr == ""
     again = train(tmp_path, "-m", "model=rnn", *SHORT, "quiet=true", "seed=0,1")
@@ -190,28 +199,28 @@ LINES = [
 def test_a_table_keeps_to_the_width_and_its_columns_give_way(width):
     console = Console(width=width, force_terminal=True, color_system=None)
     with console.capture() as capture:
-        console.print(table(LINES, width))
+        console.print(progress_table(LINES, width))
     drawn = capture.get().splitlines()
     assert len(drawn) == len(LINES) and max(map(len, drawn)) <= width
     assert "1200/2000" in drawn[1] or width < 40
     assert ("━" in drawn[1], "examples/s" in drawn[1]) == (width >= 80, width >= 120)
     whole = "lstm-ln-armexamples-b32-lr0.04-s20 "
-    seen, space, _ = drawn[1].partition(" ")
-    assert whole.endswith(seen.removeprefix("…") + space), "the end of a name tells runs apart"
-    assert len(seen) >= NAME or width < 40
-    assert width < 130 or seen + space == whole
+    shown, space, _ = drawn[1].partition(" ")
+    assert whole.endswith(shown.removeprefix("…") + space), "the end of a name distinguishes runs"
+    assert len(shown) >= NAME_WIDTH or width < 40
+    assert width < 130 or shown + space == whole
 
 
 def test_names_lose_what_they_share():
     ids = ["train-lstm-none-python_docs-b32-lr0.1-s0-0123abcd", "train-lstm-ln-python_docs-b32-lr0.1-s1-0123abce"]
-    assert short(ids) == ["none-s0", "ln-s1"]
-    assert short(ids[:1]) == ["train-lstm-none-python_docs-b32-lr0.1-s0"]
-    assert short(["a-b-0123abcd", "a-b-0123abce"]) == ["0123abcd", "0123abce"]
+    assert distinct_names(ids) == ["none-s0", "ln-s1"]
+    assert distinct_names(ids[:1]) == ["train-lstm-none-python_docs-b32-lr0.1-s0"]
+    assert distinct_names(["a-b-0123abcd", "a-b-0123abce"]) == ["0123abcd", "0123abce"]
 
 
-def test_words_for_times_and_rates():
-    assert [duration(seconds) for seconds in (3.4, 62, 3725)] == ["3 s", "1 min 02 s", "1 h 02 min"]
-    assert [clock(seconds) for seconds in (3.4, 62, 3725)] == ["0:03", "1:02", "1:02:05"]
-    assert [rate(number, "steps") for number in (0.512, 42.13, 1234.0, 56_780.0)] == [
+def test_times_and_rates_as_text():
+    assert [format_duration(seconds) for seconds in (3.4, 62, 3725)] == ["3 s", "1 min 02 s", "1 h 02 min"]
+    assert [format_clock(seconds) for seconds in (3.4, 62, 3725)] == ["0:03", "1:02", "1:02:05"]
+    assert [format_rate(number, "steps") for number in (0.512, 42.13, 1234.0, 56_780.0)] == [
         *("0.512 steps/s", "42.1 steps/s", "1.23k steps/s", "56.8k steps/s"),
     ]

@@ -18,10 +18,10 @@ RUN = ["model=mlp", "data=digits", "trainer.log_every=5", "trainer.evaluations=2
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """Two finished runs, with two checkpoints each."""
-    place = tmp_path_factory.mktemp("whole") / "runs"
-    result = train(place, "-m", *RUN, "norm=none,bn", "trainer.steps=40", "trainer.checkpoint_every=0.001")
+    runs_dir = tmp_path_factory.mktemp("whole") / "runs"
+    result = train(runs_dir, "-m", *RUN, "norm=none,bn", "trainer.steps=40", "trainer.checkpoint_every=0.001")
     assert result.returncode == 0, result.stderr
-    return place
+    return runs_dir
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("words", DAMAGES)
-def test_whatever_is_damaged_is_told(words, runs, capsys):
+def test_every_damage_is_reported(words, runs, capsys):
     from experiments.verify import problems
 
     damaged, other = folders(runs)

@@ -19,8 +19,7 @@ import pytest
 from experiments.runs.folder import RunFolder, write_json
 from experiments.sweeps.launch import run_all
 from tests.conftest import ROOT
-from tests.helpers.processes import QUIET, folders, only, start, train, wait_for
-from tests.runs.test_faults import assert_equal
+from tests.helpers.processes import QUIET, assert_equal, folders, only, start, train, wait_for
 
 SWEEP = ["-m", "model=mlp", "model.hidden_sizes=[32]", "norm=none,ln,gn", "data=digits", "trainer.steps=6000"]
 SWEEP += [*QUIET, "trainer.log_every=10", "trainer.evaluations=2", "trainer.checkpoint_every=0.2"]
@@ -33,24 +32,24 @@ LAUNCHERS = {
 PLUGINS = {"submitit_local": "hydra_plugins.hydra_submitit_launcher", "ray": "hydra_plugins.hydra_ray_launcher"}
 
 
-def runs(place: Path) -> list[RunFolder]:
+def runs(runs_dir: Path) -> list[RunFolder]:
     """Without the folder of submitit's logs."""
-    return [folder for folder in folders(place) if not folder.run_id.startswith(".")]
+    return [folder for folder in folders(runs_dir) if not folder.run_id.startswith(".")]
 
 
-def training(place: Path) -> set[int]:
+def training(runs_dir: Path) -> set[int]:
     """The processes that have made a step of a run that is not finished."""
-    statuses = [folder.status for folder in runs(place) if folder.held]
+    statuses = [folder.status for folder in runs(runs_dir) if folder.held]
     return {status["pid"] for status in statuses if status["status"] == "running" and status["step"] > 0}
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> dict[str, RunFolder]:
-    """The same sweep, one run after the other in one process, that nothing befell."""
-    place = tmp_path_factory.mktemp("undisturbed")
-    result = train(place, *SWEEP)
+    """The same sweep, one run after the other in one process, without a fault."""
+    runs_dir = tmp_path_factory.mktemp("undisturbed")
+    result = train(runs_dir, *SWEEP)
     assert result.returncode == 0, result.stderr
-    return {folder.run_id: folder for folder in runs(place)}
+    return {folder.run_id: folder for folder in runs(runs_dir)}
 
 
 @pytest.mark.scorecard("R4", "a sweep's worker and its parent killed, the sweep started again")
@@ -59,37 +58,37 @@ def test_a_killed_sweep_started_again_runs_what_is_unfinished(launcher, undistur
     """kill -9 of a process that trains and of the parent; processes that the parent leaves behind go on meanwhile."""
     if launcher in PLUGINS:
         pytest.importorskip(PLUGINS[launcher])
-    generator, place = random.Random(launcher), tmp_path / "runs"
-    sweep = start(place, *SWEEP, *LAUNCHERS[launcher])
+    generator, runs_dir = random.Random(launcher), tmp_path / "runs"
+    sweep = start(runs_dir, *SWEEP, *LAUNCHERS[launcher])
     try:
-        wait_for(lambda: worth_a_kill(place, launcher), sweep)
+        wait_for(lambda: worth_a_kill(runs_dir, launcher), sweep)
         time.sleep(generator.uniform(0, 0.2))
-        worker = generator.choice(sorted(wait_for(lambda: training(place), sweep)))
+        worker = generator.choice(sorted(wait_for(lambda: training(runs_dir), sweep)))
         with suppress(ProcessLookupError):  # its run may have ended
             os.kill(worker, signal.SIGKILL)
         time.sleep(generator.uniform(0, 1))
         sweep.kill()
         sweep.wait()
-        finished = {folder.run_id: summary_of(folder) for folder in runs(place) if folder.finished}
+        finished = {folder.run_id: summary_of(folder) for folder in runs(runs_dir) if folder.finished}
         assert len(finished) < len(undisturbed), "the sweep ended before it was killed"
-        resumed = sum(not folder.finished and (folder.path / "last.pt").exists() for folder in runs(place))
-        again = train(place, *SWEEP, *LAUNCHERS[launcher])
+        resumed = sum(not folder.finished and (folder.path / "last.pt").exists() for folder in runs(runs_dir))
+        again = train(runs_dir, *SWEEP, *LAUNCHERS[launcher])
     finally:
         with suppress(ProcessLookupError):
             os.killpg(sweep.pid, signal.SIGKILL)
     assert again.returncode == 0 and "Traceback" not in again.stdout + again.stderr, again.stderr
     assert ", 0 diverged, 0 failed" in again.stdout.splitlines()[-1]
-    assert {folder.run_id for folder in runs(place)} == set(undisturbed)
-    for folder in runs(place):
+    assert {folder.run_id for folder in runs(runs_dir)} == set(undisturbed)
+    for folder in runs(runs_dir):
         assert_equal(folder, undisturbed[folder.run_id])
         assert finished.get(folder.run_id) in (None, summary_of(folder)), "a finished run was run again"
     record_property("figure", f"{len(finished)} finished left alone, {resumed} resumed, all equal, none lost or twice")
 
 
-def worth_a_kill(place: Path, launcher: str) -> bool:
+def worth_a_kill(runs_dir: Path, launcher: str) -> bool:
     """Is there a run to go on with, and where they do not all start at once, one to be left alone?"""
-    begun = any(folder.held and (folder.path / "last.pt").exists() for folder in runs(place))
-    return begun and (launcher in PLUGINS or any(folder.finished for folder in runs(place)))
+    started = any(folder.held and (folder.path / "last.pt").exists() for folder in runs(runs_dir))
+    return started and (launcher in PLUGINS or any(folder.finished for folder in runs(runs_dir)))
 
 
 def summary_of(folder: RunFolder) -> tuple[int, int]:
@@ -106,27 +105,27 @@ def test_a_preempted_run_leaves_a_checkpoint_is_requeued_and_goes_on(tmp_path, r
     job += ["data.batch_size=8", "trainer.steps=1500", *QUIET]  # no checkpoint but those on the signals
     reference = tmp_path / "reference"
     assert train(reference, *job).returncode == 0
-    place, seen = tmp_path / "runs", []
-    sweep = start(place, "-m", *job, *LAUNCHERS["submitit_local"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    runs_dir, preempted = tmp_path / "runs", []
+    sweep = start(runs_dir, "-m", *job, *LAUNCHERS["submitit_local"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         for signals in ([signal.SIGUSR2], [signal.SIGTERM, signal.SIGUSR2]):
-            pid = min(wait_for(lambda: training(place) - set(seen), sweep))
-            seen.append(pid)
+            pid = min(wait_for(lambda: training(runs_dir) - set(preempted), sweep))
+            preempted.append(pid)
             for number in signals:
                 os.kill(pid, number)
-            status = wait_for(lambda: interrupted(runs(place)[0]), sweep)
+            status = wait_for(lambda: interrupted(runs(runs_dir)[0]), sweep)
             assert status == {"status": "interrupted", "message": "stopped by SIGUSR2", "pid": pid}
-            saved = runs(place)[0].load_checkpoint("cpu")["state"]["step"]
+            saved = runs(runs_dir)[0].load_checkpoint("cpu")["state"]["step"]
             assert 0 < saved < 1500, "a checkpoint of the step that was under way"
         stdout, stderr = sweep.communicate(timeout=200)
     finally:
         with suppress(ProcessLookupError):
             os.killpg(sweep.pid, signal.SIGKILL)
     assert sweep.returncode == 0 and "1 runs: 1 done" in stdout, stdout + stderr
-    assert not (runs(place)[0].path / "error.txt").exists()
-    (log,) = (path.read_text() for path in place.glob(".submitit/*/*log.out"))
+    assert not (runs(runs_dir)[0].path / "error.txt").exists()
+    (log,) = (path.read_text() for path in runs_dir.glob(".submitit/*/*log.out"))
     assert log.count("Starting with JobEnvironment") == 3
-    assert_equal(runs(place)[0], only(reference))
+    assert_equal(runs(runs_dir)[0], only(reference))
     record_property("figure", "two checkpoints on the signal, requeued twice, done, equal to the undisturbed run")
 
 
@@ -206,7 +205,7 @@ def test_a_file_system_without_locks_is_refused(tmp_path):
 
 @pytest.mark.scorecard("R12", "a run started in two containers that share its folder")
 def test_two_containers_that_share_a_folder_do_not_train_one_run(tmp_path, record_property):
-    """Mounts, processes and host names of their own; the shared folder lies at another place in each."""
+    """Mounts, processes and host names of their own; the shared folder has another path in each."""
     isolated = ["unshare", "--mount", "--pid", "--uts", "--fork", "--kill-child", "--mount-proc"]
     if subprocess.run([*isolated, "true"], capture_output=True).returncode:
         pytest.skip("needs the right to make namespaces; a lock between two processes is tested without it")
@@ -223,10 +222,10 @@ except AlreadyRunningError as error:
     shared.mkdir()
 
     def container(name: str) -> subprocess.Popen:
-        place = tmp_path / name
-        place.mkdir()
-        python = shlex.join([sys.executable, "-c", code, f"{place}/runs"])
-        inside = f"hostname {name} && mount --bind {shared} {place} && exec {python}"
+        mounted = tmp_path / name
+        mounted.mkdir()
+        python = shlex.join([sys.executable, "-c", code, f"{mounted}/runs"])
+        inside = f"hostname {name} && mount --bind {shared} {mounted} && exec {python}"
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         return subprocess.Popen([*isolated, "sh", "-c", inside], cwd=ROOT, **pipes)
 

@@ -22,9 +22,8 @@ from experiments.runs.folder import RunFolder
 from experiments.runs.identity import run_id
 from experiments.training import load as trained_module
 from experiments.training.load import find, find_all, load
-from experiments.training.run import run
 from tests.conftest import ROOT
-from tests.helpers.compose import composed
+from tests.helpers.configs import composed, trained
 
 SHORT = ["trainer.steps=3", "trainer.evaluations=1"]
 TEXT = ["model.hidden_size=8", "data.seq_len=6", "data.batch_size=4", *SHORT]
@@ -47,18 +46,18 @@ MODELS = {
 }
 
 
-def train(place, *overrides: str) -> RunFolder:
-    outcome = run(composed(*overrides, "wandb.mode=disabled", f"runs_dir={place}"))
+def train(runs_dir, *overrides: str) -> RunFolder:
+    outcome = trained(*overrides, "wandb.mode=disabled", f"runs_dir={runs_dir}")
     assert outcome["status"] == "done", outcome
-    return RunFolder(place, outcome["run_id"])
+    return RunFolder(runs_dir, outcome["run_id"])
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    place = tmp_path_factory.mktemp("runs")
+    runs_dir = tmp_path_factory.mktemp("runs")
     for overrides in MODELS.values():
-        train(place, *overrides)
-    return place
+        train(runs_dir, *overrides)
+    return runs_dir
 
 
 @pytest.fixture
@@ -99,7 +98,7 @@ def test_the_whole_name_is_that_run_even_where_others_begin_so(runs, tmp_path):
     assert find("a", str(tmp_path)).run_id == "a"
 
 
-def test_what_is_not_found_is_told_with_what_is_near(runs, tmp_path):
+def test_a_missing_run_is_reported_with_the_nearest_name(runs, tmp_path):
     assert "nearest: train-cnn-wn" in refusal(lambda: find("train-cmn-wn", str(runs)))
     assert "2 runs, as train-lstm-bn" in refusal(lambda: find("train-lstm", str(runs)))
     assert "no run in" in refusal(lambda: find("any", str(tmp_path)))
@@ -145,7 +144,7 @@ def test_a_run_that_was_evaluated_gives_its_figures_again(runs):
         assert trained.task().evaluate(trained.model, "test")["loss"] == trained.folder.summary["test/loss"]
 
 
-def test_damage_is_told_in_one_line(folder):
+def test_damage_is_reported_in_one_line(folder):
     for path in folder.path.glob("*.pt"):
         path.write_bytes(path.read_bytes()[:-1])
     assert "no checkpoint is whole" in refusal(lambda: load(folder))
@@ -160,7 +159,7 @@ def test_damage_is_told_in_one_line(folder):
         assert "config.yaml" in refusal(lambda: load(folder))
 
 
-def test_a_checkpoint_of_another_network_is_told(folder):
+def test_a_checkpoint_of_another_network_is_reported(folder):
     text = (folder.path / "config.yaml").read_text()
     (folder.path / "config.yaml").write_text(text.replace("hidden_size: 8", "hidden_size: 9"))
     assert "not of the model in config.yaml" in refusal(lambda: load(folder))
@@ -169,9 +168,9 @@ def test_a_checkpoint_of_another_network_is_told(folder):
 def test_a_text_is_written_without_the_data_and_looked_into_only_with_them(tmp_path):
     book = tmp_path / "book.txt"
     book.write_text("the cat sat on the mat, and the dog on the log.\n" * 40)
-    place, elsewhere = tmp_path / "runs", {"LAYERNORM_CACHE": str(tmp_path / "empty")}
+    runs_dir, elsewhere = tmp_path / "runs", {"LAYERNORM_CACHE": str(tmp_path / "empty")}
     of_book = ["model=rnn", "norm=ln", "data=text_file", f"data.path={book}", *TEXT]
-    chars, words = (f"run={train(place, *of_book, f'data.unit={unit}').path}" for unit in ("char", "word"))
+    chars, words = (f"run={train(runs_dir, *of_book, f'data.unit={unit}').path}" for unit in ("char", "word"))
     book.rename(tmp_path / "gone.txt")
     result = command("sample", chars, "prompt=the ", "length=5", **elsewhere)
     assert result.returncode == 0 and len(result.stdout) == 10, result.stderr

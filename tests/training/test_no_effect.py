@@ -9,9 +9,10 @@ from omegaconf import OmegaConf
 from experiments.config.paths import ROOT
 from experiments.runs.folder import RunFolder
 from experiments.runs.identity import run_id
+from experiments.runs.run import Run
 from experiments.training.no_effect import IDLE_OPTIONS, warn
-from experiments.training.run import run
-from tests.helpers.compose import composed
+from experiments.training.run import train_run
+from tests.helpers.configs import composed
 
 SMALL = ["trainer.steps=3", "trainer.evaluations=2", "wandb.mode=disabled", "device=cpu"]
 TEXT = ["data=python_docs", "data.blocks=200", "data.seq_len=8", "data.batch_size=4", "model.hidden_size=8"]
@@ -57,7 +58,7 @@ NOT_TRAINED = [
 
 def numbers(cfg, folder) -> list[dict]:
     """All metrics of a run, without its times."""
-    outcome = run(OmegaConf.merge(cfg, {"runs_dir": str(folder)}))
+    outcome = train_run(Run.of(OmegaConf.merge(cfg, {"runs_dir": str(folder)})))
     assert outcome["status"] == "done", outcome
     rows = RunFolder(folder, outcome["run_id"]).metrics()
     return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]

@@ -15,21 +15,21 @@ from experiments.config.schema import SGD, Adam
 from experiments.config.schema import Trainer as Settings
 from experiments.runs.folder import RunFolder
 from experiments.runs.identity import run_id
-from experiments.training import loop as trainer
+from experiments.runs.run import Run
+from experiments.training import loop
 from experiments.training import step as steps
 from experiments.training.optimisation import make_optimizer
-from experiments.training.run import run
+from experiments.training.run import train_run
 from experiments.training.step import WARM_UP, CapturedStep, EagerStep
-from tests.helpers.compose import composed
-from tests.helpers.processes import rows, same
-from tests.training.test_loop import TINY
+from tests.helpers.configs import composed
+from tests.helpers.processes import TINY, rows, same
 
 FORMS = [EagerStep, CapturedStep]
 OPTIMISERS = [Adam(lr=0.25), Adam(lr=0.25, weight_decay=0.1), SGD(lr=0.25), SGD(lr=0.25, momentum=0.0)]
 
 
 class Regression:
-    """A task of which a test can choose loss and gradient: the mean of factor * sqrt(square + floor)."""
+    """A task whose loss and gradient a test can choose: the mean of factor * sqrt(square + floor)."""
 
     def loss(self, model, batch):
         x, factor, floor = batch
@@ -102,14 +102,14 @@ def test_steps_after_one_that_is_not_finite_change_nothing_until_the_host_looks(
 
 def test_results_come_in_order_once_and_before_the_buffer_overflows(monkeypatch):
     monkeypatch.setattr(steps, "MOST_UNREAD", 4)
-    told = {}
+    results_of = {}
     for form in FORMS:
         _, _, step = small(form)
         calls = [step(batch(seed=k), 0.25, wait=k in (1, 8, 9)) for k in range(10)]
-        told[form] = [result for results in calls for result in results]
+        results_of[form] = [result for results in calls for result in results]
         if form is CapturedStep:
             assert [len(results) for results in calls] == [0, 2, 0, 0, 0, 4, 0, 0, 3, 1]
-    assert len(told[EagerStep]) == 10 and told[CapturedStep] == told[EagerStep]
+    assert len(results_of[EagerStep]) == 10 and results_of[CapturedStep] == results_of[EagerStep]
 
 
 def with_graph(step: CapturedStep, record) -> CapturedStep:
@@ -121,7 +121,7 @@ def with_graph(step: CapturedStep, record) -> CapturedStep:
 def test_a_capture_comes_after_warm_up_and_inspected_steps_stay_uncaptured():
     """Recorded once; a replay reads the batch and the rate of its own step."""
     model, _, step = small(CapturedStep, SGD())
-    told, events, advance = [], [], step._advance
+    results, events, advance = [], [], step._advance
 
     def record():
         events.append("record")
@@ -131,16 +131,16 @@ def test_a_capture_comes_after_warm_up_and_inspected_steps_stay_uncaptured():
     with_graph(step, record)
     rows = [{} if k == 5 else None for k in range(8)]
     for k in range(8):
-        told += step(batch(seed=k), 0.25 / (k + 1), wait=k == 7, row=rows[k])
+        results += step(batch(seed=k), 0.25 / (k + 1), wait=k == 7, row=rows[k])
     assert events == ["one by one"] * WARM_UP + ["record"] + ["replay"] * 2 + ["one by one"] + ["replay"] * 2
     assert rows[5]["grad/0.weight"] > 0
 
     eager_model, _, eager = small(EagerStep, SGD())
-    assert told == [eager(batch(seed=k), 0.25 / (k + 1))[0] for k in range(8)]
+    assert results == [eager(batch(seed=k), 0.25 / (k + 1))[0] for k in range(8)]
     assert same(model.state_dict(), eager_model.state_dict())
 
 
-def test_a_capture_that_fails_is_told_once_and_the_steps_go_on(capsys):
+def test_a_capture_that_fails_is_reported_once_and_the_steps_go_on(capsys):
     def record():
         try:
             raise RuntimeError("operation not permitted when stream is capturing\nmore")
@@ -171,10 +171,10 @@ RUNS = {
 }
 
 
-def finished(arguments: list[str], place) -> tuple[dict, RunFolder]:
-    cfg = composed(*arguments, "wandb.mode=disabled", f"runs_dir={place}")
-    outcome = run(cfg)
-    return outcome, RunFolder(place, outcome["run_id"])
+def finished(arguments: list[str], runs_dir) -> tuple[dict, RunFolder]:
+    cfg = composed(*arguments, "wandb.mode=disabled", f"runs_dir={runs_dir}")
+    outcome = train_run(Run.of(cfg))
+    return outcome, RunFolder(runs_dir, outcome["run_id"])
 
 
 @pytest.fixture
@@ -182,7 +182,7 @@ def captured(monkeypatch):
     """`captured()` makes every run from then on train with CapturedStep, here on the CPU."""
 
     def switch():
-        monkeypatch.setattr(trainer, "make_step", lambda *arguments: CapturedStep(*arguments[:-1]))
+        monkeypatch.setattr(loop, "make_step", lambda *arguments: CapturedStep(*arguments[:-1]))
 
     return switch
 
@@ -225,9 +225,9 @@ def test_a_captured_run_resumes_bit_for_bit(optim, tmp_path, captured, monkeypat
     arguments += ["optim.schedule=cosine", "trainer.checkpoint_every=0"]
     _, straight = finished(arguments, tmp_path / "straight")
 
-    from experiments.training.recorder import Recorder
+    from experiments.training.recorder import FolderRecorder
 
-    save = Recorder.save
+    save = FolderRecorder.save
 
     def save_and_stop(self, model, optimizer, state):
         save(self, model, optimizer, state)
@@ -235,7 +235,7 @@ def test_a_captured_run_resumes_bit_for_bit(optim, tmp_path, captured, monkeypat
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Recorder, "save", save_and_stop)
+        patch.setattr(FolderRecorder, "save", save_and_stop)
         with pytest.raises(KeyboardInterrupt):
             finished(arguments, tmp_path / "stopped")
     outcome, stopped = finished(arguments, tmp_path / "stopped")

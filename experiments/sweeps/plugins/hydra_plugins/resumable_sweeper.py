@@ -1,12 +1,12 @@
-"""Hydra's basic sweeper, with a look at the run folders before and after.
+"""Hydra's basic sweeper, which reads the run folders before and after and leaves out what is finished.
 
 Stands in a folder of this name because Hydra takes plugins from the namespace package `hydra_plugins` only;
-experiments.cli puts the folder's parent on the path.
+experiments.config.registry puts the folder's parent on the path.
 """
 
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -23,7 +23,10 @@ from experiments.runs.torchrun import num_ranks
 from experiments.sweeps import grid
 from experiments.training import no_effect
 
-EXTRAS = {  # of launchers that are not always installed; and where pip is to bring them
+if TYPE_CHECKING:
+    from experiments.runs.run import Run
+
+EXTRAS = {  # the extra of a launcher that is not always installed, and the command that installs it
     "submitit_slurm": ("slurm", "pip install -e '.[slurm]'"),
     "submitit_local": ("slurm", "pip install -e '.[slurm]'"),
     "ray": ("ray", "pip install -e '.[experiments,ray]' in an environment of its own"),
@@ -37,10 +40,10 @@ ConfigStore.instance().store(
 
 
 class ResumableSweeper(BasicSweeper):
-    """Runs the unfinished jobs of a grid: `norm=none,ln seed=0,1`, or those of experiments; the command line wins.
+    """Run the unfinished jobs of a grid: `norm=none,ln seed=0,1`, or those of experiments; the command line wins.
 
-    Every job is composed and checked before the first one starts, what is finished is left out, and the last lines
-    count the outcomes. The launcher is any of Hydra's. Exits with 1 when a run failed or trains elsewhere.
+    Every job is composed and checked before the first one starts, finished runs are left out, and the last lines count
+    the outcomes. The launcher is any of Hydra's. Exits with 1 when a run failed or trains elsewhere.
     """
 
     # Hydra sets them before it sweeps, and declares them as optional.
@@ -57,59 +60,75 @@ class ResumableSweeper(BasicSweeper):
             launcher = config.hydra.runtime.choices["hydra/launcher"]
             if launcher not in EXTRAS:
                 raise
-            extra, remedy = EXTRAS[launcher]
-            remedy += ", or take hydra/launcher=joblib"
+            extra, install = EXTRAS[launcher]
+            remedy = f"{install}, or take hydra/launcher=joblib"
             raise ConfigError(f"hydra/launcher={launcher} needs the extra `{extra}`: {remedy}") from error
 
     def sweep(self, arguments: list[str]) -> None:
-        # Here, since Hydra imports its plugins whenever it starts, for tab completion too.
-        from experiments.runs.progress import ProgressDisplay
-        from experiments.sweeps.launch import LaunchError, conclude, run_all, select_pending, stop_passed_on
-        from experiments.sweeps.plan import print_plan, watched, workers
+        # Imported here, since Hydra imports its plugins whenever it starts, for tab completion too.
+        from experiments.sweeps.launch import conclude, select_pending
+        from experiments.sweeps.plan import print_plan, workers
 
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        given = parser.parse_overrides(arguments)
         with refusals_in_one_line():
             if num_ranks() > 1:
                 raise ConfigError(
                     "torchrun spreads one run over its processes; leave out -m, or start it without torchrun"
                 )
-            jobs = []
-            for config, own in self._experiments(arguments, given):
-                jobs += grid.jobs(config.hydra.sweeper.params or {}, config.experiment.grids, own, parser)
+            jobs = self._jobs(arguments)
             configs = compose_all(jobs, self._compose)
-            folders, pending = select_pending(configs, [grid.apart_from_seed(job) for job in jobs])
+            runs, pending = select_pending(configs, [grid.apart_from_seed(job) for job in jobs])
         no_effect.warn(arguments, configs)
         if self.config.plan:
-            return print_plan(configs, folders, workers(self.config.hydra.launcher))
-        failures: dict[int, str] = {}
-        if pending:
-            unfinished = [folders[index] for index in pending]
-            watched_runs = watched([configs[index] for index in pending], unfinished)
-            with ProgressDisplay(watched_runs, quiet=self.config.quiet), stop_passed_on(unfinished):
-                try:
-                    failures = run_all(lambda batch: self._launch(jobs, batch), folders, pending, self.max_batch_size)
-                except LaunchError as error:
-                    sys.exit(f"error: {error}")
+            return print_plan(runs, workers(self.config.hydra.launcher))
+
+        failures = self._train(jobs, runs, pending) if pending else {}
+        folders = [run.folder for run in runs]
         reasons = {folders[index]: reason for index, reason in failures.items()}
-        finished = conclude(folders, len(jobs) - len(pending), reasons)
+        all_finished = conclude(folders, len(runs) - len(pending), reasons)
         if stop_request.number is not None:
             print("the same command goes on where this one was stopped", file=sys.stderr)
             sys.exit(stop_request.exit_code)
-        if not finished:
+        if not all_finished:
             sys.exit(1)
 
-    def _experiments(self, arguments: list[str], given: list[Override]) -> Iterator[tuple[DictConfig, list[str]]]:
-        """Every experiment's configuration and arguments. Each has a grid of its own: no product with the others'."""
-        chosen = [override for override in given if override.key_or_group == "experiment"]
+    def _jobs(self, arguments: list[str]) -> list[list[str]]:
+        """Return the overrides of every job. Each experiment has its own grid: no product with the others'."""
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        parsed = parser.parse_overrides(arguments)
+        jobs = []
+        for config, experiment_arguments in self._experiments(arguments, parsed):
+            params = config.hydra.sweeper.params or {}
+            jobs += grid.jobs(params, config.experiment.grids, experiment_arguments, parser)
+        return jobs
+
+    def _experiments(self, arguments: list[str], parsed: list[Override]) -> Iterator[tuple[DictConfig, list[str]]]:
+        """Yield every experiment's configuration and arguments."""
+        chosen = [override for override in parsed if override.key_or_group == "experiment"]
         if not any(override.is_sweep_override() for override in chosen):
             yield self.config, arguments
             return
-        others = [argument for argument, override in zip(arguments, given, strict=True) if override not in chosen]
+        others = [argument for argument, override in zip(arguments, parsed, strict=True) if override not in chosen]
         for name in chosen[-1].sweep_string_iterator():
-            own = [f"experiment={name}", *others]
-            loader = self.hydra_context.config_loader
-            yield loader.load_configuration(self.config.hydra.job.config_name, own, RunMode.MULTIRUN), own
+            experiment_arguments = [f"experiment={name}", *others]
+            load = self.hydra_context.config_loader.load_configuration
+            config = load(self.config.hydra.job.config_name, experiment_arguments, RunMode.MULTIRUN)
+            yield config, experiment_arguments
+
+    def _train(self, jobs: list[list[str]], runs: "list[Run]", pending: list[int]) -> dict[int, str]:
+        """Train the pending runs under a progress display; return why some failed, by index."""
+        from experiments.runs.progress import ProgressDisplay
+        from experiments.sweeps.launch import LaunchError, run_all, stop_passed_on
+        from experiments.sweeps.plan import watched
+
+        unfinished = [runs[index] for index in pending]
+        display = ProgressDisplay(watched(unfinished), quiet=self.config.quiet)
+        with display, stop_passed_on([run.folder for run in unfinished]):
+            try:
+                folders = [run.folder for run in runs]
+                return run_all(lambda batch: self._launch(jobs, batch), folders, pending, self.max_batch_size)
+            except LaunchError as error:
+                sys.exit(f"error: {error}")
+        return {}  # stopped: stop_passed_on has caught the KeyboardInterrupt
 
     def _launch(self, jobs: list[list[str]], batch: list[int]):
         return self.launcher.launch([jobs[index] for index in batch], initial_job_idx=0)

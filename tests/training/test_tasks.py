@@ -1,0 +1,47 @@
+"""The order of the data: every token once, another order each epoch, the same for every norm."""
+
+import pytest
+import torch
+
+import data
+from experiments.config.schema import settings
+from experiments.training.tasks import LanguageModelling, make_task
+from tests.helpers.configs import composed
+
+
+def test_windows_predict_every_token_once_and_differ_by_epoch():
+    text = data.Text(
+        tokens={split: torch.arange(103) for split in ("train", "val", "test")},
+        vocabulary=[str(i) for i in range(103)],
+        unit="char",
+        row_length=None,
+        manifest={},
+    )
+    task = LanguageModelling(text, data.settings.TextData(name="x", unit="char", seq_len=10, batch_size=4), 0, "cpu")
+    assert task.steps_per_epoch == 2  # (103 - 10) // 10 = 9 windows, the ninth is dropped
+    first = [task.batch(step) for step in range(2)]
+    for inputs, targets in first:
+        assert torch.equal(targets, inputs + 1)
+    starts = torch.cat([inputs[:, 0] for inputs, _ in first])
+    assert len(set(starts.tolist())) == 8 and len({int(s) % 10 for s in starts}) == 1
+    again = torch.cat([task.batch(step)[0][:, 0] for step in range(2)])
+    other = torch.cat([task.batch(step)[0][:, 0] for step in range(2, 4)])
+    assert torch.equal(starts, again) and not torch.equal(starts, other)
+
+    seen = []
+
+    class Oracle(torch.nn.Module):
+        def forward(self, tokens):
+            seen.extend((tokens + 1).flatten().tolist())
+            return (20.0 * torch.nn.functional.one_hot(tokens + 1, 103),)
+
+    assert task.evaluate(Oracle(), "val")["loss"] == pytest.approx(0, abs=1e-5)
+    assert sorted(seen) == list(range(1, 103))
+
+
+def test_the_order_of_the_data_is_the_same_for_every_norm():
+    images = data.load(settings(composed("data=digits").data))
+    tasks = [make_task(images, settings(composed("data=digits").data), seed, "cpu") for seed in (3, 3, 4)]
+    batches = [[task.batch(step)[1] for step in range(task.steps_per_epoch)] for task in tasks]
+    assert all(torch.equal(a, b) for a, b in zip(batches[0], batches[1], strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(batches[0], batches[2], strict=True))
