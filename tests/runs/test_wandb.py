@@ -257,12 +257,12 @@ def test_an_offline_run_sends_nothing_and_is_brought_once_from_its_rows_alone(se
     file.write_bytes(file.read_bytes()[:100])
 
     result = sync(server, tmp_path)
-    assert result.returncode == 0 and result.stdout.endswith("2 runs: 2 uploaded, 0 there already, 0 failed\n")
+    assert result.returncode == 0 and result.stdout.endswith("2 runs: 2 uploaded, 0 already uploaded, 0 failed\n")
     assert whole(server, lost) and whole(server, damaged)
     assert server.runs[lost.run_id].config["cell"]["value"]["norm"] == "ln"
     asked = len(server.asked)
     again = sync(server, tmp_path)
-    assert again.returncode == 0 and again.stdout.endswith("2 runs: 0 uploaded, 2 there already, 0 failed\n")
+    assert again.returncode == 0 and again.stdout.endswith("2 runs: 0 uploaded, 2 already uploaded, 0 failed\n")
     assert set(server.asked[asked:]) <= {"Viewer", "GetDefaultEntity"}, "a run that is marked as uploaded was asked for"
     (lost.path / "uploaded.json").unlink()
     asked = len(server.asked)
@@ -312,7 +312,7 @@ def test_what_fails_is_counted_and_the_others_go_up(server, tmp_path, record_pro
     (bad.path / "config.yaml").write_text("model: [")
     (scratch := tmp_path / "scratch").mkdir()
     result = call(command("wandb_sync", tmp_path), {**server.environment, "TMPDIR": str(scratch)})
-    assert result.returncode == 1 and result.stdout.endswith("2 runs: 1 uploaded, 0 there already, 1 failed\n")
+    assert result.returncode == 1 and result.stdout.endswith("2 runs: 1 uploaded, 0 already uploaded, 1 failed\n")
     assert f"{bad.run_id}: failed" in result.stdout and "Traceback" not in result.stdout + result.stderr
     assert not list(scratch.iterdir()), "wandb left something in the temporary folder"
     assert (good.path / "uploaded.json").exists() and not (bad.path / "uploaded.json").exists()
@@ -329,7 +329,7 @@ def test_a_server_that_breaks_down_during_an_upload_is_waited_for_within_limits(
     with server.behaving("hang"):
         output, _ = process.communicate(timeout=300)
     assert process.returncode == 1
-    assert output.endswith("2 runs: 0 uploaded, 0 there already, 1 failed, 1 not tried\n"), output
+    assert output.endswith("2 runs: 0 uploaded, 0 already uploaded, 1 failed, 1 not tried\n"), output
     assert not list(tmp_path.glob("runs/*/uploaded.json"))
 
 
