@@ -47,7 +47,8 @@ def sync(cfg: DictConfig) -> None:
             except ConnectionError as error:
                 sys.exit(str(error))
         complete = print_outcomes(folders, Destination(api, cfg.project, cfg.entity, cfg.timeout, scratch))
-    sys.exit(0 if complete else 1)
+    if not complete:
+        sys.exit(1)
 
 
 def print_outcomes(folders: list[RunFolder], destination: Destination) -> bool:
