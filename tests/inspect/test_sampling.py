@@ -13,8 +13,9 @@ from omegaconf import OmegaConf
 from data.text import START
 from experiments.config.errors import ConfigError
 from experiments.config.paths import CONFIGS
+from experiments.inspect.sampling import SCALE, Strategy, generate, to_indices
 from experiments.runs.folder import RunFolder
-from experiments.sample import SCALE, Sample, chooser, generate, images, indices, text, verbatim
+from experiments.sample import Sample, images, text, verbatim
 from experiments.training.load import Trained, find, load
 from experiments.training.run import run
 from models.language_model import LanguageModel
@@ -95,9 +96,9 @@ def test_symbols_are_drawn_as_temperature_and_top_k_say():
         if top_k == 3:
             kept[3] = -torch.inf
         expected = (kept / temperature).softmax(0)
-        share = chooser(temperature, top_k, seed=1)(many).bincount(minlength=4) / len(many)
+        share = Strategy(temperature, top_k).chooser(seed=1)(many).bincount(minlength=4) / len(many)
         torch.testing.assert_close(share, expected, rtol=0, atol=0.02)
-    for certain in (chooser(0, None, 1), chooser(1.0, 1, 1), chooser(1e-300, None, 1)):
+    for certain in (Strategy(0).chooser(1), Strategy(top_k=1).chooser(1), Strategy(1e-300).chooser(1)):
         assert (certain(many) == 2).all()
 
 
@@ -140,13 +141,13 @@ def test_words_come_with_spaces_and_lines(runs, capsys):
 def test_symbols_that_the_vocabulary_lacks_are_named(prompt, unit, told):
     vocabulary = ["a", "b", " ", "\n"] if unit == "char" else ["the", "class"]
     with pytest.raises(ConfigError) as refused:
-        indices(prompt, vocabulary, unit, "some_text")
+        to_indices(prompt, vocabulary, unit, "some_text")
     assert told in str(refused.value) and "\n" not in str(refused.value)
 
 
 def test_a_space_in_a_text_that_writes_another_symbol_for_it():
     with pytest.raises(ConfigError, match=r"' ' \(nearest: '_'\)"):
-        indices("a a", ["a", "_"], "char", "ptb_char")
+        to_indices("a a", ["a", "_"], "char", "ptb_char")
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------
@@ -155,7 +156,7 @@ def test_a_space_in_a_text_that_writes_another_symbol_for_it():
 @pytest.mark.parametrize(
     "arguments, told",
     [
-        (["run=train-mlp"], "classes of images"),
+        (["run=train-mlp"], "classifies images"),
         (["run=train-lsmt"], "nearest: train-lstm"),
         (["run=train-lstm", "temperature=-1"], "temperature=-1"),
         (["run=train-lstm", "prompt=é"], "'é'"),
@@ -207,7 +208,7 @@ def test_a_model_of_pixels_makes_images(pixels, tmp_path, capsys):
     assert np.array_equal(shown, again) and not np.array_equal(shown, other)
 
     # The first image, pixel by pixel: what the model drew in order, dark where it drew a 1.
-    choose = chooser(1.0, None, seed=1)
+    choose = Strategy().chooser(seed=1)
     drawn = generate(pixels.model, torch.full((3, 1), 2), lambda logits: choose(logits[:, :2]))
     first = torch.stack([symbol for _, symbol in zip(range(784), drawn, strict=False)], 1)[0].view(28, 28)
     corner = shown[: 28 * SCALE : SCALE, : 28 * SCALE : SCALE]
