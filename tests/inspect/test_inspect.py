@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from experiments.config.errors import ConfigError
 from experiments.config.paths import CONFIGS
 from experiments.inspect import measure
-from experiments.inspect.command import cells_of
-from experiments.inspect.draw import Look, evenly, in_words, legend, panels
+from experiments.inspect.cells import Look, cells_of
+from experiments.inspect.draw import evenly, legend, location_in_words, panels
 from experiments.report.style import STYLE
 from experiments.training.load import find_all, load
 from experiments.training.run import run
@@ -264,7 +264,7 @@ def test_too_many_kinds_are_told(runs):
 def test_a_legend_is_not_cut_off(name, width):
     figure, axes = panels(1, width, (2.6, 2.3), "title", "caption")
     legend(figure, [Look.of("ln", f"{name} {k}", k) for k in range(8)])
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     edges = figure.legends[0].get_window_extent()
     assert edges.x0 >= 0 and edges.x1 <= figure.bbox.x1
     assert all(axis.get_window_extent().height > 100 for axis in axes[0])  # of 240 pixels
@@ -272,4 +272,7 @@ def test_a_legend_is_not_cut_off(name, width):
 
 def test_layers_and_places_are_named():
     assert evenly(list("abcdefg")) == ["a", "c", "e", "g"] and evenly(list("abc")) == ["a", "b", "c"]
-    assert in_words("recurrent.norm_hh_l1") == "$W_h h_{t-1}$, layer 2" and in_words("convs.3.1") == "convs.3"
+    assert (
+        location_in_words("recurrent.norm_hh_l1") == "$W_h h_{t-1}$, layer 2"
+        and location_in_words("convs.3.1") == "convs.3"
+    )
