@@ -3,12 +3,12 @@
 import pandas as pd
 
 from experiments.benchmark.peers import BASE, BOTH, TORCH
-from experiments.benchmark.report import ratio
+from experiments.benchmark.results import ratio
 from experiments.config.paths import ROOT
 from experiments.report.readme import replace_block
 
 START, END = "<!-- speed: written by experiments.benchmark -->", "<!-- end of speed -->"
-SIZE = "a"
+SIZE = "256"
 ROWS = ("ours ln, fused", "ours none, fused", "ours ln, reference", "per-step loop ln")
 
 
