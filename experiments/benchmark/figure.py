@@ -21,7 +21,7 @@ def draw(data: dict, path: Path) -> None:
     sizes = [size for size in data["sizes"] if cases_of(data, cells[0], size)]
     candidates = {cell: candidates_of(data, cell, sizes) for cell in cells}
     heights = [len(candidates[cell]) for cell in cells]
-    figure = Figure(figsize=(2.9 * len(sizes) + 1.6, 0.19 * sum(heights) + len(cells)))
+    figure = Figure(figsize=(2.9 * len(sizes) + 1.6, 0.19 * sum(heights) + len(cells)), layout="tight")
     axes = figure.subplots(
         len(cells), len(sizes), squeeze=False, sharex="row", sharey="row", gridspec_kw={"height_ratios": heights}
     )
@@ -37,7 +37,6 @@ def draw(data: dict, path: Path) -> None:
         axis.set_xlabel(f"time / {BASE}")
     figure.legend(handles=key(), loc="upper center", ncols=min(4, len(sizes)), bbox_to_anchor=(0.5, 0.0))
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.tight_layout()
     figure.savefig(path, metadata={"Date": None}, bbox_inches="tight")
 
 
