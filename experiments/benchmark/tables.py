@@ -33,6 +33,7 @@ def in_words(case: dict) -> str:
 
 
 def summary(case: dict) -> str:
+    """Return the result of a case in a sentence without its end."""
     if case["kind"] == "trainer":
         return f"training loop / bare loop {ratio(case, 'fit', 'bare')}"
     if case["kind"] == "threads":
@@ -128,9 +129,9 @@ def markdown(data: dict) -> str:
         f"{machine_line(data)}. Made by `{data['command']}`.",
         sizes_line(data),
         f"One layer, float32. {FORWARD}: evaluation, no gradients. {BOTH}: gradients of input and all parameters. A "
-        f"ratio is to {BASE} of the same round; told are the median over rounds and [lower, upper quartile]. The floor "
-        "is the time that the matrix products alone take at the speed of a large one, measured in every round. Slow "
-        f"candidates take part in every third round; rounds are told for {FORWARD} and {BOTH}.",
+        f"ratio is to {BASE} of the same round; shown are the median over rounds and [lower, upper quartile]. The "
+        "floor is the time that the matrix products alone take at the speed of a large one, measured in every round. "
+        f"Slow candidates take part in every third round; the rounds are those of {FORWARD} and {BOTH}.",
     ]
     for cell in cells_of(data):
         sections += [f"## {TORCH[cell].__name__}", table(cell_table(data, cell))]
