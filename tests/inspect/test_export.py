@@ -112,7 +112,7 @@ def test_the_cards_example_gives_the_logits_to_the_last_bit(name, runs, tmp_path
     assert torch.equal(given, expected) and given.any()
 
 
-def test_the_card_tells_data_recipe_and_figures(runs, tmp_path):
+def test_the_card_states_data_recipe_and_figures(runs, tmp_path):
     output = tmp_path / "model"
     result = command("export", f"runs_dir={runs}", "run=train-lstm-bn", f"output={output}")
     assert result.returncode == 0 and str(output) in result.stdout, result.stderr
@@ -182,6 +182,6 @@ def test_only_a_finished_run_is_exported(folder, tmp_path):
 def test_the_terms_of_every_set_are_those_of_the_data_card():
     lines = re.findall(r"^\| `(\w+)` \|.*\| (.*?) \|$", (ROOT / "data" / "README.md").read_text(), re.MULTILINE)
     terms, last = {}, ""
-    for name, told in lines:
-        last = terms[name] = last if told == "the same" else told
+    for name, text in lines:
+        last = terms[name] = last if text == "the same" else text
     assert terms == {name: row.terms for name, row in data.SETS.items()}

@@ -76,13 +76,13 @@ def test_three_normalisers_side_by_side(runs, tmp_path):
 
 
 def test_pictures_of_one_run_lie_in_its_folder_and_in_wandb(runs):
-    """A run whose wandb is offline gets an offline run with the pictures; what lacks statistics is told."""
+    """A run whose wandb is offline gets an offline run with the pictures; a lack of statistics is reported."""
     [folder] = find_all("train-cnn", str(runs))
     training = sorted((folder.path / "wandb").iterdir())
     result = inspected(runs, "run=train-cnn")
     assert result.returncode == 0, result.stderr
-    [told] = result.stderr.splitlines()
-    assert "BN" in told and "trainer.statistics=true" in told
+    [message] = result.stderr.splitlines()
+    assert "BN" in message and "trainer.statistics=true" in message
     assert {path.suffix for path in (folder.path / "inspect").glob("activations.*")} == {".svg", ".png"}
     assert not list((folder.path / "inspect").glob("gates.*"))
     media = list((folder.path / "inspect").rglob("offline-run-*/files/media/images/**/*.png"))
@@ -115,22 +115,22 @@ def test_normalisers_with_the_same_options_are_two_cells(runs):
 
 
 @pytest.mark.parametrize(
-    "argument, told", [("run=train-", "model="), ("run=[train-lstm,trian-cnn]", "nearest: train-cnn")]
+    "argument, message", [("run=train-", "model="), ("run=[train-lstm,trian-cnn]", "nearest: train-cnn")]
 )
-def test_runs_that_make_no_picture_are_told_in_one_line(argument, told, runs, tmp_path):
+def test_runs_that_make_no_picture_are_reported_in_one_line(argument, message, runs, tmp_path):
     result = inspected(runs, argument, f"output={tmp_path / 'out'}")
-    assert result.returncode == 2 and told in result.stderr and len(result.stderr.splitlines()) == 1
+    assert result.returncode == 2 and message in result.stderr and len(result.stderr.splitlines()) == 1
     assert not (tmp_path / "out").exists()
 
 
-def test_a_validation_split_without_a_batch_is_told(runs):
+def test_a_validation_split_without_a_batch_is_reported(runs):
     one = load(find_all("train-cnn", str(runs))[0])
     one.cfg.data.batch_size = 600  # of 300 images
     with pytest.raises(ConfigError, match="choose a smaller batch"):
         measure.batches(one)
 
 
-def test_too_many_kinds_are_told(runs):
+def test_too_many_kinds_are_reported(runs):
     many = [load(find_all("train-cnn", str(runs))[0]) for _ in range(9)]
     for k, one in enumerate(many):
         one.cfg.optim.lr = float(k + 1)

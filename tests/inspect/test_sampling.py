@@ -135,14 +135,14 @@ def test_words_come_with_spaces_and_lines(runs, capsys):
 
 
 @pytest.mark.parametrize(
-    "prompt, unit, told",
+    "prompt, unit, message",
     [("aé", "char", "'é'"), ("a B", "char", "'B' (nearest: 'b')"), ("clas", "word", "'clas' (nearest: 'class')")],
 )
-def test_symbols_that_the_vocabulary_lacks_are_named(prompt, unit, told):
+def test_symbols_that_the_vocabulary_lacks_are_named(prompt, unit, message):
     vocabulary = ["a", "b", " ", "\n"] if unit == "char" else ["the", "class"]
     with pytest.raises(ConfigError) as refused:
         to_indices(prompt, vocabulary, unit, "some_text")
-    assert told in str(refused.value) and "\n" not in str(refused.value)
+    assert message in str(refused.value) and "\n" not in str(refused.value)
 
 
 def test_a_space_in_a_text_that_writes_another_symbol_for_it():
@@ -154,7 +154,7 @@ def test_a_space_in_a_text_that_writes_another_symbol_for_it():
 
 
 @pytest.mark.parametrize(
-    "arguments, told",
+    "arguments, message",
     [
         (["run=train-mlp"], "classifies images"),
         (["run=train-lsmt"], "nearest: train-lstm"),
@@ -164,10 +164,10 @@ def test_a_space_in_a_text_that_writes_another_symbol_for_it():
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_a_mistake_is_told_in_one_line(arguments, told, runs):
+def test_a_mistake_is_reported_in_one_line(arguments, message, runs):
     result = sampled(runs, *arguments)
     assert result.returncode == 2 and not result.stdout
-    assert len(result.stderr.splitlines()) == 1 and told in result.stderr
+    assert len(result.stderr.splitlines()) == 1 and message in result.stderr
 
 
 def test_text_is_there_as_soon_as_it_is_made(runs):
