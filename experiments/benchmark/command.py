@@ -1,12 +1,11 @@
 """How fast the recurrent layers are: against torch.nn, against other ways to write them, against the machine's floor.
 
 python -m experiments.benchmark                                    about 10 minutes
-python -m experiments.benchmark sizes=[a] cells=[lstm] minutes=3   a part
+python -m experiments.benchmark sizes=[256] cells=[lstm] minutes=3   a part
 python -m experiments.benchmark rows=results/reference/benchmark   tables and figure again, from the raw times
 
-Writes benchmark.json (machine and all raw times), benchmark.md and benchmark.svg into `output`. The
-candidates are in peers.py, how they are timed in timing.py (runs of a sweep in sweep.py), what is told of it in
-report.py.
+Writes benchmark.json (machine and all raw times), benchmark.md and benchmark.svg into `output`. A size is named by its
+units. The candidates are in peers.py, what is timed of them in cases.py, how in timing.py.
 
 On a GPU it is written to do the same against cuDNN. That has not been run yet.
 """
@@ -14,9 +13,9 @@ On a GPU it is written to do the same against cuDNN. That has not been run yet.
 import functools
 import itertools
 import math
-import os
 import sys
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -27,9 +26,11 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from experiments.benchmark import report
-from experiments.benchmark.peers import BOTH, CANDIDATES, FORWARD, NORMS, TORCH, Size
-from experiments.benchmark.timing import Timing, fastest_gemm, machine_facts, pin, sweep, work, workers
+from experiments.benchmark import cases, figure, results, tables
+from experiments.benchmark.machine import available_cores, machine_facts, pin
+from experiments.benchmark.peers import BASE, BOTH, CANDIDATES, FORWARD, NORMS, TORCH, Candidate, Size
+from experiments.benchmark.readme import put_into_readme
+from experiments.benchmark.timing import Timing, fastest_gemm, work
 from experiments.cli.command import command, refusals_in_one_line
 from experiments.config.errors import ConfigError, nearest
 from experiments.config.paths import CONFIGS
@@ -37,19 +38,23 @@ from experiments.config.writable import check_folder
 from experiments.runs.identity import device_name
 from experiments.runs.progress import format_duration
 
-SIZES = {
-    "tiny": Size(T=7, B=6, I=9, H=16),
-    "d": Size(T=64, B=16, I=128, H=128),
-    "a": Size(T=100, B=32, I=128, H=256),
-    "c": Size(T=35, B=20, I=650, H=650),
-    "b": Size(T=100, B=32, I=512, H=512),
+SIZES = {  # by their units
+    str(size.H): size
+    for size in (
+        Size(T=7, B=6, I=9, H=16),  # for a smoke test
+        Size(T=64, B=16, I=128, H=128),
+        Size(T=100, B=32, I=128, H=256),
+        Size(T=100, B=32, I=512, H=512),
+        Size(T=35, B=20, I=650, H=650),
+    )
 }
+SMOKE, *MEASURED = SIZES
 
 
 @dataclass
 class Benchmark:
     sizes: list[str] = field(
-        default_factory=lambda: ["d", "a", "c", "b"],
+        default_factory=lambda: list(MEASURED),
         metadata={"help": "sizes of the layers that are timed", "choices": tuple(SIZES)},
     )
     cells: list[str] = field(
@@ -68,15 +73,15 @@ class Benchmark:
         },
     )
     scaling: str | None = field(
-        default="b",
+        default="512",
         metadata={"help": "size at which one and two threads are compared; null: not at all", "choices": tuple(SIZES)},
     )
     parts: list[str] = field(
-        default_factory=lambda: ["d", "a", "c", "b"],
+        default_factory=lambda: list(MEASURED),
         metadata={"help": "sizes at which the time is split into the parts of a pass", "choices": tuple(SIZES)},
     )
     trainer: str | None = field(
-        default="a",
+        default="256",
         metadata={
             "help": "size at which the training loop is compared with a bare one; null: not at all",
             "choices": tuple(SIZES),
@@ -103,7 +108,7 @@ class Benchmark:
             "choices": ("auto", "cpu", "cuda"),
         },
     )
-    quick: bool = field(default=False, metadata={"help": "a smoke test of seconds: size tiny, three rounds"})
+    quick: bool = field(default=False, metadata={"help": "a smoke test of seconds: size 16, three rounds"})
     rows: str | None = field(
         default=None,
         metadata={"help": "a folder with benchmark.json, to make tables and figure from it and time nothing"},
@@ -120,52 +125,30 @@ def benchmark(cfg: DictConfig) -> None:
     with refusals_in_one_line("benchmark"):
         check_folder("output", cfg.output)
         if cfg.quick:
-            cfg.sizes, cfg.parts, cfg.scaling, cfg.trainer = ["tiny"], ["tiny"], "tiny", "tiny"
+            cfg.sizes, cfg.parts, cfg.scaling, cfg.trainer = [SMOKE], [SMOKE], SMOKE, SMOKE
             cfg.sweep, cfg.workers, cfg.minutes = 2, None, 0.0
-        data = measured(cfg) if cfg.rows is None else report.read(Path(cfg.rows))
-        report.write(data, Path(cfg.output))
-        block = report.readme_block(data)
+        data = measured(cfg) if cfg.rows is None else results.read(Path(cfg.rows))
+        output = Path(cfg.output)
+        results.write(data, output)
+        (output / "benchmark.md").write_text(tables.markdown(data))
+        figure.draw(data, output / "benchmark.svg")
         if cfg.readme:
-            report.put_into_readme(block)
-    print(block, end="\n\n")
-    print(f"benchmark: {(Path(cfg.output) / 'benchmark.md').resolve()}")
+            put_into_readme(data)
+    print(tables.short_report(data), end="\n\n")
+    print(f"benchmark: {(output / 'benchmark.md').resolve()}")
 
 
 def measured(cfg: DictConfig) -> dict:
-    """What benchmark.json holds: the command, the machine, what could not be had here, the raw times of every case."""
-    device, cores = checked(cfg)
+    """Return the content of benchmark.json: the command, the machine, what is missing here, the times of every case."""
+    check(cfg)
+    device, cores = device_name(cfg), available_cores()
     facts = {**machine_facts(device, cores), "device": device, "threads": cfg.threads}
     if device == "cpu":  # before JAX starts, which has a thread for every core that the process may use
         pin(cores[: cfg.threads])
     torch.set_num_threads(cfg.threads)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # all candidates in float32
-    absent = {row.name: why for row in CANDIDATES if (why := row.missing(device))}
-    timing = Timing(device, cfg.max_rounds, fastest_gemm(device))
-
-    plan = []  # (title, FLOP, what times the case when it is given the seconds)
-    # These two take what they take, and the others share what they leave.
-    if cfg.sweep:
-        plan.append(("sweep", 0.0, lambda _: sweep(cfg.sweep)))
-    if cfg.workers and device == "cpu" and len(cores) > 1:
-        plan.append(("workers", 0.0, lambda _: workers(cfg.workers, cores, cfg.threads)))
-    for name in cfg.sizes:
-        for cell in cfg.cells:
-            rows = [row for row in CANDIDATES if row.name not in absent and chosen(row, cfg, name, cell)]
-            for mode in (FORWARD, BOTH):
-                call = functools.partial(timing.cell, name, SIZES[name], cell, mode, rows)
-                plan.append((f"{name} {cell} {mode}", work(SIZES[name], cell, mode), call))
-    for name, cell in (
-        itertools.product(cfg.parts, cfg.cells) if device == "cpu" and "ours ln, fused" not in absent else ()
-    ):
-        call = functools.partial(timing.parts, name, SIZES[name], cell)
-        plan.append((f"{name} {cell} parts", work(SIZES[name], cell, BOTH), call))
-    if cfg.trainer:
-        call = functools.partial(timing.trainer, cfg.trainer, SIZES[cfg.trainer])
-        plan.append((f"{cfg.trainer} trainer", work(SIZES[cfg.trainer], "lstm", BOTH), call))
-    if cfg.scaling and device == "cpu" and len(cores) > 1 and "ours ln, fused" not in absent:
-        call = functools.partial(timing.scaling, cfg.scaling, SIZES[cfg.scaling], cores, cfg.threads)
-        plan.append((f"{cfg.scaling} threads", work(SIZES[cfg.scaling], "lstm", BOTH), call))
-
+    absent = {candidate.name: why for candidate in CANDIDATES if (why := candidate.missing(device))}
+    plan = planned(cfg, device, cores, absent)
     sizes = dict.fromkeys([*cfg.sizes, *cfg.parts, *filter(None, (cfg.scaling, cfg.trainer))])
     return {
         "command": " ".join(["python -m experiments.benchmark", *sys.argv[1:]]),
@@ -176,70 +159,110 @@ def measured(cfg: DictConfig) -> dict:
     }
 
 
-def timed(plan: list[tuple], seconds: float) -> list[dict]:
-    """The cases of the plan, one after the other, in so many seconds or little more.
+@dataclass(frozen=True)
+class Case:
+    """A case that is to be timed."""
 
-    What time is left is shared out by the root of the work: large cases get fewer rounds, but not few.
+    title: str
+    flop: float  # its share of the time is by the root of it; 0: it takes what it takes
+    call: Callable[[float], dict]  # given the seconds that it may take, returns what benchmark.json holds of it
+
+
+def planned(cfg: DictConfig, device: str, cores: list[int], absent: dict[str, str]) -> list[Case]:
+    """Return the cases, in the order in which they are timed."""
+    timing = Timing(device, cfg.max_rounds, fastest_gemm(device))
+    several_cores = device == "cpu" and len(cores) > 1
+    has_fused = cases.OURS not in absent
+    plan = []
+    if cfg.sweep:
+        plan.append(Case("sweep", 0.0, lambda _: cases.sweep(cfg.sweep)))
+    if cfg.workers and several_cores:
+        plan.append(Case("workers", 0.0, lambda _: cases.workers(cfg.workers, cores, cfg.threads)))
+    for name, cell, mode in itertools.product(cfg.sizes, cfg.cells, (FORWARD, BOTH)):
+        size = SIZES[name]
+        candidates = [row for row in CANDIDATES if row.name not in absent and is_chosen(row, cfg, name, cell)]
+        call = functools.partial(cases.layers, timing, name, size, cell, mode, candidates)
+        plan.append(Case(f"{name} {cell} {mode}", work(size, cell, mode), call))
+    if device == "cpu" and has_fused:
+        for name, cell in itertools.product(cfg.parts, cfg.cells):
+            call = functools.partial(cases.parts, timing, name, SIZES[name], cell)
+            plan.append(Case(f"{name} {cell} parts", work(SIZES[name], cell, BOTH), call))
+    if cfg.trainer:
+        size = SIZES[cfg.trainer]
+        call = functools.partial(cases.trainer, timing, cfg.trainer, size)
+        plan.append(Case(f"{cfg.trainer} trainer", work(size, "lstm", BOTH), call))
+    if cfg.scaling and several_cores and has_fused:
+        size = SIZES[cfg.scaling]
+        call = functools.partial(cases.scaling, timing, cfg.scaling, size, cores, cfg.threads)
+        plan.append(Case(f"{cfg.scaling} threads", work(size, "lstm", BOTH), call))
+    return plan
+
+
+def is_chosen(candidate: Candidate, cfg: DictConfig, size: str, cell: str) -> bool:
+    """Return whether a candidate takes part in a case: torch.nn always."""
+    if candidate.name == BASE:
+        return True
+    norm_is_timed = candidate.norm in ("none", "ln") or size in cfg.every_norm_at
+    return cell in candidate.cells and candidate.norm in cfg.norms and norm_is_timed
+
+
+def timed(plan: list[Case], seconds: float) -> list[dict]:
+    """Time the cases of the plan, one after the other, in so many seconds or little more.
+
+    The remaining time is divided by the root of the work: large cases get fewer rounds, but not few.
     """
-    cases: list[dict] = []
-    end, console = time.monotonic() + seconds, Console(highlight=False, soft_wrap=True)
+    done: list[dict] = []
+    end = time.monotonic() + seconds
+    console = Console(highlight=False, soft_wrap=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     # No refreshing thread: it would run on the core that is measured.
     with Progress(*columns, console=console, transient=True, auto_refresh=False) as bar:
         task = bar.add_task("", total=len(plan))
-        for title, flop, call in plan:
-            bar.update(task, description=title, refresh=console.is_terminal)
-            ahead = sum(math.sqrt(flop) for _, flop, _ in plan[len(cases) :])
-            cases.append(call(max(0.0, end - time.monotonic()) * math.sqrt(flop) / ahead))
+        for case in plan:
+            bar.update(task, description=case.title, refresh=console.is_terminal)
+            ahead = sum(math.sqrt(later.flop) for later in plan[len(done) :])
+            left = max(0.0, end - time.monotonic())
+            done.append(case.call(left * math.sqrt(case.flop) / ahead))
             left = end - time.monotonic()
-            note = f"  (about {format_duration(left)} left)" if left > 0 and len(cases) < len(plan) else ""
-            told = f"[{len(cases)}/{len(plan)}] {title}: {report.in_words(cases[-1])}{note}"
-            console.print(told, markup=False)
+            note = f"  (about {format_duration(left)} left)" if left > 0 and len(done) < len(plan) else ""
+            line = f"[{len(done)}/{len(plan)}] {case.title}: {tables.in_words(done[-1])}{note}"
+            console.print(line, markup=False)
             bar.advance(task)
-    return cases
+    return done
 
 
-def chosen(row, cfg: DictConfig, size: str, cell: str) -> bool:
-    """Whether a candidate takes part in a case: torch.nn always."""
-    if row is CANDIDATES[0]:
-        return True
-    of_interest = row.norm in ("none", "ln") or size in cfg.every_norm_at
-    return cell in row.cells and row.norm in cfg.norms and of_interest
-
-
-def checked(cfg: DictConfig) -> tuple[str, list[int]]:
-    """The device and the cores of this process. Raises ConfigError for what does not exist."""
-    for name, allowed in (
-        ("sizes", SIZES),
-        ("every_norm_at", SIZES),
-        ("parts", SIZES),
-        ("cells", TORCH),
-        ("norms", NORMS),
-    ):
-        for given in cfg[name]:
-            known(f"{name}=[{given}]", given, allowed)
+def check(cfg: DictConfig) -> None:
+    """Raise ConfigError for an option that does not exist or leaves nothing to time."""
+    lists: dict[str, Iterable[str]] = {
+        "sizes": SIZES,
+        "every_norm_at": SIZES,
+        "parts": SIZES,
+        "cells": TORCH,
+        "norms": NORMS,
+    }
+    for name, allowed in lists.items():
+        for value in cfg[name]:
+            check_choice(f"{name}=[{value}]", value, allowed)
         if not cfg[name] and name not in ("every_norm_at", "parts"):
             raise ConfigError(f"{name}=[] leaves nothing to time; choose from {', '.join(allowed)}")
     for name in ("scaling", "trainer"):
         if cfg[name]:
-            known(f"{name}={cfg[name]}", cfg[name], SIZES)
+            check_choice(f"{name}={cfg[name]}", cfg[name], SIZES)
     for name in ("sweep", "workers"):
         if cfg[name] is not None and cfg[name] < 1:
             raise ConfigError(f"{name}={cfg[name]} has no run; give 1 or more, or {name}=null for no such sweep")
     if not 0 <= cfg.minutes < math.inf or cfg.max_rounds < 1:
         raise ConfigError(f"minutes={cfg.minutes} max_rounds={cfg.max_rounds} leave no time; give both above 0")
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
-    if not 1 <= cfg.threads <= len(cores):
-        raise ConfigError(f"threads={cfg.threads} is not among the {len(cores)} cores here; give 1 to {len(cores)}")
-    device = device_name(cfg)
-    if device == "mps":
+    cores = len(available_cores())
+    if not 1 <= cfg.threads <= cores:
+        raise ConfigError(f"threads={cfg.threads} is not among the {cores} cores here; give 1 to {cores}")
+    if device_name(cfg) == "mps":
         raise ConfigError("device=mps is not timed yet; use device=cpu")
-    return device, cores
 
 
-def known(told: str, given: str, allowed) -> None:
-    if given not in allowed:
-        raise ConfigError(f"{told} is unknown; allowed: {', '.join(allowed)}; nearest: {nearest(given, allowed)}")
+def check_choice(option: str, value: str, allowed: Iterable[str]) -> None:
+    if value not in allowed:
+        raise ConfigError(f"{option} is unknown; allowed: {', '.join(allowed)}; nearest: {nearest(value, allowed)}")
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
-"""What experiments.benchmark times: this project's layers, torch.nn, and LN recurrences as people write them otherwise.
+"""The candidates of the benchmark: this project's layers, torch.nn, and LN recurrences as they are commonly written.
 
 A candidate is a row of CANDIDATES. Its `build(problem)` returns a pass: called, it does the work that is timed and
-returns the outputs y; its `results(y)` gives them and all gradients by name, as tensors on the CPU. Candidates of one
-cell and norm compute the same equation from the same weights (Problem.state), which the benchmark checks before it
+returns the outputs y; its `results(y)` returns them and all gradients by name, as tensors on the CPU. Candidates of one
+cell type and norm compute the same equation from the same weights (Problem.state), which the benchmark checks before it
 times anything. The names of weights are those of our layers, and hence torch.nn's.
 """
 
@@ -25,13 +25,13 @@ from models.recurrent import CELLS
 NORMS = ("none", "ln", "gn", "rms", "bn", "wn")
 TORCH = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 FORWARD, BOTH = "forward", "forward+backward"  # modes; forward alone is evaluation, without gradients
-BASE = "torch.nn"  # the candidate that all times are told relative to
+BASE = "torch.nn"  # the candidate that all times are relative to
 EPS = 1e-5  # added to the variance; the default of our layers and of torch
 
 
 @dataclass(frozen=True)
 class Size:
-    """One layer: steps, cases of a batch, inputs, units."""
+    """The size of a layer and its input: steps, batch size, inputs, units."""
 
     T: int
     B: int
@@ -40,7 +40,7 @@ class Size:
 
 
 class Problem:
-    """A pass of one layer over x (T, B, I). Forward+backward is asked for all gradients of sum(y * dy), y (T, B, H)."""
+    """A pass of one layer over x (T, B, I). Forward+backward computes all gradients of sum(y * dy), y (T, B, H)."""
 
     def __init__(self, cell: str, size: Size, mode: str, device: str = "cpu"):
         self.cell, self.size, self.mode, self.device = cell, size, mode, device
@@ -51,12 +51,13 @@ class Problem:
         self.states: dict[str, dict[str, Tensor]] = {}
 
     def layer(self, norm: str, backend: str) -> nn.Module:
+        """Return this project's layer, in training mode if there is a backward pass."""
         options = {"groups": math.gcd(8, self.size.H)} if norm == "gn" else {}
         layer = CELLS[self.cell](self.size.I, self.size.H, norm=norm, norm_options=options, backend=backend)
         return layer.to(self.device).train(self.mode == BOTH)
 
     def state(self, norm: str) -> dict[str, Tensor]:
-        """The weights of all candidates of a norm. Gains and shifts are off their start, so that none goes unused."""
+        """Return the weights of all candidates of a norm. Gains and shifts are not 1 and 0, so that all are used."""
         if norm not in self.states:
             torch.manual_seed(0)
             layer = self.layer(norm, "reference").train()
@@ -70,7 +71,7 @@ class Problem:
 
 
 class TorchPass:
-    """forward(x) -> y of torch; `leaves` are the parameters, by name, that gradients are asked for."""
+    """A pass of torch: forward(x) -> y. `leaves` are the parameters, by name, whose gradients are computed."""
 
     def __init__(self, problem: Problem, forward: Callable[[Tensor], Tensor], leaves: dict[str, Tensor]):
         self.forward, self.dy, self.mode = forward, problem.dy, problem.mode
@@ -93,16 +94,17 @@ class TorchPass:
         return {name: value.detach().cpu() for name, value in values.items() if value is not None}
 
 
-def of_module(problem: Problem, module: nn.Module, norm: str) -> TorchPass:
+def module_pass(problem: Problem, module: nn.Module, norm: str) -> TorchPass:
     module.load_state_dict(problem.state(norm))
     return TorchPass(problem, lambda x: module(x)[0], dict(module.named_parameters()))
 
 
 def ours(problem: Problem, norm: str, backend: str) -> TorchPass:
-    return of_module(problem, problem.layer(norm, backend), norm)
+    return module_pass(problem, problem.layer(norm, backend), norm)
 
 
 def fused_missing(device: str) -> str | None:
+    """Return why the fused kernels are not available, or None."""
     try:
         CELLS["rnn"](1, 1, backend="fused").to(device)(torch.zeros(1, 1, 1, device=device))
     except ModelError as error:
@@ -111,12 +113,12 @@ def fused_missing(device: str) -> str | None:
 
 
 def torch_nn(problem: Problem) -> TorchPass:
-    """torch.nn's own layer, without normalisation: oneDNN or native kernels on a CPU, cuDNN on a GPU."""
+    """Return torch.nn's layer, without normalisation: oneDNN or native kernels on a CPU, cuDNN on a GPU."""
     module = TORCH[problem.cell](problem.size.I, problem.size.H)
-    return of_module(problem, module.to(problem.device).train(problem.mode == BOTH), "none")
+    return module_pass(problem, module.to(problem.device).train(problem.mode == BOTH), "none")
 
 
-# --- the loop over time that people write: nothing is hoisted out of it, and the shifts are layer_norm's own --------
+# --- the common loop over time: nothing is hoisted out of it, and the shifts are those of layer_norm ------------------
 
 
 def rnn_loop(x, W_ih, W_hh, b_ih, b_hh, g_sum):
@@ -164,23 +166,23 @@ def gru_loop(x, W_ih, W_hh, b_ih, b_hh, g_ih_rz, g_ih_n, g_hh_rz, g_hh_n):
 LOOPS: dict[str, Callable[..., Tensor]] = {"rnn": rnn_loop, "lstm": lstm_loop, "gru": gru_loop}
 
 
-def of_function(problem: Problem, function: Callable[..., Tensor]) -> TorchPass:
-    """function(x, *parameters) with the parameters of an LN layer in the order of its state dict."""
+def function_pass(problem: Problem, function: Callable[..., Tensor]) -> TorchPass:
+    """Return the pass of function(x, *parameters), the parameters of an LN layer in the order of its state dict."""
     leaves = {name: value.clone().requires_grad_() for name, value in problem.state("ln").items()}
     return TorchPass(problem, lambda x: function(x, *leaves.values()), leaves)
 
 
 def step_loop(problem: Problem) -> TorchPass:
-    return of_function(problem, LOOPS[problem.cell])
+    return function_pass(problem, LOOPS[problem.cell])
 
 
 def torchscript(problem: Problem) -> TorchPass:
-    """The LSTM's loop in TorchScript, as the LayerNormLSTMCell of PyTorch's benchmarks/fastrnns.
+    """Return the LSTM's loop in TorchScript, as the LayerNormLSTMCell of PyTorch's benchmarks/fastrnns.
 
-    Compiled anew for each problem: TorchScript keeps a function's plan for the shapes and gradients that it met first.
+    Compiled for each problem: TorchScript keeps a function's plan for the shapes and gradients of its first calls.
     """
-    compiled = of_function(problem, torch.jit.CompilationUnit(inspect.getsource(lstm_loop)).lstm_loop)
-    for _ in range(4):  # it watches one call and is compiling during the next three
+    compiled = function_pass(problem, torch.jit.CompilationUnit(inspect.getsource(lstm_loop)).lstm_loop)
+    for _ in range(4):  # it profiles one call and compiles during the next three
         compiled()
     return compiled
 
@@ -212,8 +214,8 @@ class JaxPass:
                 z_h = layer_norm(h @ p["weight_hh_l0"].T, p["norm_hh_l0.weight"])
                 i, f, g, o = jnp.split(z_x + z_h, 4, -1)
                 c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
-                seen = layer_norm(c, p["norm_cell_l0.weight"]) + p["norm_cell_l0.bias"]
-                h = jax.nn.sigmoid(o) * jnp.tanh(seen)
+                c_normalised = layer_norm(c, p["norm_cell_l0.weight"]) + p["norm_cell_l0.bias"]
+                h = jax.nn.sigmoid(o) * jnp.tanh(c_normalised)
                 return (h, c), h
 
             z_x = layer_norm(x @ p["weight_ih_l0"].T, p["norm_ih_l0.weight"]) + p["bias_ih_l0"] + p["bias_hh_l0"]
@@ -242,6 +244,7 @@ class JaxPass:
 
 
 def jax_missing(device: str) -> str | None:
+    """Return why JAX is not available on the device, or None."""
     if importlib.util.find_spec("jax") is None:
         return "JAX is not installed (pip install -e '.[benchmark]')"
     import jax
@@ -256,7 +259,10 @@ def jax_missing(device: str) -> str | None:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A row. `missing(device)` tells why it cannot be had here, or None. A rare one runs in every third round only."""
+    """An implementation that is timed. `missing(device)` returns why it is not available, or None.
+
+    A rare candidate takes part in every third round only.
+    """
 
     name: str
     norm: str
@@ -267,6 +273,7 @@ class Candidate:
 
 
 def of_ours(backend: str, **more) -> list[Candidate]:
+    """Return this project's layers with every norm."""
     build = functools.partial(ours, backend=backend)
     return [Candidate(f"ours {norm}, {backend}", norm, functools.partial(build, norm=norm), **more) for norm in NORMS]
 

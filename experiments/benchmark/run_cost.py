@@ -19,7 +19,10 @@ CHARACTERS = 40_000
 
 
 def seconds_a_run(runs: int, rounds: int, wandb: str) -> list[float]:
-    """Of `rounds` sweeps of so many runs; a first run before them is not counted. wandb: offline or disabled."""
+    """Return the seconds a run of each of `rounds` sweeps; a first run before them is not counted.
+
+    wandb: its mode, offline or disabled.
+    """
     with tempfile.TemporaryDirectory() as folder:
         text = Path(folder) / "text.txt"
         text.write_text("".join(random.Random(0).choices("abcdefgh \n", k=CHARACTERS)))

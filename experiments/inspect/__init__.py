@@ -1,1 +1,1 @@
-"""Pictures of what goes on inside trained networks."""
+"""What is done with a trained network: pictures of its inside, samples, and an export with a model card."""

@@ -18,12 +18,17 @@ PROFILES = ("quick", "standard", "full")  # from left to right
 
 
 def put_into_readme() -> None:
-    """Replace what stands between the README's markers. Raises ConfigError when it has none."""
-    path = ROOT / "README.md"
-    before, found, rest = path.read_text().partition(START)
-    if not found or END not in rest:
-        raise ConfigError(f"README.md lacks {START!r} or {END!r}; put both lines where the table belongs")
-    path.write_text(f"{before}{START}\n\n{verdicts(REFERENCE)}\n\n{END}{rest.partition(END)[2]}")
+    """Write the verdicts into README.md."""
+    replace_block(ROOT / "README.md", START, END, verdicts(REFERENCE))
+
+
+def replace_block(path: Path, start: str, end: str, text: str) -> None:
+    """Replace what stands between two markers of a page by `text`. Raises ConfigError if a marker is missing."""
+    before, _, rest = path.read_text().partition(start)
+    _, found, after = rest.partition(end)
+    if not found:
+        raise ConfigError(f"{path.name} lacks {start!r} or {end!r}; put both lines where the generated part belongs")
+    path.write_text(f"{before}{start}\n\n{text}\n\n{end}{after}")
 
 
 def verdicts(reference: Path) -> str:

@@ -3,7 +3,6 @@
 import ctypes
 import json
 import os
-import re
 import subprocess
 import sys
 from xml.etree import ElementTree
@@ -12,22 +11,20 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from experiments.benchmark import report
-from experiments.benchmark.command import Benchmark, checked
+from experiments.benchmark import results, tables
+from experiments.benchmark.cases import AT_ONCE, BY_STEP, OURS, workers
+from experiments.benchmark.command import Benchmark, check
 from experiments.benchmark.peers import BASE, BOTH, CANDIDATES, FORWARD, LOOPS, NORMS, TORCH, Candidate, Problem, Size
-from experiments.benchmark.report import FLOOR, GEMM, milliseconds, ratio, times
+from experiments.benchmark.results import FLOOR, label, milliseconds, ratio, times
 from experiments.benchmark.timing import (
-    AT_ONCE,
-    BY_STEP,
+    GEMM,
     LEAST_ROUNDS,
-    OURS,
     RARE,
     DisagreementError,
     Gemm,
     Timing,
     must_agree,
     work,
-    workers,
 )
 from experiments.config.errors import ConfigError
 from models.recurrent.compiler import library
@@ -41,7 +38,7 @@ HERE = [row for row in CANDIDATES if not row.missing("cpu")]
 # One round in which all took part, one without the rare "loop", a slow one: 8 FLOP in all, a product of 4 FLOP.
 CASE = {
     "kind": "cell",
-    **{"size": "a", "cell": "lstm", "mode": BOTH, "flop": 8, "gemm_flop": 4},
+    **{"size": "256", "cell": "lstm", "mode": BOTH, "flop": 8, "gemm_flop": 4},
     "milliseconds": {BASE: [10.0, 20.0, 40.0], "ours": [10.0, 30.0, 80.0], "loop": [50.0, None, None], GEMM: [1, 2, 5]},
 }
 
@@ -155,9 +152,9 @@ def test_all_else_is_what_the_products_leave():
     times_of = {BASE: [10.0, 20.0], OURS: [8.0, 16.0], AT_ONCE: [4.0, 8.0], BY_STEP: [1.0, 2.0], GEMM: [1.0, 2.0]}
     case = {**CASE, "kind": "parts", "milliseconds": times_of}
     told = {"ours": 0.8, "at_once": 0.4, "by_step": 0.1, "products": 0.5, "rest": 0.3, "floor": 0.2}
-    assert report.parts(case) == pytest.approx(told)
-    assert "products of matrices take 0.50" in report.summary(case)
-    (line,) = report.parts_table([case]).to_dict("records")
+    assert tables.parts(case) == pytest.approx(told)
+    assert "products of matrices take 0.50" in tables.summary(case)
+    (line,) = tables.parts_table([case]).to_dict("records")
     assert line["all else"] == "0.30" and line[AT_ONCE] == "0.40"
 
 
@@ -174,8 +171,8 @@ def test_the_product_that_is_timed_by_itself_is_one():
 
 def test_a_run_of_a_sweep_is_told_in_seconds():
     case = {"kind": "sweep", "runs": 10, "milliseconds": {"wandb offline": [100.0, 200.0, 400.0]}}
-    assert "costs 0.20 [0.15, 0.30] s with wandb offline" in report.summary(case)
-    assert report.of(case) == "10 runs"
+    assert "costs 0.20 [0.15, 0.30] s with wandb offline" in tables.summary(case)
+    assert tables.of(case) == "10 runs"
 
 
 def test_a_sweep_is_given_to_one_and_to_two_workers():
@@ -184,7 +181,7 @@ def test_a_sweep_is_given_to_one_and_to_two_workers():
     assert all(len(values) == 1 and values[0] > 0 for values in case["milliseconds"].values())
     assert case["milliseconds"].keys() == {"1 worker", "2 workers"}
     told = {"kind": "workers", "runs": 2, "milliseconds": {"1 worker": [400.0] * 3, "2 workers": [200.0] * 3}}
-    assert report.summary(told).endswith("included: 2.00 [2.00, 2.00]") and report.of(told) == "2 runs"
+    assert tables.summary(told).endswith("included: 2.00 [2.00, 2.00]") and tables.of(told) == "2 runs"
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
@@ -199,7 +196,7 @@ def smoke(tmp_path_factory):
         "-m",
         "experiments.benchmark",
         "quick=true",
-        "sizes=[tiny]",
+        "sizes=[16]",
         "device=cpu",
         f"output={output}",
     ]
@@ -234,11 +231,11 @@ def test_the_command_writes_times_tables_and_figure(smoke):
     table = (output / "benchmark.md").read_text()
     assert "## Where the time goes" in table
     for row in HERE:
-        assert f"| {report.label(row.name, 'lstm')} " in table
+        assert f"| {label(row.name, 'lstm')} " in table
     svg = (output / "benchmark.svg").read_text()
     assert ElementTree.fromstring(svg).tag.endswith("svg")
     for row in HERE:
-        assert report.label(row.name, "lstm") in svg, f"{row.name} has no label in the figure"
+        assert label(row.name, "lstm") in svg, f"{row.name} has no label in the figure"
 
 
 def test_raw_times_alone_give_the_same_files(smoke, cli, tmp_path):
@@ -252,7 +249,7 @@ def test_raw_times_alone_give_the_same_files(smoke, cli, tmp_path):
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"sizes": ["e"]}, "sizes=[e] is unknown; allowed: tiny, d, a, c, b; nearest: "),
+        ({"sizes": ["a"]}, "sizes=[a] is unknown; allowed: 16, 128, 256, 512, 650; nearest: "),
         ({"every_norm_at": ["e"]}, "every_norm_at=[e] is unknown"),
         ({"cells": ["lsmt"]}, "cells=[lsmt] is unknown; allowed: lstm, gru, rnn; nearest: lstm"),
         ({"norms": ["lm"]}, "norms=[lm] is unknown; allowed: none, ln, gn, rms, bn, wn; nearest: ln"),
@@ -268,7 +265,7 @@ def test_raw_times_alone_give_the_same_files(smoke, cli, tmp_path):
 )
 def test_what_does_not_exist_is_refused(given, told):
     with pytest.raises(ConfigError) as refused:
-        checked(OmegaConf.structured(Benchmark(**given, device="cpu")))
+        check(OmegaConf.structured(Benchmark(**given, device="cpu")))
     assert told in str(refused.value)
 
 
@@ -285,27 +282,8 @@ def test_a_mistake_is_told_in_one_line(argument, told, cli):
 # --- the reference ----------------------------------------------------------------------------------------------------
 
 
-def shown_in_readme() -> str:
-    readme = (ROOT / "README.md").read_text()
-    return readme.partition(report.START)[2].partition(report.END)[0].strip()
-
-
-@pytest.mark.skipif(not REFERENCE.exists() and not shown_in_readme(), reason="no reference benchmark is committed yet")
-def test_the_readme_shows_the_reference_benchmark():
-    data = report.read(REFERENCE)
-    assert shown_in_readme() == report.readme_block(data)
-    assert (REFERENCE / "benchmark.md").read_text() == report.markdown(data)
+@pytest.mark.skipif(not REFERENCE.exists(), reason="no reference benchmark is committed yet")
+def test_the_reference_tables_are_those_of_the_committed_times():
+    data = results.read(REFERENCE)
+    assert (REFERENCE / "benchmark.md").read_text() == tables.markdown(data)
     assert not data["machine"]["dirty"], "the reference is of a clean commit"
-
-
-def test_the_readmes_block_is_replaced_and_nothing_else(tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "ROOT", tmp_path)
-    readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{report.START}\nold\n{report.END}\nafter\n")
-    for _ in range(2):
-        report.put_into_readme("new")
-    assert re.sub(r"\s+", " ", readme.read_text()) == f"before {report.START} new {report.END} after "
-    readme.write_text("no markers")
-    with pytest.raises(ValueError, match=r"README\.md lacks the lines"):
-        report.put_into_readme("new")
-    assert readme.read_text() == "no markers"

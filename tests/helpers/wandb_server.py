@@ -161,7 +161,7 @@ class WandbServer:
         if operation == "UpsertSweep":
             return {"upsertSweep": {"sweep": self._new_sweep(given), "configValidationWarnings": []}}
         if operation in ("Sweep", "SweepWithRuns", "GetSweep"):
-            return {"project": {"sweep": self._told(self.sweeps[given["sweep"]])}}
+            return {"project": {"sweep": self._description(self.sweeps[given["sweep"]])}}
         if operation == "CreateAgent":
             return {"createAgent": {"agent": {"id": f"agent-{given['sweep']}"}}}
         if operation == "Heartbeat":
@@ -189,7 +189,7 @@ class WandbServer:
             "project": {"id": "p", "name": given["projectName"], "entity": {"id": "e", "name": ENTITY}},
         }
 
-    def _told(self, sweep: Sweep) -> dict:
+    def _description(self, sweep: Sweep) -> dict:
         known = {
             "id": f"id-{sweep.name}",
             "name": sweep.name,
@@ -199,7 +199,7 @@ class WandbServer:
         return {**known, "createdAt": "", "heartbeatAt": "", "method": "grid", "runs": {"edges": []}}
 
     def _next(self, given: dict) -> list[dict]:
-        """An agent with a run in hand is told nothing, one without gets the next run or is sent home."""
+        """An agent with a run gets no command, one without a run gets the next one, or the command to exit."""
         if json.loads(given["runState"]):
             return []
         sweep = self.sweeps[given["id"].removeprefix("agent-")]

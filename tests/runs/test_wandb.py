@@ -43,10 +43,11 @@ def server():
 
 def processes(server: WandbServer) -> list[tuple[int, str]]:
     """(pid, command line) of all processes whose wandb was sent to the server."""
-    mark, found = f"WANDB_BASE_URL={server.environment['WANDB_BASE_URL']}\0".encode(), []
+    setting = f"WANDB_BASE_URL={server.environment['WANDB_BASE_URL']}\0".encode()
+    found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if mark in (process / "environ").read_bytes() and (command := (process / "cmdline").read_text()):
+            if setting in (process / "environ").read_bytes() and (command := (process / "cmdline").read_text()):
                 found.append((int(process.name), command.replace("\0", " ")))
         except OSError:  # it has ended, or is another user's
             continue
@@ -187,7 +188,7 @@ def test_a_server_that_goes_and_comes_back_has_every_row(server, tmp_path, recor
 
 
 @pytest.mark.scorecard("R13", "wandb's server gone for good: the run ends, a later upload brings all")
-def test_a_server_that_goes_for_good_ends_nothing_and_is_told_later(server, tmp_path, record_property):
+def test_a_server_that_goes_for_good_ends_nothing_and_gets_the_run_later(server, tmp_path, record_property):
     process = begin(server, tmp_path, *MEDIUM, "norm=ln", ONLINE)
     until(lambda: server.runs)
     server.stop()
@@ -257,12 +258,12 @@ def test_an_offline_run_sends_nothing_and_is_brought_once_from_its_rows_alone(se
     file.write_bytes(file.read_bytes()[:100])
 
     result = sync(server, tmp_path)
-    assert result.returncode == 0 and result.stdout.endswith("2 runs: 2 uploaded, 0 there already, 0 failed\n")
+    assert result.returncode == 0 and result.stdout.endswith("2 runs: 2 uploaded, 0 already uploaded, 0 failed\n")
     assert whole(server, lost) and whole(server, damaged)
     assert server.runs[lost.run_id].config["cell"]["value"]["norm"] == "ln"
     asked = len(server.asked)
     again = sync(server, tmp_path)
-    assert again.returncode == 0 and again.stdout.endswith("2 runs: 0 uploaded, 2 there already, 0 failed\n")
+    assert again.returncode == 0 and again.stdout.endswith("2 runs: 0 uploaded, 2 already uploaded, 0 failed\n")
     assert set(server.asked[asked:]) <= {"Viewer", "GetDefaultEntity"}, "a run that is marked as uploaded was asked for"
     (lost.path / "uploaded.json").unlink()
     asked = len(server.asked)
@@ -312,7 +313,7 @@ def test_what_fails_is_counted_and_the_others_go_up(server, tmp_path, record_pro
     (bad.path / "config.yaml").write_text("model: [")
     (scratch := tmp_path / "scratch").mkdir()
     result = call(command("wandb_sync", tmp_path), {**server.environment, "TMPDIR": str(scratch)})
-    assert result.returncode == 1 and result.stdout.endswith("2 runs: 1 uploaded, 0 there already, 1 failed\n")
+    assert result.returncode == 1 and result.stdout.endswith("2 runs: 1 uploaded, 0 already uploaded, 1 failed\n")
     assert f"{bad.run_id}: failed" in result.stdout and "Traceback" not in result.stdout + result.stderr
     assert not list(scratch.iterdir()), "wandb left something in the temporary folder"
     assert (good.path / "uploaded.json").exists() and not (bad.path / "uploaded.json").exists()
@@ -320,7 +321,7 @@ def test_what_fails_is_counted_and_the_others_go_up(server, tmp_path, record_pro
 
 
 def test_a_server_that_breaks_down_during_an_upload_is_waited_for_within_limits(server, tmp_path):
-    """It answers until it has a run's name, and no more: no mark is written, and the runs after it are not tried."""
+    """It answers until it has a name of a run. Nothing is recorded as uploaded, and the next runs are not tried."""
     made(tmp_path, "norm=ln")
     made(tmp_path, "norm=none")
     line = command("wandb_sync", tmp_path, "timeout=2")
@@ -329,7 +330,7 @@ def test_a_server_that_breaks_down_during_an_upload_is_waited_for_within_limits(
     with server.behaving("hang"):
         output, _ = process.communicate(timeout=300)
     assert process.returncode == 1
-    assert output.endswith("2 runs: 0 uploaded, 0 there already, 1 failed, 1 not tried\n"), output
+    assert output.endswith("2 runs: 0 uploaded, 0 already uploaded, 1 failed, 1 not tried\n"), output
     assert not list(tmp_path.glob("runs/*/uploaded.json"))
 
 
@@ -369,8 +370,8 @@ def test_the_dashboard_has_every_claim_with_its_cells_colours_and_axes(tmp_path)
         rules = yaml.safe_load((ROOT / "configs" / "experiment" / f"{name}.yaml").read_text())["experiment"]
         panels = panels_of(spec)
         for claim in rules["claims"]:
-            told, *shown = panels[claim["id"]]
-            assert claim["statement"] in told["value"] and shown
+            rule, *shown = panels[claim["id"]]
+            assert claim["statement"] in rule["value"] and shown
             metrics = [metric for panel in shown for metric in panel["metrics"]]
             assert metrics == [family["metric"] for family in claim.get("families", [])] or metrics == (
                 [*claim.get("holds", []), *claim.get("breaks", [])] or [claim.get("metric") or rules["metric"]]
@@ -426,9 +427,9 @@ def test_a_wandb_sweep_drives_the_same_entry_point(server, tmp_path):
         assert result.returncode == 0, result.stderr
     found = {folder.run_id.split("-")[2]: folder for folder in folders(tmp_path)}
     assert set(found) == {"none", "ln"}
-    told = {"sweep0-run1": "none", "sweep0-run0": "ln", "sweep1-run0": "ln"}
-    assert set(server.runs) == set(told), "a run is not the one that its agent was given"
-    for name, norm in told.items():
+    norm_of = {"sweep0-run1": "none", "sweep0-run0": "ln", "sweep1-run0": "ln"}
+    assert set(server.runs) == set(norm_of), "a run is not the one that its agent was given"
+    for name, norm in norm_of.items():
         run = server.runs[name]
         assert whole(server, found[norm], name)
         assert (run.fields["sweep"], run.fields["displayName"]) == (name[:6], found[norm].run_id)

@@ -1,11 +1,6 @@
 """A run found again and loaded, with data or without; exported, and rebuilt from the model card's own words."""
 
-import contextlib
-import dataclasses
-import json
 import os
-import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -17,7 +12,6 @@ from omegaconf import OmegaConf
 import data
 from experiments.config.errors import ConfigError
 from experiments.config.schema import settings
-from experiments.export import train_command, write
 from experiments.runs.folder import RunFolder
 from experiments.runs.identity import run_id
 from experiments.training import load as trained_module
@@ -180,86 +174,3 @@ def test_a_text_is_written_without_the_data_and_looked_into_only_with_them(tmp_p
     book.write_text("another text altogether, a little longer\n" * 40)
     result = command("inspect", chars, **elsewhere)
     assert result.returncode == 2 and "not what the run was trained on" in result.stderr
-
-
-# --- export -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_the_cards_example_gives_the_logits_to_the_last_bit(name, runs, tmp_path):
-    trained = load(find(f"train-{name}", str(runs)))
-    write(trained, tmp_path / "taken")
-    card = (tmp_path / "taken" / "README.md").read_text()
-    [example] = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
-    assert len(example.strip().splitlines()) <= 14
-    there: dict = {}
-    with contextlib.chdir(tmp_path):
-        exec(example, there)
-    if trained.vocabulary:
-        x = torch.randint(trained.num_classes, (3, 9))  # longer than the windows of training
-        given, expected = (model(x)[0] for model in (there["model"], trained.model))
-        assert there["config"]["vocabulary"] == trained.vocabulary
-    else:
-        x = torch.randn(3, *trained.input_shape)
-        given, expected = (model(x) for model in (there["model"], trained.model))
-        assert len(there["config"]["mean"]) == len(there["config"]["sd"]) == 1
-    assert torch.equal(given, expected) and given.any()
-
-
-def test_the_card_tells_data_recipe_and_figures(runs, tmp_path):
-    output = tmp_path / "model"
-    result = command("export", f"runs_dir={runs}", "run=train-lstm-bn", f"output={output}")
-    assert result.returncode == 0 and str(output) in result.stdout, result.stderr
-    assert {path.name for path in output.iterdir()} == {"model.safetensors", "config.json", "README.md"}
-    folder, card = find("train-lstm-bn", str(runs)), (output / "README.md").read_text()
-    environment = json.loads((folder.path / "environment.json").read_text())
-    for expected in (
-        folder.run_id,
-        f"| test/bpc | {folder.summary['test/bpc']:.6g} |",
-        environment["git"],
-        environment["data"]["sources"][0]["sha256"],
-        data.SETS["python_docs"].terms,
-        "batch normalisation",
-    ):
-        assert expected in card, expected
-    assert str(tmp_path) not in card and "best_val" not in card
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_the_cards_command_is_of_a_run_with_the_same_numbers(name, runs):
-    trained = load(find(f"train-{name}", str(runs)))
-    _, _, module, *overrides = shlex.split(train_command(trained.cfg))
-    assert module == "experiments.train" and run_id(composed(*overrides)) == trained.folder.run_id
-
-
-def test_words_of_a_text_that_may_not_be_handed_on_stay_out(runs, tmp_path, monkeypatch):
-    trained = load(find("train-lstm-ln", str(runs)))
-    word = max(trained.vocabulary, key=len)
-    write(trained, tmp_path / "free")
-    assert word in (tmp_path / "free" / "config.json").read_text()
-    monkeypatch.setitem(data.SETS, "python_docs", dataclasses.replace(data.SETS["python_docs"], handed_on=False))
-    write(trained, tmp_path / "kept")
-    files = [(tmp_path / "kept" / name).read_text() for name in ("config.json", "README.md")]
-    assert word not in "".join(files) and "vocabulary_sha256" in files[0] and "handed on" in files[1]
-    assert not data.SETS["ptb_word"].handed_on
-
-
-def test_only_a_finished_run_is_exported(folder, tmp_path):
-    arguments = ("export", f"run={folder.path}", f"output={tmp_path / 'out'}")
-    for status in ("interrupted", "diverged"):
-        folder.set_status(status)
-        result = command(*arguments)
-        assert result.returncode == 2 and f"is {status}" in result.stderr and len(result.stderr.splitlines()) == 1
-    assert not (tmp_path / "out").exists()
-    folder.set_status("done")
-    (tmp_path / "out").write_text("a file")
-    result = command(*arguments)
-    assert result.returncode == 2 and "output=" in result.stderr
-
-
-def test_the_terms_of_every_set_are_those_of_the_data_card():
-    lines = re.findall(r"^\| `(\w+)` \|.*\| (.*?) \|$", (ROOT / "data" / "README.md").read_text(), re.MULTILINE)
-    terms, last = {}, ""
-    for name, told in lines:
-        last = terms[name] = last if told == "the same" else told
-    assert terms == {name: row.terms for name, row in data.SETS.items()}

@@ -11,16 +11,15 @@ from omegaconf import OmegaConf
 
 from data.text import START
 from experiments.config.errors import ConfigError
+from experiments.inspect.sampling import SCALE, Strategy, generate, to_indices
 from experiments.runs.folder import RunFolder
-from experiments.runs.run import Run
-from experiments.sample import SCALE, Sample, chooser, generate, images, indices, text, verbatim
+from experiments.sample import Sample, images, text, verbatim
 from experiments.training.load import Trained, find, load
-from experiments.training.run import train_run
 from models.language_model import LanguageModel
 from models.recurrent import CELLS
 from models.settings import Recurrent
 from tests.conftest import ROOT
-from tests.helpers.configs import composed
+from tests.helpers.configs import composed, trained
 
 NORMS = ("none", "bn", "ln", "wn", "gn", "rms")
 SMALL = ["model.hidden_size=16", "data.seq_len=12", "data.batch_size=8", "trainer.steps=30", "trainer.evaluations=1"]
@@ -35,7 +34,7 @@ def runs(tmp_path_factory):
         ["model=gru", "norm=ln", "data.unit=word", *SMALL],
         ["model=mlp", "model.hidden_sizes=[8]", "norm=ln", "data=digits", "trainer.steps=2", "trainer.evaluations=1"],
     ):
-        outcome = train_run(Run.of(composed(*choice, "optim.lr=0.02", "wandb.mode=disabled", f"runs_dir={place}")))
+        outcome = trained(*choice, "optim.lr=0.02", "wandb.mode=disabled", f"runs_dir={place}")
         assert outcome["status"] == "done", outcome
     return place
 
@@ -90,9 +89,9 @@ def test_symbols_are_drawn_as_temperature_and_top_k_say():
         if top_k == 3:
             kept[3] = -torch.inf
         expected = (kept / temperature).softmax(0)
-        share = chooser(temperature, top_k, seed=1)(many).bincount(minlength=4) / len(many)
+        share = Strategy(temperature, top_k).chooser(seed=1)(many).bincount(minlength=4) / len(many)
         torch.testing.assert_close(share, expected, rtol=0, atol=0.02)
-    for certain in (chooser(0, None, 1), chooser(1.0, 1, 1), chooser(1e-300, None, 1)):
+    for certain in (Strategy(0).chooser(1), Strategy(top_k=1).chooser(1), Strategy(1e-300).chooser(1)):
         assert (certain(many) == 2).all()
 
 
@@ -129,28 +128,28 @@ def test_words_come_with_spaces_and_lines(runs, capsys):
 
 
 @pytest.mark.parametrize(
-    "prompt, unit, told",
+    "prompt, unit, message",
     [("aé", "char", "'é'"), ("a B", "char", "'B' (nearest: 'b')"), ("clas", "word", "'clas' (nearest: 'class')")],
 )
-def test_symbols_that_the_vocabulary_lacks_are_named(prompt, unit, told):
+def test_symbols_that_the_vocabulary_lacks_are_named(prompt, unit, message):
     vocabulary = ["a", "b", " ", "\n"] if unit == "char" else ["the", "class"]
     with pytest.raises(ConfigError) as refused:
-        indices(prompt, vocabulary, unit, "some_text")
-    assert told in str(refused.value) and "\n" not in str(refused.value)
+        to_indices(prompt, vocabulary, unit, "some_text")
+    assert message in str(refused.value) and "\n" not in str(refused.value)
 
 
 def test_a_space_in_a_text_that_writes_another_symbol_for_it():
     with pytest.raises(ConfigError, match=r"' ' \(nearest: '_'\)"):
-        indices("a a", ["a", "_"], "char", "ptb_char")
+        to_indices("a a", ["a", "_"], "char", "ptb_char")
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "arguments, told",
+    "arguments, message",
     [
-        (["run=train-mlp"], "classes of images"),
+        (["run=train-mlp"], "classifies images"),
         (["run=train-lsmt"], "nearest: train-lstm"),
         (["run=train-lstm", "temperature=-1"], "temperature=-1"),
         (["run=train-lstm", "prompt=é"], "'é'"),
@@ -158,10 +157,10 @@ def test_a_space_in_a_text_that_writes_another_symbol_for_it():
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_a_mistake_is_told_in_one_line(arguments, told, runs):
+def test_a_mistake_is_reported_in_one_line(arguments, message, runs):
     result = sampled(runs, *arguments)
     assert result.returncode == 2 and not result.stdout
-    assert len(result.stderr.splitlines()) == 1 and told in result.stderr
+    assert len(result.stderr.splitlines()) == 1 and message in result.stderr
 
 
 def test_text_is_there_as_soon_as_it_is_made(runs):
@@ -202,7 +201,7 @@ def test_a_model_of_pixels_makes_images(pixels, tmp_path, capsys):
     assert np.array_equal(shown, again) and not np.array_equal(shown, other)
 
     # The first image, pixel by pixel: what the model drew in order, dark where it drew a 1.
-    choose = chooser(1.0, None, seed=1)
+    choose = Strategy().chooser(seed=1)
     drawn = generate(pixels.model, torch.full((3, 1), 2), lambda logits: choose(logits[:, :2]))
     first = torch.stack([symbol for _, symbol in zip(range(784), drawn, strict=False)], 1)[0].view(28, 28)
     corner = shown[: 28 * SCALE : SCALE, : 28 * SCALE : SCALE]

@@ -1,0 +1,218 @@
+"""The model card of a trained network: metadata for the Hugging Face hub, and a page to read."""
+
+import json
+import shlex
+
+import pandas as pd
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from omegaconf import DictConfig, OmegaConf
+
+from data import SETS
+from experiments.runs.folder import read_json
+from experiments.training.load import Trained, defaults
+
+NORM_TITLES = {
+    "none": "no normalisation",
+    "bn": "batch normalisation",
+    "ln": "layer normalisation",
+    "wn": "weight normalisation",
+    "gn": "group normalisation",
+    "in": "instance normalisation",
+    "rms": "RMS normalisation",
+}
+EXAMPLE = """\
+import json
+from pathlib import Path
+import layer_normalization.settings
+from layer_normalization.build import build
+from safetensors.torch import load_file
+
+folder = Path("{folder}")
+config = json.loads((folder / "config.json").read_text())
+settings = getattr(layer_normalization.settings, config["settings"])(**config["model"])
+model = build(settings, tuple(config["input_shape"]), config["num_classes"], config["norm"], config["norm_options"])
+model.load_state_dict(load_file(folder / "model.safetensors"))
+model.eval()"""
+
+
+def model_card(trained: Trained, folder: str) -> str:
+    """Return the card as Markdown with a YAML header. folder: the name of the folder that the card is in."""
+    cfg, summary = trained.cfg, summary_of(trained)
+    norm = NORM_TITLES.get(cfg.norm.name, f"the normaliser {cfg.norm.name}")
+    sections = [
+        f"---\n{metadata(trained)}\n---",
+        f"# {trained.folder.run_id}",
+        f"`{cfg.model.name}` with {norm}, {summary['parameters']:,} parameters, trained on `{cfg.data.name}`. From the "
+        "reproduction of *Layer Normalization* (Ba, Kiros, Hinton 2016, arXiv 1607.06450).",
+        "## Load it",
+        "Install the package `layer_normalization` (`pip install .` in the repository) and safetensors, and start in "
+        "the folder that holds this one. On the same machine the logits are the run's to the last bit.",
+        f"```python\n{EXAMPLE.format(folder=folder)}\n```",
+        inputs_and_outputs(trained),
+        "## How good it is",
+        table([{"metric": name, "value": f"{value:.6g}"} for name, value in metrics(summary).items()]),
+        weights_note(trained),
+        "## How it was trained",
+        f"```\n{train_command(cfg)}\n```",
+        recipe(trained),
+        "## Data",
+        *data_sources(trained),
+        "## Meant for, and limits",
+        limits(trained),
+    ]
+    return str(ModelCard("\n\n".join(sections) + "\n"))
+
+
+def summary_of(trained: Trained) -> dict:
+    return trained.folder.summary or {}
+
+
+def table(rows: list[dict]) -> str:
+    return pd.DataFrame(rows).to_markdown(index=False, tablefmt="github", disable_numparse=True)
+
+
+# --- metadata ---------------------------------------------------------------------------------------------------------
+
+
+def metadata(trained: Trained) -> ModelCardData:
+    """Return the header: licence of the weights, data set, tags, and each metric as a result of the model index."""
+    cfg = trained.cfg
+    dataset = cfg.data.name
+    results = []
+    for metric, value in metrics(summary_of(trained)).items():
+        split, name = metric.split("/", 1)
+        results.append(
+            EvalResult(
+                task_type="text-generation" if trained.vocabulary else "image-classification",
+                dataset_type=dataset,
+                dataset_name=dataset,
+                dataset_split=split,
+                metric_type=name,
+                metric_value=value,
+            )
+        )
+    return ModelCardData(
+        license="mit",
+        library_name="pytorch",
+        datasets=[dataset],
+        tags=["layer-normalization", cfg.model.name, f"norm-{cfg.norm.name}"],
+        model_name=trained.folder.run_id,
+        eval_results=results,
+    )
+
+
+def metrics(summary: dict) -> dict[str, float]:
+    """Return the metrics of these weights, those of the test split first."""
+    names = [name for split in ("test/", "val/", "train/") for name in summary if name.startswith(split)]
+    return {name: summary[name] for name in names}
+
+
+# --- inputs and weights -----------------------------------------------------------------------------------------------
+
+
+def inputs_and_outputs(trained: Trained) -> str:
+    """Return what the model takes and what it returns, with shapes."""
+    if not trained.vocabulary:
+        shape = ", ".join(map(str, ("N", *trained.input_shape)))
+        return (
+            f"In: images ({shape}), each channel less its `mean` and divided by its `sd` of config.json. Out: logits "
+            f"(N, {trained.num_classes})."
+        )
+    vocabulary = "`vocabulary` of config.json"
+    if not vocabulary_is_public(trained):
+        vocabulary = (
+            f"the vocabulary that `data.load` makes of your own copy of {trained.cfg.data.name} (its sha256 is in "
+            "config.json; the words themselves may not be handed on)"
+        )
+    return (
+        f"In: tokens (N, T), indices of {vocabulary}. Out: logits (N, T, {trained.num_classes}) of the next token, and "
+        "the state, which with `start` = T is passed to the next call."
+    )
+
+
+def vocabulary_is_public(trained: Trained) -> bool:
+    """Return whether the vocabulary may be published: words in order of first appearance spell the text's beginning."""
+    return trained.cfg.data.unit != "word" or SETS[trained.cfg.data.name].handed_on
+
+
+def weights_note(trained: Trained) -> str:
+    if trained.cfg.stage == "final":
+        return f"Weights of the last step, {trained.step}. The test split was evaluated once, after it."
+    return f"Weights of the last step, {trained.step}. A tuning run: the test split was not evaluated."
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+
+def train_command(cfg: DictConfig) -> str:
+    """Return the command that trains this model again: its choices, and every field that differs from theirs."""
+    base = defaults(cfg)
+    overrides = [f"{group}={cfg[group].name}" for group in ("model", "norm", "data", "optim")]
+    for section in ("model", "norm", "data", "optim", "trainer"):
+        for key, value in cfg[section].items():
+            if value != base[section].get(key) and key not in ("root", "cache", "checkpoint_every"):
+                overrides.append(f"{section}.{key}={_override_value(value)}")
+    overrides += [f"{key}={cfg[key]}" for key in ("stage", "seed", "threads") if cfg[key] != base[key]]
+    return f"python -m experiments.train {shlex.join(overrides)}"
+
+
+def _override_value(value) -> str:
+    if OmegaConf.is_list(value):
+        return f"[{','.join(map(str, value))}]"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def recipe(trained: Trained) -> str:
+    """Return a table of what a reader wants to know of the training beside its command."""
+    cfg, summary = trained.cfg, summary_of(trained)
+    environment = read_json(trained.folder.path / "environment.json") or {}
+    commit = environment.get("git", "unknown") + (" with uncommitted changes" if environment.get("dirty") else "")
+    optim = ", ".join(f"{key} {value}" for key, value in cfg.optim.items() if key != "name" and value is not None)
+    examples = f"windows of {cfg.data.seq_len}" if trained.vocabulary else "images"
+    rows = {
+        "steps, examples, epochs": f"{summary['steps']}, {summary['examples']}, {summary['epochs']:.3g}",
+        "batch": f"{cfg.data.batch_size} {examples}",
+        "optimiser": f"{cfg.optim.name}: {optim}",
+        "seed": cfg.seed,
+        "machine": f"{environment.get('device')}, {summary['seconds']:.1f} s of training steps",
+        "versions": f"torch {environment.get('torch')}, Python {environment.get('python')}",
+        "commit": commit,
+        "experiment": f"{cfg.experiment.name}, stage {cfg.stage}",
+    }
+    return table([{"training": name, "value": str(value)} for name, value in rows.items()])
+
+
+# --- data and limits --------------------------------------------------------------------------------------------------
+
+
+def data_sources(trained: Trained) -> list[str]:
+    """Return the data set with its sizes and terms, and a table of its files with their checksums."""
+    name, manifest = trained.cfg.data.name, trained.manifest
+    counts = ", ".join(f"{split} {count:,}" for split, count in manifest["counts"].items())
+    unit = "symbols" if trained.vocabulary else "images"
+    part = " but its vocabulary" if trained.vocabulary and vocabulary_is_public(trained) else ""
+    text = (
+        f"`{name}` ({counts} {unit}). Terms, as far as known: {SETS[name].terms}. Nothing of it is in these "
+        f"files{part}. See data/README.md."
+    )
+    files = [{"file": f"`{source['file']}`", "sha256": f"`{source['sha256']}`"} for source in manifest["sources"]]
+    return [text, table(files)]
+
+
+def limits(trained: Trained) -> str:
+    cfg = trained.cfg
+    lines = [
+        "Meant for studying what such a network learns, for comparing normalisers, and for checking a number of the "
+        "results. It is small, trained on a small budget, and no component for a product.",
+        "One seed of several: a difference between two such models means little without the others.",
+    ]
+    if trained.vocabulary:
+        lines.append(
+            f"It was trained on windows of {cfg.data.seq_len} symbols from a zero state, on one text alone: what it "
+            "writes is neither true nor checked."
+        )
+        if cfg.norm.name == "bn":
+            lines.append("Batch normalisation has statistics for each step; beyond those of training it uses the last.")
+    else:
+        lines.append(f"It distinguishes {trained.num_classes} classes of images like those of {cfg.data.name}.")
+    return "\n".join(f"- {line}" for line in lines)

@@ -1,0 +1,180 @@
+"""python -m experiments.export: the model is rebuilt from the card's example; the card states what it must."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from huggingface_hub import ModelCard
+
+import data
+from experiments.inspect.exporting import export_model
+from experiments.inspect.model_card import train_command
+from experiments.runs.folder import RunFolder
+from experiments.runs.identity import run_id
+from experiments.training.load import find, load
+from tests.conftest import ROOT
+from tests.helpers.configs import composed, trained
+
+SHORT = ["trainer.steps=3", "trainer.evaluations=1"]
+TEXT = ["model.hidden_size=8", "data.seq_len=6", "data.batch_size=4", *SHORT]
+TIED = ["model.input=embedding", "model.embedding_size=8", "model.tied=true"]
+MODELS = {
+    "lstm-bn": ["model=lstm", "norm=bn", *TEXT],
+    "gru-gn": ["model=gru", "norm=gn", "norm.groups=2", "model.num_layers=2", *TEXT],
+    "rnn-wn": ["model=rnn", "norm=wn", *TEXT],
+    "lstm-ln": ["model=lstm", "norm=ln", "data.unit=word", *TIED, *TEXT],
+    "cnn-wn": ["model=cnn", "model.depth=3", "model.width=4", "norm=wn", "norm.data_init=true", "data=digits", *SHORT],
+    "mlp-rms": ["model=mlp", "model.hidden_sizes=[8,6]", "norm=rms", "data=digits", "optim=sgd", *SHORT],
+    "image_gru-bn": [
+        "model=image_gru",
+        "model.hidden_size=8",
+        "model.order=permuted",
+        "norm=bn",
+        "data=digits",
+        *SHORT,
+    ],
+}
+
+
+def train(place, *overrides: str) -> RunFolder:
+    outcome = trained(*overrides, "wandb.mode=disabled", f"runs_dir={place}")
+    assert outcome["status"] == "done", outcome
+    return RunFolder(place, outcome["run_id"])
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    place = tmp_path_factory.mktemp("runs")
+    for overrides in MODELS.values():
+        train(place, *overrides)
+    return place
+
+
+@pytest.fixture
+def folder(runs, tmp_path):
+    """A copy of one run, to be damaged."""
+    original = find("train-lstm-bn", str(runs))
+    shutil.copytree(original.path, tmp_path / "runs" / original.run_id)
+    return RunFolder(tmp_path / "runs", original.run_id)
+
+
+def command(module: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    called = [sys.executable, "-m", f"experiments.{module}", *arguments]
+    return subprocess.run(
+        called, cwd=ROOT, capture_output=True, text=True, timeout=300, env={**os.environ, **environment}
+    )
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """The package `layer_normalization` as this checkout has it, whichever one is installed."""
+    (tmp_path / "packages").mkdir()
+    (tmp_path / "packages" / "layer_normalization").symlink_to(ROOT / "models")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "layer_normalization"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path / "packages")
+
+
+@pytest.mark.usefixtures("package")
+@pytest.mark.parametrize("name", MODELS)
+def test_the_cards_example_gives_the_logits_to_the_last_bit(name, runs, tmp_path):
+    trained = load(find(f"train-{name}", str(runs)))
+    export_model(trained, tmp_path / "taken")
+    card = (tmp_path / "taken" / "README.md").read_text()
+    [example] = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    assert len(example.strip().splitlines()) <= 14
+    there: dict = {}
+    with contextlib.chdir(tmp_path):
+        exec(example, there)
+    if trained.vocabulary:
+        x = torch.randint(trained.num_classes, (3, 9))  # longer than the windows of training
+        given, expected = (model(x)[0] for model in (there["model"], trained.model))
+        assert there["config"]["vocabulary"] == trained.vocabulary
+    else:
+        x = torch.randn(3, *trained.input_shape)
+        given, expected = (model(x) for model in (there["model"], trained.model))
+        assert len(there["config"]["mean"]) == len(there["config"]["sd"]) == 1
+    assert torch.equal(given, expected) and given.any()
+
+
+def test_the_card_states_data_recipe_and_figures(runs, tmp_path):
+    output = tmp_path / "model"
+    result = command("export", f"runs_dir={runs}", "run=train-lstm-bn", f"output={output}")
+    assert result.returncode == 0 and str(output) in result.stdout, result.stderr
+    assert {path.name for path in output.iterdir()} == {"model.safetensors", "config.json", "README.md"}
+    folder, card = find("train-lstm-bn", str(runs)), re.sub(" +", " ", (output / "README.md").read_text())
+    environment = json.loads((folder.path / "environment.json").read_text())
+    for expected in (
+        folder.run_id,
+        f"| test/bpc | {folder.summary['test/bpc']:.6g} |",
+        environment["git"],
+        environment["data"]["sources"][0]["sha256"],
+        data.SETS["python_docs"].terms,
+        "batch normalisation",
+    ):
+        assert expected in card, expected
+    assert str(tmp_path) not in card and "best_val" not in card
+
+
+@pytest.mark.parametrize(
+    "name, task, metric",
+    [("lstm-bn", "text-generation", "test/bpc"), ("cnn-wn", "image-classification", "test/error")],
+)
+def test_the_header_gives_the_hub_licence_data_and_results(name, task, metric, runs, tmp_path):
+    trained = load(find(f"train-{name}", str(runs)))
+    export_model(trained, tmp_path)
+    header = ModelCard.load(tmp_path / "README.md").data
+    assert (header.license, header.library_name, header.model_name) == ("mit", "pytorch", trained.folder.run_id)
+    assert header.datasets == [trained.cfg.data.name] and f"norm-{trained.cfg.norm.name}" in header.tags
+    results = {f"{result.dataset_split}/{result.metric_type}": result for result in header.eval_results}
+    assert results[metric].task_type == task
+    assert results[metric].metric_value == trained.folder.summary[metric]
+    assert all(name.startswith(("test/", "val/", "train/")) for name in results)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_cards_command_is_of_a_run_with_the_same_numbers(name, runs):
+    trained = load(find(f"train-{name}", str(runs)))
+    _, _, module, *overrides = shlex.split(train_command(trained.cfg))
+    assert module == "experiments.train" and run_id(composed(*overrides)) == trained.folder.run_id
+
+
+def test_words_of_a_text_that_may_not_be_handed_on_stay_out(runs, tmp_path, monkeypatch):
+    trained = load(find("train-lstm-ln", str(runs)))
+    word = max(trained.vocabulary, key=len)
+    export_model(trained, tmp_path / "free")
+    assert word in (tmp_path / "free" / "config.json").read_text()
+    monkeypatch.setitem(data.SETS, "python_docs", dataclasses.replace(data.SETS["python_docs"], handed_on=False))
+    export_model(trained, tmp_path / "kept")
+    files = [(tmp_path / "kept" / name).read_text() for name in ("config.json", "README.md")]
+    assert word not in "".join(files) and "vocabulary_sha256" in files[0] and "handed on" in files[1]
+    assert not data.SETS["ptb_word"].handed_on
+
+
+def test_only_a_finished_run_is_exported(folder, tmp_path):
+    arguments = ("export", f"run={folder.path}", f"output={tmp_path / 'out'}")
+    for status in ("interrupted", "diverged"):
+        folder.set_status(status)
+        result = command(*arguments)
+        assert result.returncode == 2 and f"is {status}" in result.stderr and len(result.stderr.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+    folder.set_status("done")
+    (tmp_path / "out").write_text("a file")
+    result = command(*arguments)
+    assert result.returncode == 2 and "output=" in result.stderr
+
+
+def test_the_terms_of_every_set_are_those_of_the_data_card():
+    lines = re.findall(r"^\| `(\w+)` \|.*\| (.*?) \|$", (ROOT / "data" / "README.md").read_text(), re.MULTILINE)
+    terms, last = {}, ""
+    for name, text in lines:
+        last = terms[name] = last if text == "the same" else text
+    assert terms == {name: row.terms for name, row in data.SETS.items()}

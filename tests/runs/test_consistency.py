@@ -1,0 +1,91 @@
+"""python -m experiments.verify, on whole run folders and on damaged ones."""
+
+import json
+import shutil
+
+import pytest
+
+from experiments.runs.consistency import run_problems
+from experiments.runs.rows import collect
+from tests.helpers.processes import QUIET, folders, train
+
+RUN = ["model=mlp", "data=digits", "trainer.log_every=5", "trainer.evaluations=2", *QUIET]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Two finished runs, with two checkpoints each."""
+    place = tmp_path_factory.mktemp("whole") / "runs"
+    result = train(place, "-m", *RUN, "norm=none,bn", "trainer.steps=40", "trainer.checkpoint_every=0.001")
+    assert result.returncode == 0, result.stderr
+    return place
+
+
+@pytest.fixture
+def runs(whole, tmp_path):
+    return shutil.copytree(whole, tmp_path / "runs")
+
+
+def test_a_whole_folder_is_verified(runs, cli):
+    result = cli("verify", "rows=[]", f"runs_dir={runs}", runs=False)
+    assert result.returncode == 0 and result.stdout.strip() == "2 runs and 0 tables: all as written", result.stdout
+
+
+def flip(path):
+    content = path.read_bytes()
+    middle = len(content) // 2
+    path.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+
+
+def set_value(path, **values):
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+DAMAGES = {
+    "last.pt is damaged": lambda run: flip(run / "last.pt"),
+    "previous.pt is damaged": lambda run: flip(run / "previous.pt"),
+    "its configuration, device and data are those of": lambda run: (run / "config.yaml").write_text(
+        (run / "config.yaml").read_text().replace("weight_decay: 0.0", "weight_decay: 0.1")
+    ),
+    "config.yaml or environment.json is damaged": lambda run: (run / "config.yaml").write_text("model: ["),
+    "config.yaml or environment.json is missing": lambda run: (run / "environment.json").unlink(),
+    "metrics.jsonl ends at step 35": lambda run: (run / "metrics.jsonl").write_text(
+        "".join((run / "metrics.jsonl").read_text().splitlines(keepends=True)[:-1])
+    ),
+    "metrics.jsonl is unreadable from line 2": lambda run: (run / "metrics.jsonl").write_text('{"step": 5}\n{"st'),
+    "steps of metrics.jsonl do not increase": lambda run: (run / "metrics.jsonl").write_text(
+        2 * (run / "metrics.jsonl").read_text()
+    ),
+    "summary.json differs from the last row of metrics.jsonl in val/loss": lambda run: set_value(
+        run / "summary.json", **{"val/loss": 0.0}
+    ),
+    "its status is done, but summary.json is missing or damaged": lambda run: (run / "summary.json").write_text("{"),
+    "summary.json is of another": lambda run: set_value(run / "summary.json", run_id="another"),
+    "its process died": lambda run: set_value(run / "status.json", status="running"),
+    ".x.tmp was left": lambda run: (run / ".x.tmp").write_text(""),
+}
+
+
+@pytest.mark.parametrize("words", DAMAGES)
+def test_each_damage_is_reported(words, runs, capsys):
+    damaged, other = folders(runs)
+    DAMAGES[words](damaged.path)
+    problems = run_problems(damaged)
+    assert any(words in problem for problem in problems), problems
+    assert not run_problems(other)
+
+
+def test_damage_ends_the_command_with_1_and_rows_are_compared(runs, cli, tmp_path):
+    rows, _, _ = collect([folder.run_id for folder in folders(runs)], runs)
+    (tmp_path / "table").mkdir()
+    table = tmp_path / "table" / "runs.csv"
+    rows.to_csv(table, index=False)
+    arguments = ["verify", f"runs_dir={runs}", f"rows=[{table}]"]
+    result = cli(*arguments, runs=False)
+    assert result.returncode == 0 and "2 runs and 1 tables: all as written" in result.stdout, result.stdout
+    rows.loc[0, "test/error"] += 0.5
+    rows.to_csv(table, index=False)
+    flip(folders(runs)[1].path / "last.pt")
+    result = cli(*arguments, runs=False)
+    assert result.returncode == 1 and "differs from its summary.json in test/error" in result.stdout
+    assert "last.pt is damaged" in result.stdout and result.stdout.strip().endswith("2 problems")
