@@ -1,5 +1,6 @@
 """The package that another project installs: what is in it, and that the documented lines run there."""
 
+import email
 import os
 import subprocess
 import sys
@@ -45,7 +46,7 @@ def python_blocks(page: str) -> list[str]:
     return [token.content for token in tokens if token.type == "fence" and token.info == "python"]
 
 
-def test_the_wheel_holds_every_file_of_models_and_the_commands(wheel):
+def test_the_wheel_holds_every_file_of_models_and_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     packaged = {name for name in names if ".dist-info/" not in name}
     sources = {
@@ -53,9 +54,21 @@ def test_the_wheel_holds_every_file_of_models_and_the_commands(wheel):
         for path in (ROOT / "models").rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    assert packaged == {f"layer_normalization/{source}" for source in sources} | {"layernorm_commands.py"}
-    assert "layer_normalization/recurrent/kernel.cpp" in packaged
+    assert packaged == {f"layer_normalization/{source}" for source in sources}
+    assert any(name.endswith(".cpp") for name in packaged)
     assert any(name.endswith("licenses/LICENSE") for name in names)
+    assert not any(name.endswith("entry_points.txt") for name in names), "a command that cannot run outside a clone"
+
+
+def test_the_metadata_names_the_page_of_the_layers_and_no_upper_bound_of_torch(wheel):
+    archive = zipfile.ZipFile(wheel)
+    (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+    metadata = email.message_from_string(archive.read(name).decode())
+    assert metadata.get_payload().strip() == (ROOT / "docs" / "layers.md").read_text().strip()
+    torch = [requirement for requirement in metadata.get_all("Requires-Dist") if requirement.startswith("torch>")]
+    assert torch == ["torch>=2.11"]
+    versions = [c for c in metadata.get_all("Classifier") if c.startswith("Programming Language :: Python :: 3.")]
+    assert versions and metadata["Requires-Python"] == f">={versions[0].rpartition(' ')[2]}"
 
 
 def test_the_documented_lines_run_in_a_project_with_models_and_data_of_its_own(installed, tmp_path):
