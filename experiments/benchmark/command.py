@@ -29,6 +29,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from experiments.benchmark import report
 from experiments.benchmark.peers import BOTH, CANDIDATES, FORWARD, NORMS, TORCH, Size
+from experiments.benchmark.readme import put_into_readme
 from experiments.benchmark.timing import Timing, fastest_gemm, machine_facts, pin, sweep, work, workers
 from experiments.cli.command import command, refusals_in_one_line
 from experiments.config.errors import ConfigError, nearest
@@ -79,10 +80,9 @@ def benchmark(cfg: DictConfig) -> None:
             cfg.sweep, cfg.workers, cfg.minutes = 2, None, 0.0
         data = measured(cfg) if cfg.rows is None else report.read(Path(cfg.rows))
         report.write(data, Path(cfg.output))
-        block = report.readme_block(data)
         if cfg.readme:
-            report.put_into_readme(block)
-    print(block, end="\n\n")
+            put_into_readme(data)
+    print(report.readme_block(data), end="\n\n")
     print(f"benchmark: {(Path(cfg.output) / 'benchmark.md').resolve()}")
 
 

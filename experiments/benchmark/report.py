@@ -1,4 +1,4 @@
-"""From the raw times of a benchmark to ratios, tables, the figure and the README's block."""
+"""From the raw times of a benchmark to ratios, tables and the figure."""
 
 import json
 import re
@@ -13,7 +13,6 @@ import pandas as pd
 from experiments.benchmark.peers import BASE, BOTH, CANDIDATES, FORWARD, TORCH, Candidate
 from experiments.benchmark.timing import AT_ONCE, BY_STEP, GEMM, OURS
 from experiments.config.errors import ConfigError
-from experiments.config.paths import ROOT
 from experiments.report.style import FIGURE, OTHER, STYLE
 from experiments.runs.folder import write_atomically
 
@@ -25,8 +24,7 @@ plt.rcParams.update(FIGURE)
 
 FLOOR = "floor"
 INK = "#444444"
-START, END = "<!-- benchmark: written by experiments.benchmark -->", "<!-- end of benchmark -->"
-# The rows of the README's table, of forward and backward; all others stand in benchmark.md.
+# The rows that are printed, of forward and backward; all others stand in benchmark.md.
 SHOWN = {
     "lstm": (
         "ours ln, fused",
@@ -274,16 +272,6 @@ def readme_block(data: dict) -> str:
 
 def of(case: dict) -> str:
     return f"size {case['size']}" if "size" in case else f"{case['runs']} runs"
-
-
-def put_into_readme(block: str) -> None:
-    """Replace what stands between the README's markers."""
-    readme = ROOT / "README.md"
-    before, start, rest = readme.read_text().partition(START)
-    _, end, after = rest.partition(END)
-    if not (start and end):
-        raise ConfigError(f"README.md lacks the lines {START} and {END}; put them where the table shall stand")
-    readme.write_text(f"{before}{start}\n\n{block}\n\n{end}{after}")
 
 
 # --- the figure ------------------------------------------------------------------------------------------------------

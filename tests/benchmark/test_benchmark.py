@@ -3,7 +3,6 @@
 import ctypes
 import json
 import os
-import re
 import subprocess
 import sys
 from xml.etree import ElementTree
@@ -285,27 +284,8 @@ def test_a_mistake_is_told_in_one_line(argument, told, cli):
 # --- the reference ----------------------------------------------------------------------------------------------------
 
 
-def shown_in_readme() -> str:
-    readme = (ROOT / "README.md").read_text()
-    return readme.partition(report.START)[2].partition(report.END)[0].strip()
-
-
-@pytest.mark.skipif(not REFERENCE.exists() and not shown_in_readme(), reason="no reference benchmark is committed yet")
-def test_the_readme_shows_the_reference_benchmark():
+@pytest.mark.skipif(not REFERENCE.exists(), reason="no reference benchmark is committed yet")
+def test_the_reference_tables_are_those_of_the_committed_times():
     data = report.read(REFERENCE)
-    assert shown_in_readme() == report.readme_block(data)
     assert (REFERENCE / "benchmark.md").read_text() == report.markdown(data)
     assert not data["machine"]["dirty"], "the reference is of a clean commit"
-
-
-def test_the_readmes_block_is_replaced_and_nothing_else(tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "ROOT", tmp_path)
-    readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{report.START}\nold\n{report.END}\nafter\n")
-    for _ in range(2):
-        report.put_into_readme("new")
-    assert re.sub(r"\s+", " ", readme.read_text()) == f"before {report.START} new {report.END} after "
-    readme.write_text("no markers")
-    with pytest.raises(ValueError, match=r"README\.md lacks the lines"):
-        report.put_into_readme("new")
-    assert readme.read_text() == "no markers"

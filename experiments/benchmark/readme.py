@@ -1,0 +1,36 @@
+"""The speed table of README.md: a few implementations of each layer, at one size."""
+
+import pandas as pd
+
+from experiments.benchmark.peers import BASE, BOTH, TORCH
+from experiments.benchmark.report import ratio
+from experiments.config.paths import ROOT
+from experiments.report.readme import replace_block
+
+START, END = "<!-- speed: written by experiments.benchmark -->", "<!-- end of speed -->"
+SIZE = "a"
+ROWS = ("ours ln, fused", "ours none, fused", "ours ln, reference", "per-step loop ln")
+
+
+def put_into_readme(data: dict) -> None:
+    replace_block(ROOT / "README.md", START, END, speed_table(data))
+
+
+def speed_table(data: dict) -> str:
+    """Return the times of forward and backward at SIZE, relative to torch.nn's layer, and how they were measured."""
+    cases = {case["cell"]: case for case in data["cases"] if case["kind"] == "cell" and at_size(case)}
+    rows = [
+        {f"time / {BASE}": row, **{TORCH[cell].__name__: str(ratio(case, row, BASE)) for cell, case in cases.items()}}
+        for row in ROWS
+    ]
+    size, machine = data["sizes"][SIZE], data["machine"]
+    caption = (
+        f"Forward and backward, relative to {BASE}'s layer without normalisation (below 1 is faster): median [quartiles]. "
+        f"{size['H']} units, {size['I']} inputs, batch {size['B']}, {size['T']} steps; {machine['cpu']}, "
+        f"{machine['threads']} thread{'s' * (machine['threads'] > 1)}, torch {machine['torch']}."
+    )
+    return f"{pd.DataFrame(rows).to_markdown(index=False, tablefmt='github', disable_numparse=True)}\n\n{caption}"
+
+
+def at_size(case: dict) -> bool:
+    return case["size"] == SIZE and case["mode"] == BOTH
