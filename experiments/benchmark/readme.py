@@ -25,7 +25,7 @@ def speed_table(data: dict) -> str:
     ]
     size, machine = data["sizes"][SIZE], data["machine"]
     caption = (
-        f"Forward and backward, relative to {BASE}'s layer without normalisation (below 1 is faster): median [quartiles]. "
+        f"Forward and backward, relative to {BASE} without normalisation (below 1 is faster): median [quartiles]. "
         f"{size['H']} units, {size['I']} inputs, batch {size['B']}, {size['T']} steps; {machine['cpu']}, "
         f"{machine['threads']} thread{'s' * (machine['threads'] > 1)}, torch {machine['torch']}."
     )
