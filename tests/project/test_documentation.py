@@ -197,7 +197,7 @@ def check_module(module: str, arguments: list[str]) -> None:
     if module == "pytest":
         assert all((ROOT / argument).exists() for argument in arguments if argument.startswith("tests/")), arguments
     elif config := config_of(spec):
-        remarks = [argument for argument in arguments if "=" not in argument and not argument.startswith("-")]
+        remarks = [argument for argument in arguments if not re.search("=|^-|/", argument)]
         assert not remarks, f"python -m {module} does not take {remarks}: a remark begins with #"
         check_overrides(config, arguments)
     elif options := [argument.partition("=")[0] for argument in arguments if argument.startswith("-")]:
