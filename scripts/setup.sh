@@ -8,7 +8,7 @@ version="$(cat pyproject.toml constraints.txt scripts/setup.sh | cksum | cut -d 
 if [ ! -e ".venv/installed-$extras-$version" ]; then
     interpreter="${PYTHON:-python3}"
     if ! "$interpreter" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
-        echo "error: $interpreter is not Python 3.11 or later; choose another: PYTHON=python3.12 bash $0" >&2
+        echo "error: $interpreter is not Python 3.11 or later; name another, as in PYTHON=python3.12 bash $0 $*" >&2
         exit 1
     fi
     clear=""
