@@ -73,8 +73,8 @@ def test_the_metadata_names_the_page_of_the_layers_and_no_upper_bound_of_torch(w
 
 def test_the_documented_lines_run_in_a_project_with_models_and_data_of_its_own(installed, tmp_path):
     """Outside the repository; backend="fused" among the lines refuses where the kernel did not come along."""
-    for own in ("models", "data"):
-        (tmp_path / f"{own}.py").write_text("mine = True\n")
+    for module in ("models", "data"):
+        (tmp_path / f"{module}.py").write_text("mine = True\n")
     pages = [block for block in python_blocks("README.md") if "layer_normalization" in block]
     script = "\n".join(
         [
@@ -90,11 +90,11 @@ def test_the_documented_lines_run_in_a_project_with_models_and_data_of_its_own(i
     command, environment = [sys.executable, "main.py"], os.environ | {"PYTHONPATH": str(installed)}
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, env=environment)
     assert result.returncode == 0, result.stderr
-    *_, place, loaded = result.stdout.split("\n")[:-1]
-    assert Path(place).is_relative_to(installed) and loaded == ""
+    *_, path, loaded = result.stdout.split("\n")[:-1]
+    assert Path(path).is_relative_to(installed) and loaded == ""
 
 
-def test_every_public_name_is_there_and_is_told_of():
+def test_every_public_name_exists_and_is_documented():
     assert set(models.__all__) <= set(dir(models)) and all(getattr(models, name) for name in models.__all__)
     assert all(name in models.__doc__ for name in models.__all__)
     with pytest.raises(AttributeError, match="LTSM"):
@@ -113,7 +113,7 @@ def import_lines() -> list[str]:
     return [line for line in lines if line.startswith(("import ", "from ")) and (line[0] == "i" or " import " in line)]
 
 
-def test_the_version_stands_in_one_place_and_is_quoted_right():
+def test_the_version_is_quoted_right():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["version"] == PROJECT["version"] and citation["license"] == PROJECT["license"]
     released = [line for line in (ROOT / "CHANGELOG.md").read_text().splitlines() if line.startswith("## [")]
