@@ -27,7 +27,7 @@ NAMES = {"rnn": "RNN", "lstm": "LSTM", "gru": "GRU", "cnn": "plain CNN", "resnet
 
 @dataclass(frozen=True)
 class Answer:
-    """What some claims of one experiment say together, by their common verdict.
+    """The answer that some claims of one experiment give together, by their common verdict.
 
     `{where}` in a text becomes the networks whose contrasts have that verdict.
     """
@@ -119,8 +119,8 @@ def put_into_readme() -> None:
 def replace_block(path: Path, start: str, end: str, text: str) -> None:
     """Replace what stands between two markers of a page by `text`. Raises ConfigError if a marker is missing."""
     before, _, rest = path.read_text().partition(start)
-    _, found, after = rest.partition(end)
-    if not found:
+    _, ended, after = rest.partition(end)
+    if not ended:
         raise ConfigError(f"{path.name} lacks {start!r} or {end!r}; put both lines where the generated part belongs")
     path.write_text(f"{before}{start}\n\n{text}\n\n{end}{after}")
 
@@ -222,8 +222,8 @@ def flips(folder: Path, by_id: dict[tuple[str, str], dict]) -> dict[tuple[str, s
     """Return the verdicts, here and on another processor, of the claims where they differ."""
     if not elsewhere(folder).exists():
         return {}
-    there = claims_of(elsewhere(folder))
-    pairs = {key: (claim["verdict"], there[key]["verdict"]) for key, claim in by_id.items()}
+    other = claims_of(elsewhere(folder))
+    pairs = {key: (claim["verdict"], other[key]["verdict"]) for key, claim in by_id.items()}
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
 

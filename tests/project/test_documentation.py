@@ -43,7 +43,7 @@ name = pytest.mark.parametrize("page", CHECKED, ids=lambda page: page.relative_t
 
 @functools.cache
 def tokens(page: Path) -> list[Token]:
-    """Blocks and what stands inside lines, in order."""
+    """Return the blocks of a page and the parts of their lines, in order."""
     parsed = MarkdownIt().parse(page.read_text())
     return [inner for token in parsed for inner in (token, *(token.children or ()))]
 
@@ -53,14 +53,14 @@ def contents(page: Path, kind: str, *languages: str) -> Iterator[str]:
 
 
 def anchors(page: Path) -> set[str]:
-    """The headings as GitHub names them in links."""
+    """Return the headings as GitHub names them in links."""
     after = itertools.pairwise(tokens(page))
     titles = [token.content for before, token in after if before.type == "heading_open"]
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 def commands(page: Path) -> Iterator[list[str]]:
-    """The words of every line of an unnamed block, and of what stands in a sentence and begins like a command."""
+    """Yield the words of every line of an unnamed block, and of code in a sentence that begins like a command."""
     lines = [line for block in contents(page, "fence", "", "bash", "console") for line in block.splitlines()]
     lines += [code for code in contents(page, "code_inline") if code.startswith(("python -m ", "bash "))]
     for line in lines:
@@ -82,9 +82,9 @@ def test_links_lead_somewhere(page):
         if re.match(r"[a-z]+:", str(target)) or not isinstance(target, str):
             continue
         path, _, anchor = target.partition("#")
-        there = page.parent / path if path else page
-        assert there.exists(), f"{page.name} links to {target}"
-        assert not anchor or anchor in anchors(there), f"{page.name} links to {target}, which has {anchors(there)}"
+        linked = page.parent / path if path else page
+        assert linked.exists(), f"{page.name} links to {target}"
+        assert not anchor or anchor in anchors(linked), f"{page.name} links to {target}, which has {anchors(linked)}"
 
 
 def linked_names(page: Path) -> Iterator[tuple[str, Path]]:
@@ -153,7 +153,7 @@ def test_paths_are_there(page):
 
 
 @name
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of libraries that a command imports
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of libraries
 def test_commands_are_understood(page):
     for words in commands(page):
         if "/" not in words[0]:  # a listing of files
@@ -172,7 +172,7 @@ def check_command(words: list[str]) -> None:
 
         assert arguments[0] in cli.commands, words
     else:
-        assert program in ELSEWHERE, f"{words}: say in tests/project/test_documentation.py how {program} is checked"
+        assert program in ELSEWHERE, f"{words}: add to tests/project/test_documentation.py how {program} is checked"
 
 
 def check_script(script: str, *arguments: str) -> None:
@@ -230,9 +230,9 @@ def check_overrides(config: str, arguments: list[str]) -> None:
         return
     with hydra_configs():
         parsed = OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(overrides)
-        given = {override.get_key_element(): values(override) for override in parsed}
-        for turn in range(max(map(len, given.values()), default=1)):
-            compose(config, [f"{key}={each[turn % len(each)]}" for key, each in given.items()])
+        choices = {override.get_key_element(): values(override) for override in parsed}
+        for turn in range(max(map(len, choices.values()), default=1)):
+            compose(config, [f"{key}={each[turn % len(each)]}" for key, each in choices.items()])
 
 
 # --- lines of Python --------------------------------------------------------------------------------------------------
@@ -250,7 +250,7 @@ def test_lines_of_python_run(page):
 
 
 def rows(page: Path, heading: str) -> list[list[str]]:
-    """The cells of the first table after a heading, without its head."""
+    """Return the cells of the first table after a heading, without its head."""
     _, _, below = page.read_text().partition(f"# {heading}\n")
     lines = list(itertools.takewhile(lambda line: line.startswith("|"), below[below.index("\n|") + 1 :].splitlines()))
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[2:]]

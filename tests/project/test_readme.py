@@ -33,9 +33,9 @@ PROFILES = [path.parent for path in sorted(REFERENCE.glob("*/claims.json"))]
 
 
 def between(page: Path, start: str, end: str) -> str:
-    _, found, rest = page.read_text().partition(start)
+    _, started, rest = page.read_text().partition(start)
     text, ended, _ = rest.partition(end)
-    assert found and ended, f"{page.name} lacks {start} or {end}"
+    assert started and ended, f"{page.name} lacks {start} or {end}"
     return text.strip()
 
 
