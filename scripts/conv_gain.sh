@@ -1,7 +1,3 @@
 #!/usr/bin/env bash
-# The runs of experiment conv_gain: every cell and seed of configs/experiment/conv_gain.yaml,
-# at the learning rates in configs/tuned. bash scripts/conv_gain.sh profile=standard
-set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
-
-python -m experiments.train -m experiment=conv_gain hydra/launcher=joblib "$@"
+# Does LN help a CNN, and how does it compare with BN and GN at a large batch?
+exec bash "$(dirname "$0")/experiment.sh" conv_gain "$@"

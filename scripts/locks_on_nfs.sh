@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Who holds a run on NFS? In a User-Mode Linux (a few minutes, no root needed) a kernel's NFS server and three clients, two
-# of version 4.2 and one of 3, try for the lock of one run. On Debian it needs these packages:
+# Tests the lock of a run folder over NFS. A User-Mode Linux (a few minutes, no root needed) boots a kernel's NFS server
+# and three clients, two of version 4.2 and one of 3, which compete for the lock of one run. Packages on Debian:
 #   user-mode-linux nfs-kernel-server nfs-common rpcbind kmod
 set -euo pipefail
 script="$(realpath "${BASH_SOURCE[0]}")"
@@ -31,7 +31,7 @@ ip link set lo up
 mount -t tmpfs none /mnt/server
 mount -t nfsd none /proc/fs/nfsd
 mount -t rpc_pipefs none /var/lib/nfs/rpc_pipefs
-# A server that has just started gives no new lock for this time (90 s by default): old clients claim theirs first.
+# A server that has just started grants no new lock for this time (90 s by default): old clients reclaim theirs first.
 echo 10 > /proc/fs/nfsd/nfsv4leasetime
 echo 10 > /proc/fs/nfsd/nfsv4gracetime
 { rpcbind && rpc.statd --no-notify && exportfs -o rw,no_root_squash,fsid=0,insecure 127.0.0.1:/mnt/server; } 2> /dev/null
@@ -41,7 +41,7 @@ mount -t nfs4 -o nosharecache 127.0.0.1:/ /mnt/other4
 mount -t nfs -o vers=3,nosharecache 127.0.0.1:/mnt/server /mnt/client3
 sleep 14
 
-hold() { # tries for the run as the trainer does, and holds it until it is killed
+hold() { # takes the lock of the run as the trainer does, and keeps it until it is killed
     .venv/bin/python -c '
 import sys, time
 from experiments.runs.folder import AlreadyRunningError, RunFolder
@@ -57,10 +57,10 @@ for pair in "client4 other4" "other4 client4" "client4 client3" "client3 client4
     read -r first second <<< "$pair"
     coproc held { hold "$first" 60; }
     holder=$held_PID
-    read -r first_said <&"${held[0]}"
-    second_said="$(hold "$second" 0)"
+    read -r first_answer <&"${held[0]}"
+    second_answer="$(hold "$second" 0)"
     pkill -9 -P "$holder" && wait "$holder" 2> /dev/null || true # the process below the function's shell
-    echo "$first $first_said; $second $second_said; once the first is killed, $second $(hold "$second" 0)"
+    echo "$first $first_answer; $second $second_answer; once the first is killed, $second $(hold "$second" 0)"
 done 2> /dev/null
 echo o > /proc/sysrq-trigger
 sleep 5

@@ -1,7 +1,3 @@
 #!/usr/bin/env bash
-# The runs of experiment placement: every cell and seed of configs/experiment/placement.yaml,
-# at the learning rates in configs/tuned. bash scripts/placement.sh profile=standard
-set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
-
-python -m experiments.train -m experiment=placement hydra/launcher=joblib "$@"
+# Where in an LSTM does LN belong?
+exec bash "$(dirname "$0")/experiment.sh" placement "$@"

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# All tests, after linter and type checker: about 14 minutes on two cores. Tests on downloaded data sets run when
-# LAYERNORM_DATA names their folder. Further arguments go to pytest, as in: bash scripts/test.sh tests/models/test_norms.py -k ln
+# Runs all tests, after the linters and the type checker: about 14 minutes on two cores. Tests on downloaded data sets
+# run when LAYERNORM_DATA names their folder. Arguments go to pytest: bash scripts/test.sh tests/models/test_norms.py
 set -euo pipefail
+extras=experiments,dev
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 python -m ruff check .
 python -m ruff format --check .
 python -m mypy
+.venv/bin/lint-imports
 python -m pytest -n 2 "$@"

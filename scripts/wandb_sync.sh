@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Uploads the runs of a folder (results/runs) to Weights & Biases; needs a key (wandb login). Can be repeated, and goes
-# on where it was stopped. bash scripts/wandb_sync.sh /scratch/runs project=trial
+# Uploads the runs of a folder (results/runs) to Weights & Biases; needs a key (wandb login). Started again, it resumes
+# where it stopped. bash scripts/wandb_sync.sh /scratch/runs project=trial
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 

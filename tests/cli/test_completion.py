@@ -1,28 +1,27 @@
-"""The console commands of pyproject.toml, and what they answer a shell that completes their arguments."""
+"""The commands that scripts/setup.sh links, and what they answer a shell that completes their arguments."""
 
 import os
 import subprocess
-import sys
-import tomllib
 
 import pytest
 
 from tests.conftest import ROOT
 
-SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+COMMAND = ROOT / "scripts" / "layernorm"
+COMMANDS = (
+    *(path.stem for path in (ROOT / "experiments").glob("*.py") if path.stem != "__init__"),
+    *(path.parent.name for path in (ROOT / "experiments").glob("*/__main__.py")),
+)
+LINKS = sorted(f"layernorm-{command.replace('_', '-')}" for command in COMMANDS)
 
 
 @pytest.fixture
 def installed(tmp_path):
-    """The environment of a shell that has the commands on its path, with the content that pip gives them."""
+    """The environment of a shell that has the commands on its path, linked as scripts/setup.sh links them."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    for name, target in SCRIPTS.items():
-        module, _, function = target.partition(":")
-        lines = f"#!{sys.executable}", "import sys", f"sys.path.insert(0, {str(ROOT / 'scripts')!r})"
-        text = "\n".join([*lines, f"from {module} import {function}", f"sys.exit({function}())", ""])
-        (folder / name).write_text(text)
-        (folder / name).chmod(0o755)
+    for name in LINKS:
+        (folder / name).symlink_to(COMMAND)
     return os.environ | {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
 
 
@@ -33,7 +32,7 @@ def bash(script: str, environment: dict, **options) -> str:
 
 
 def answer(environment: dict, line: str) -> list[str]:
-    """What the command says to bash, by Hydra's protocol, for a line up to the cursor."""
+    """Return what the command answers bash, by Hydra's protocol, for a line up to the cursor."""
     return bash("layernorm-train -sc query=bash", environment | {"COMP_LINE": line}).split()
 
 
@@ -82,7 +81,7 @@ def test_every_shell_can_be_told(shell, installed):
     assert "layernorm-train" in bash(f"layernorm-train -sc install={shell}", installed)
 
 
-def test_an_answer_imports_none_of_the_slow_packages():
+def test_an_answer_imports_none_of_the_slow_packages(installed):
     slow = (
         "torch",
         "torchvision",
@@ -94,19 +93,17 @@ def test_an_answer_imports_none_of_the_slow_packages():
         "joblib",
         "experiments.training.check",
     )
-    code = f"""import sys, layernorm_commands
-sys.argv = ["layernorm-train", "-sc", "query=bash"]
-layernorm_commands.train()
-print([name for name in {slow} if name in sys.modules])"""
-    environment = os.environ | {"COMP_LINE": "layernorm-train ", "PYTHONPATH": str(ROOT / "scripts")}
-    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert result.stdout.splitlines()[-1] == "[]"
+    environment = installed | {"COMP_LINE": "layernorm-train ", "PYTHONPROFILEIMPORTTIME": "1"}
+    command = ["layernorm-train", "-sc", "query=bash"]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    imported = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
+    assert "experiments.cli.completion" in imported and not imported & set(slow)
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", LINKS)
 def test_every_command_explains_itself_from_any_folder(name, installed, tmp_path):
     text = bash(f"{name} --help", installed, cwd=tmp_path)
-    assert f"python -m experiments.{name.removeprefix('layernorm-')}" in text
+    assert f"python -m experiments.{name.removeprefix('layernorm-').replace('-', '_')}" in text
 
 
 def test_a_sweep_with_workers_runs_from_any_folder(installed, tmp_path):
@@ -116,10 +113,15 @@ def test_a_sweep_with_workers_runs_from_any_folder(installed, tmp_path):
     assert len(list((tmp_path / "results" / "runs").iterdir())) == 2
 
 
-def test_a_command_without_its_repository_says_so(tmp_path):
-    alone = tmp_path / "elsewhere" / "scripts"
-    alone.mkdir(parents=True)
-    (alone / "layernorm_commands.py").write_bytes((ROOT / "scripts" / "layernorm_commands.py").read_bytes())
-    code = [sys.executable, "-c", "from layernorm_commands import train"]
-    result = subprocess.run(code, cwd=alone, capture_output=True, text=True)
-    assert result.returncode == 1 and result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+def test_every_command_is_linked_into_the_environment():
+    """The loop of scripts/setup.sh, run in an environment that is otherwise complete."""
+    setup = (ROOT / "scripts" / "setup.sh").read_text()
+    loop = setup[setup.index("    for file in experiments/*.py") : setup.index("    done\n") + len("    done\n")]
+    names = bash(f'ln() {{ echo "$@"; }}\n{loop}', dict(os.environ), cwd=ROOT).split()
+    assert sorted(name.removeprefix(".venv/bin/") for name in names if name.startswith(".venv/bin/")) == LINKS
+    assert names.count("../../scripts/layernorm") == len(LINKS) and os.access(COMMAND, os.X_OK)
+
+
+def test_modules_of_the_working_directory_are_not_imported(installed, tmp_path):
+    (tmp_path / "data.py").write_text("raise SystemExit('the wrong data')\n")
+    assert "python -m experiments.train" in bash("layernorm-train --help", installed, cwd=tmp_path)

@@ -1,4 +1,4 @@
-"""docs/extending.md is true: its blocks are applied to a copy of the repository, and its commands are run there."""
+"""docs/extending.md is executed: its blocks are applied to a copy of the repository, and its commands run there."""
 
 import os
 import subprocess
@@ -15,24 +15,21 @@ PAGE = ROOT / "docs" / "extending.md"
 
 
 def blocks() -> list[tuple[str, list[str], str]]:
-    """(section, what is done with it, content) of every block: ["", a command] or words and names, alternating.
-
-    What is done is the end of the paragraph above, from its last sentence's first word that is followed by a name.
-    """
-    tokens, found, section = MarkdownIt().parse(PAGE.read_text()), [], ""
+    """Return (section, instruction, content) of every block. The instruction is the paragraph above it, in pieces."""
+    tokens, result, section = MarkdownIt().parse(PAGE.read_text()), [], ""
     for before, token in zip([None, *tokens], tokens, strict=False):
         if token.type == "inline" and before.type == "heading_open":
             section = token.content
         elif token.type == "inline":
             parts = [child.content.replace("\n", " ") for child in token.children if child.type != "softbreak"]
         elif token.type == "fence":
-            found.append((section, parts, token.content))
-            parts = []  # the next block is not told of by the same words
-    return found
+            result.append((section, parts, token.content))
+            parts = []  # an instruction is for one block
+    return result
 
 
 def edited(where: list[str]) -> tuple[str, str, str] | None:
-    """(file, how, the line that is meant) from "In `file`, before `line`:"; None where the words tell of no edit."""
+    """Return (file, how, line) from "In `file`, before `line`:", or None if the instruction is no edit."""
     match where:
         case [*_, words, file, how, line, ":"] if words.endswith("In ") and how in (", before ", ", after "):
             return file, how.strip(", "), line
@@ -53,14 +50,14 @@ def apply(content: str, path: Path, how: str, line: str) -> None:
         path.write_text(text + ("\n\n" if whole else "") + content)
         return
     lines = text.splitlines(keepends=True)
-    found = [number for number, present in enumerate(lines) if present.strip().startswith(line.strip())]
-    assert len(found) == 1, f"{path.name} has {len(found)} lines that begin with {line}"
-    at = found[0] + (how == "after")
+    matching = [number for number, present in enumerate(lines) if present.strip().startswith(line.strip())]
+    assert len(matching) == 1, f"{path.name} has {len(matching)} lines that begin with {line}"
+    at = matching[0] + (how == "after")
     path.write_text("".join([*lines[:at], content, *(["\n\n"] if whole else []), *lines[at:]]))
 
 
 def run(command: str, folder: Path) -> None:
-    """In a shell, as a reader does; `python` is the tests' own."""
+    """Run a command in a shell, as a reader does; `python` is the interpreter of the tests."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = os.environ | {"PATH": path, "WANDB_MODE": "offline"}
     shell = ["bash", "-c", command]

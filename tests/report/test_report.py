@@ -16,11 +16,9 @@ from omegaconf import OmegaConf
 from experiments.config.cell import cell
 from experiments.config.experiment import Claim, Experiment
 from experiments.judging.claims import judge
-from experiments.judging.evidence import REFERENCE
 from experiments.report import tables, vega
 from experiments.report.build import find
 from experiments.report.page import library, overrides
-from experiments.report.readme import END, START, again, deciding, verdicts
 from experiments.report.style import STYLE, norms_of
 from experiments.runs.identity import run_id
 from experiments.sweeps.grid import base, expand
@@ -83,39 +81,6 @@ def test_reference_rows_are_whole_and_of_one_clean_commit(rebuilt):
         o["why"] for claim in claims for o in claim["outcomes"] if "lack a result" in o["why"] and not o["diverged"]
     ]
     assert not lacking, lacking
-
-
-def test_the_readme_shows_the_verdicts_of_the_committed_results():
-    readme = (ROOT / "README.md").read_text()
-    shown = readme.partition(START)[2].partition(END)[0].strip()
-    assert shown == verdicts(REFERENCE)
-    for path in REFERENCES:
-        claims = json.loads((path / "claims.json").read_text())["claims"]
-        assert shown.count("<sub>") >= len(claims) > 30
-        assert (
-            f"reference/{profile_of(path)}/figures/summary.svg" in shown and f"reference/{path.name}/claims.md" in shown
-        )
-
-
-def test_verdicts_that_turn_on_another_processor_are_named(tmp_path):
-    claims = [{"experiment": "e", "claim": str(k), "verdict": "reproduced"} for k in range(3)]
-    other = [*claims[:2], claims[2] | {"verdict": "not resolved"}]
-    (tmp_path / "quick_elsewhere").mkdir()
-    (tmp_path / "quick_elsewhere" / "claims.json").write_text(json.dumps({"claims": other}))
-    (tmp_path / "quick_elsewhere" / "provenance.json").write_text(json.dumps({"processor": ["A", "B"]}))
-    told = again(tmp_path / "quick", claims)
-    assert told.endswith("(A, B): 2 of 3 verdicts are the same; the others: e/2 (here reproduced, there not resolved).")
-
-
-def test_the_readme_shows_the_contrast_that_a_verdict_hangs_on():
-    def outcome(verdict: str, estimate: float) -> dict:
-        return {"verdict": verdict, "interval": {"estimate": estimate, "low": estimate - 1, "high": estimate + 1}}
-
-    three = [outcome("reproduced", -3.0), outcome("contradicted", 2.0), outcome("contradicted", 4.0)]
-    assert deciding("contradicted", three)["interval"]["estimate"] == 4.0
-    assert deciding("reproduced", [outcome("reproduced", -3.0), outcome("reproduced", -2.0)]) == three[0] | (
-        outcome("reproduced", -2.0)
-    )
 
 
 # --- tables and what is printed ---------------------------------------------------------------------------------------
