@@ -26,6 +26,7 @@ from experiments.config.errors import ConfigError, first_line
 from experiments.config.experiment import Claim, Experiment
 from experiments.config.paths import CONFIGS
 from experiments.config.schema import settings
+from experiments.judging.claims import kind_of
 from experiments.report.style import OTHER, STYLE
 from experiments.runs.folder import write_atomically
 from experiments.runs.wandb_mirror import PATIENCE, labels, ready
@@ -91,7 +92,9 @@ def view(name: str, profile: str, project: str, entity: str) -> ws.Workspace:
     groups = list(experiment.sources) or [name]
     runs = [run for group in groups for run in expand(group, profile, [f"seed={experiment.final_seeds[0]}"])]
     cells = [labels(cast(dict, OmegaConf.to_container(run))) for run in runs]
-    deciding = list(dict.fromkeys(metric for claim in experiment.claims for metric in metrics_of(claim, experiment)))
+    deciding = list(
+        dict.fromkeys(metric for claim in experiment.claims for metric in kind_of(claim, experiment).logged_metrics())
+    )
     return ws.Workspace(
         entity=entity,
         project=project,
@@ -133,18 +136,8 @@ def rule(claim: Claim) -> wr.MarkdownPanel:
     return wr.MarkdownPanel(markdown=f"**{claim.statement}**\n\nStated: {claim.stated}.\n\n```yaml\n{text}```")
 
 
-def metrics_of(claim: Claim, experiment: Experiment) -> list[str]:
-    """What decides a claim, as far as runs log it: the steps to a rival's best are read off the curves."""
-    if claim.kind == "exact":
-        return [*claim.holds, *claim.breaks]
-    if claim.kind == "share_contrast":
-        return [family["metric"] for family in claim.families]
-    metric = claim.metric or experiment.metric
-    return [] if metric.startswith("reach/") else [metric]
-
-
 def decided(claim: Claim, experiment: Experiment) -> list:
-    found = metrics_of(claim, experiment)
+    found = kind_of(claim, experiment).logged_metrics()
     return [bars(metric, metric) for metric in found] or [curve("val/loss", "step")]
 
 

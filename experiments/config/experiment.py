@@ -5,12 +5,10 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from experiments.config.errors import ConfigError, nearest
-
 
 @dataclass
 class Claim:
-    """One claim's rule, written down before its runs. experiments/judging/claims.py says how each kind is decided.
+    """One claim's rule, written down before its runs. experiments/judging/claims has each kind.
 
     A cell is a dictionary of columns of the rows, as {norm: bn, batch_size: 2}. A claim has a contrast for every entry
     of `over` (columns that hold on both sides) and of `b`, and is a statement about all of them.
@@ -22,7 +20,7 @@ class Claim:
     kind: str = MISSING  # difference, interaction, share, share_contrast or exact
     metric: str | None = None  # in place of the experiment's ...
     unit: str | None = None  # ... and its unit
-    over: list[dict[str, Any]] = field(default_factory=lambda: [{}])
+    over: Any = field(default_factory=lambda: [{}])
     a: dict[str, Any] = field(default_factory=dict)  # the cell that the claim is about
     b: list[dict[str, Any]] = field(default_factory=lambda: [{}])  # those that it is compared with
     claimed: str = "lower"  # what the claim asserts of a - b: lower, higher, same or not_higher
@@ -58,25 +56,3 @@ class Experiment:
     tune_seeds: list[int] = field(default_factory=list)  # those that choose the learning rates
     tune_lr: list[float] = field(default_factory=list)  # the rates to choose from, the same for every cell
     tune_metric: str = ""  # what chooses a rate; "": the metric's twin on the validation split
-
-
-def check_claim(claim: Claim) -> None:
-    """Refuse a rule that could not be judged, before its runs. Raises ConfigError."""
-    name = f"claim {claim.id}"
-    _one_of(f"{name}: kind", claim.kind, ("difference", "interaction", "share", "share_contrast", "exact"))
-    _one_of(f"{name}: claimed", claim.claimed, ("lower", "higher", "same", "not_higher"))
-    if claim.kind == "interaction" and len(claim.at) != 2:
-        raise ConfigError(f"{name}: at={list(claim.at)} must be two cells; give at: [{{...: small}}, {{...: large}}]")
-    if claim.kind == "share_contrast" and len(claim.families) != 2:
-        raise ConfigError(f"{name}: {len(claim.families)} families given; a contrast is between two, give both")
-    if claim.kind == "exact" and not (claim.holds or claim.breaks):
-        raise ConfigError(f"{name}: neither holds nor breaks names a column; give one, as holds: [gap/output]")
-    if claim.kind in ("difference", "interaction") and claim.margin <= 0:
-        raise ConfigError(f"{name}: margin={claim.margin:g} must be positive; give the smallest effect of interest")
-
-
-def _one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ConfigError(
-            f"{key}={value} is unknown; allowed: {', '.join(allowed)}; nearest: {nearest(value, allowed)}"
-        )

@@ -8,8 +8,8 @@ import pandas as pd
 
 from experiments.config.errors import ConfigError
 from experiments.config.paths import ROOT
-from experiments.judging.claims import CONTRADICTED, NOT_RESOLVED, REPRODUCED
 from experiments.judging.evidence import REFERENCE
+from experiments.judging.verdict import CONTRADICTED, NOT_RESOLVED, REPRODUCED
 from experiments.report.tables import markdown, signed
 from experiments.runs.progress import duration
 

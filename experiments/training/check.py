@@ -9,7 +9,6 @@ from omegaconf import DictConfig, OmegaConf
 
 import data
 from experiments.config.errors import ConfigError, nearest
-from experiments.config.experiment import check_claim
 from experiments.config.fields import choices_of, fields_of, schema_of, unknown
 from experiments.config.schema import norm_options, settings
 from experiments.config.writable import check_folder, check_path, shortened
@@ -94,8 +93,6 @@ def check_fields(cfg: DictConfig) -> None:
     if sources := cfg.experiment.sources:
         name = cfg.experiment.name
         raise ConfigError(f"experiment={name} has no runs of its own; run those of {' and '.join(sources)}")
-    for claim in settings(cfg.experiment).claims:
-        check_claim(claim)
     check_path("runs_dir", cfg.runs_dir)
 
 
