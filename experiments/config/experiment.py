@@ -20,7 +20,7 @@ class Claim:
     kind: str = MISSING  # difference, interaction, share, share_contrast or exact
     metric: str | None = None  # in place of the experiment's ...
     unit: str | None = None  # ... and its unit
-    over: Any = field(default_factory=lambda: [{}])
+    over: Any = None
     a: dict[str, Any] = field(default_factory=dict)  # the cell that the claim is about
     b: list[dict[str, Any]] = field(default_factory=lambda: [{}])  # those that it is compared with
     claimed: str = "lower"  # what the claim asserts of a - b: lower, higher, same or not_higher

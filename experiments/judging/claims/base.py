@@ -71,7 +71,7 @@ class Kind(ABC):
 
     def contexts(self) -> Iterator[dict[str, Any]]:
         """Yield the cells of `over`, which hold on both sides of a contrast; a list in one means each of its values."""
-        over = self.claim.over
+        over = self.claim.over or {}
         for cell in [over] if isinstance(over, Mapping) else over:
             choices = [value if isinstance(value, list) else [value] for value in cell.values()]
             for chosen in itertools.product(*choices):
