@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.cli.command import command, refusals_in_one_line
 from experiments.config.paths import CONFIGS
+from experiments.config.schema import settings
 from experiments.runs.run import Run
 from experiments.runs.signals import stop_request
 from experiments.runs.torchrun import num_ranks, rank
@@ -55,6 +56,10 @@ def train_single(cfg: DictConfig) -> None:
 
     with refusals_in_one_line():
         check_fields(cfg)
+        if cfg.experiment.claims:
+            from experiments.judging.claims import check_claims
+
+            check_claims(settings(cfg.experiment))
         run = Run.of(cfg)
         if run.folder.finished and num_ranks() == 1:  # with several, rank 0 decides for all
             report_finished(run)

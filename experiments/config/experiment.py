@@ -5,12 +5,10 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from experiments.config.errors import ConfigError, one_of
-
 
 @dataclass
 class Claim:
-    """One claim's rule, written down before its runs. experiments/judging/claims.py says how each kind is decided.
+    """One claim's rule, written down before its runs. experiments/judging/claims has each kind.
 
     A cell is a dictionary of columns of the rows, as {norm: bn, batch_size: 2}. A claim has a contrast for every entry
     of `over` (columns that hold on both sides) and of `b`, and is a statement about all of them.
@@ -28,8 +26,12 @@ class Claim:
     unit: str | None = field(
         default=None, metadata={"help": "unit of this claim's metric; null: the experiment's unit"}
     )
-    over: list[dict[str, Any]] = field(
-        default_factory=lambda: [{}], metadata={"help": "columns that hold on both sides; one contrast for each entry"}
+    over: Any = field(
+        default=None,
+        metadata={
+            "help": "columns that hold on both sides: a cell or several; a list in a cell stands for each of "
+            "its values, and every combination is a contrast"
+        },
     )
     a: dict[str, Any] = field(default_factory=dict, metadata={"help": "the cell that the claim is about"})
     b: list[dict[str, Any]] = field(
@@ -111,18 +113,3 @@ class Experiment:
     tune_metric: str = field(
         default="", metadata={"help": "column that chooses a rate; empty: the metric's twin on the validation split"}
     )
-
-
-def check_claim(claim: Claim) -> None:
-    """Refuse a rule that could not be judged, before its runs. Raises ConfigError."""
-    name = f"claim {claim.id}"
-    one_of(f"{name}: kind", claim.kind, ("difference", "interaction", "share", "share_contrast", "exact"))
-    one_of(f"{name}: claimed", claim.claimed, ("lower", "higher", "same", "not_higher"))
-    if claim.kind == "interaction" and len(claim.at) != 2:
-        raise ConfigError(f"{name}: at={list(claim.at)} must be two cells; give at: [{{...: small}}, {{...: large}}]")
-    if claim.kind == "share_contrast" and len(claim.families) != 2:
-        raise ConfigError(f"{name}: {len(claim.families)} families given; a contrast is between two, give both")
-    if claim.kind == "exact" and not (claim.holds or claim.breaks):
-        raise ConfigError(f"{name}: neither holds nor breaks names a column; give one, as holds: [gap/output]")
-    if claim.kind in ("difference", "interaction") and claim.margin <= 0:
-        raise ConfigError(f"{name}: margin={claim.margin:g} must be positive; give the smallest effect of interest")

@@ -11,8 +11,9 @@ from experiments.config.errors import ConfigError
 from experiments.config.experiment import Experiment
 from experiments.config.paths import ROOT, tuned_path
 from experiments.config.schema import settings
-from experiments.judging.claims import Verdict, judge
 from experiments.judging.integrity import problems
+from experiments.judging.judge import judge
+from experiments.judging.verdict import Verdict
 from experiments.runs.rows import CURVE_COLUMNS, ROW_COLUMNS, collect, reach, read_rows
 from experiments.sweeps.grid import base, run_ids
 
@@ -22,12 +23,12 @@ REFERENCE = ROOT / "results" / "reference"
 
 
 @dataclass(frozen=True)
-class Tables:
-    """Rows and curves of a profile's runs. place: where they come from; missing: run ids without a result."""
+class RunTables:
+    """Rows and curves of a profile's runs. source: where they come from; missing: run ids without a result."""
 
     rows: pd.DataFrame
     curves: pd.DataFrame
-    place: Path
+    source: Path
     missing: list[str]
 
     def write(self, folder: Path) -> None:
@@ -36,7 +37,7 @@ class Tables:
 
 
 @dataclass(frozen=True)
-class Part:
+class ExperimentResult:
     """One experiment's share of the report: its runs, and the verdicts, which may rest on other experiments' too."""
 
     experiment: Experiment
@@ -59,10 +60,10 @@ def configs_of(profile: DictConfig) -> dict[str, DictConfig]:
     return configs
 
 
-def from_folders(configs: dict[str, DictConfig], profile: str, runs_dir: str) -> Tables | None:
+def from_folders(configs: dict[str, DictConfig], profile: str, runs_dir: str) -> RunTables | None:
     """The finished runs of exactly these grids; None when there is none.
 
-    An experiment of which there is no folder at all was not started, and its runs are not told as missing.
+    An experiment without any run folder counts as not started; its runs are not reported as missing.
     """
     rows, curves, missing = [], [], []
     for name, cfg in configs.items():
@@ -70,20 +71,20 @@ def from_folders(configs: dict[str, DictConfig], profile: str, runs_dir: str) ->
         tuned = not cfg.experiment.tune_lr or tuned_path(profile, name).exists()
         if not (started and tuned):
             continue
-        found = collect(run_ids(name, profile), runs_dir)
-        rows.append(found[0])
-        curves.append(found[1])
-        missing += found[2]
+        its_rows, its_curves, its_missing = collect(run_ids(name, profile), runs_dir)
+        rows.append(its_rows)
+        curves.append(its_curves)
+        missing += its_missing
     if not sum(map(len, rows)):
         return None
-    rows = pd.concat([part for part in rows if len(part)])
-    curves = pd.concat([part for part in curves if len(part)] or [pd.DataFrame(columns=CURVE_COLUMNS)])
+    rows = pd.concat([some for some in rows if len(some)])
+    curves = pd.concat([some for some in curves if len(some)] or [pd.DataFrame(columns=CURVE_COLUMNS)])
     # Through CSV, so that a rebuild from the committed tables starts from the very same values and types.
     texts = [StringIO(frame.to_csv(index=False)) for frame in (rows, curves)]
-    return Tables(*read(texts[0], texts[1], configs), Path(runs_dir), missing)
+    return RunTables(*read(texts[0], texts[1], configs), Path(runs_dir), missing)
 
 
-def from_tables(configs: dict[str, DictConfig], folder: Path) -> Tables:
+def from_tables(configs: dict[str, DictConfig], folder: Path) -> RunTables:
     """The tables that a report wrote. Raises ConfigError when they are not there or not whole."""
     for file in ("runs.csv", "curves.csv"):
         if not (folder / file).exists():
@@ -101,7 +102,7 @@ def from_tables(configs: dict[str, DictConfig], folder: Path) -> Tables:
     holes = rows.columns[rows.isna().any()].intersection(NEEDED)
     if wrong := [*holes, *(column for column in NUMBERS if not pd.api.types.is_numeric_dtype(rows[column]))]:
         raise ConfigError(f"{folder / 'runs.csv'} is damaged in the column {', '.join(wrong)}; restore it")
-    return Tables(rows, curves, folder, [])
+    return RunTables(rows, curves, folder, [])
 
 
 def read(rows, curves, configs: dict[str, DictConfig]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -112,13 +113,13 @@ def read(rows, curves, configs: dict[str, DictConfig]) -> tuple[pd.DataFrame, pd
     return rows.fillna(dict.fromkeys(axes, "")), pd.read_csv(curves)
 
 
-def parts_of(tables: Tables, configs: dict[str, DictConfig], profile: DictConfig) -> list[Part]:
+def results_of(tables: RunTables, configs: dict[str, DictConfig], profile: DictConfig) -> list[ExperimentResult]:
     """The profile's experiments with their verdicts."""
     reached = {name: _with_reach(tables, name, cfg) for name, cfg in configs.items()}
-    return [_part(name, configs, reached, tables, profile.name) for name in profile.experiments]
+    return [_result(name, configs, reached, tables, profile.name) for name in profile.experiments]
 
 
-def _with_reach(tables: Tables, name: str, cfg: DictConfig) -> pd.DataFrame:
+def _with_reach(tables: RunTables, name: str, cfg: DictConfig) -> pd.DataFrame:
     """An experiment's rows, with the steps, examples and seconds that each run took to the un-normalised run's best."""
     rows = tables.rows[tables.rows["experiment"] == name]
     if len(rows):
@@ -126,20 +127,34 @@ def _with_reach(tables: Tables, name: str, cfg: DictConfig) -> pd.DataFrame:
     return rows
 
 
-def _curves(tables: Tables, rows: pd.DataFrame) -> pd.DataFrame:
+def _curves(tables: RunTables, rows: pd.DataFrame) -> pd.DataFrame:
     return tables.curves[tables.curves["run_id"].isin(rows["run_id"])]
 
 
-def _part(name: str, configs: dict, reached: dict[str, pd.DataFrame], tables: Tables, profile: str) -> Part:
+def _result(
+    name: str, configs: dict, reached: dict[str, pd.DataFrame], tables: RunTables, profile: str
+) -> ExperimentResult:
     cfg = configs[name]
     experiment = settings(cfg.experiment)
     rows = reached[name]
     judged = pd.concat([rows, *(reached[source] for source in experiment.sources)]).reset_index(drop=True)
     choice = tuned_path(profile, name)
-    chose = choice.with_suffix(".csv")
-    tuned = read_rows(chose, experiment.axes) if chose.exists() else pd.DataFrame()
-    missing = [run_id for run_id in tables.missing if run_id.startswith(f"{name}-")]
-    absent = [column for column in experiment.axes if len(tuned) and column not in tuned]
-    older = [f"tuned/{chose.name} has no column {', '.join(absent)}: it was made under other rules, tune again"]
-    found = older if absent and len(rows) else problems(experiment, rows, choice)
-    return Part(experiment, cfg, rows, _curves(tables, rows), tuned, missing, found, judge(experiment, judged))
+    tuning_rows = choice.with_suffix(".csv")
+    tuned = read_rows(tuning_rows, experiment.axes) if tuning_rows.exists() else pd.DataFrame()
+    lacking = [column for column in experiment.axes if len(tuned) and column not in tuned]
+    if lacking and len(rows):
+        inconsistent = [
+            f"tuned/{tuning_rows.name} has no column {', '.join(lacking)}: it was made under other rules, tune again"
+        ]
+    else:
+        inconsistent = problems(experiment, rows, choice)
+    return ExperimentResult(
+        experiment=experiment,
+        config=cfg,
+        rows=rows,
+        curves=_curves(tables, rows),
+        tuned=tuned,
+        missing=[run_id for run_id in tables.missing if run_id.startswith(f"{name}-")],
+        problems=inconsistent,
+        verdicts=judge(experiment, judged),
+    )

@@ -13,7 +13,16 @@ from experiments.cli.command import refusals_in_one_line
 from experiments.config.errors import ConfigError
 from experiments.config.paths import ROOT
 from experiments.config.writable import check_folder
-from experiments.judging.evidence import REFERENCE, Part, Tables, configs_of, from_folders, from_tables, parts_of
+from experiments.judging.claims import kinds_of
+from experiments.judging.evidence import (
+    REFERENCE,
+    ExperimentResult,
+    RunTables,
+    configs_of,
+    from_folders,
+    from_tables,
+    results_of,
+)
 from experiments.report import charts, tables
 from experiments.report.page import page
 from experiments.report.readme import put_into_readme
@@ -27,34 +36,35 @@ def write_all(cfg: DictConfig) -> None:
         profile, output = cfg.profile, Path(cfg.output)
         check_folder("output", cfg.output)
         configs = configs_of(profile)
-        found = find(cfg, configs)
-        parts = parts_of(found, configs, profile)
-        reference = reference_beside(found, output, configs, profile)
+        run_tables = find(cfg, configs)
+        results = results_of(run_tables, configs, profile)
+        reference = reference_beside(run_tables, output, configs, profile)
         output.mkdir(parents=True, exist_ok=True)
-    write(parts, found, output, profile.name)
-    provenance = origin(found, profile.name)
+    write(results, run_tables, output, profile.name)
+    provenance = origin(run_tables, profile.name)
     write_json(output / "provenance.json", provenance)
-    (output / "claims.md").write_text(markdown(parts, provenance))
-    figures = draw(parts, output / "figures")
-    text = page(parts, figures, found, reference, output, profile.name, provenance_line(provenance))
+    (output / "claims.md").write_text(markdown(results, provenance))
+    figures = draw(results, output / "figures")
+    text = page(results, figures, run_tables, reference, output, profile.name, provenance_line(provenance))
     (output / "report.html").write_text(text)
     if cfg.readme:
         put_into_readme()
-    say(parts)
+    say(results)
     print(f"report: {(output / 'report.html').resolve()}")
-    if found.missing:
+    if run_tables.missing:
         sys.exit(
-            f"{len(found.missing)} runs lack a result, first {found.missing[0]}; run the experiment's script again"
+            f"{len(run_tables.missing)} runs lack a result, first {run_tables.missing[0]}; "
+            "run the experiment's script again"
         )
 
 
-def find(cfg: DictConfig, configs: dict[str, DictConfig]) -> Tables:
+def find(cfg: DictConfig, configs: dict[str, DictConfig]) -> RunTables:
     """The rows that `rows` names, else of the run folders, else the committed ones."""
     if cfg.rows is not None:
         return from_tables(configs, Path(cfg.rows))
-    found = from_folders(configs, cfg.profile.name, cfg.runs_dir)
-    if found is not None:
-        return found
+    run_tables = from_folders(configs, cfg.profile.name, cfg.runs_dir)
+    if run_tables is not None:
+        return run_tables
     committed = REFERENCE / cfg.profile.name
     lacking = f"no finished run of the experiments of profile={cfg.profile.name} in {cfg.runs_dir}"
     if not (committed / "runs.csv").exists():
@@ -65,44 +75,48 @@ def find(cfg: DictConfig, configs: dict[str, DictConfig]) -> Tables:
     return from_tables(configs, committed)
 
 
-def reference_beside(found: Tables, output: Path, configs: dict, profile: DictConfig) -> list[Part] | None:
+def reference_beside(
+    run_tables: RunTables, output: Path, configs: dict, profile: DictConfig
+) -> list[ExperimentResult] | None:
     """The verdicts on the committed rows, to be set beside one's own; None where these are the committed ones."""
     committed = REFERENCE / profile.name
-    if not (committed / "runs.csv").exists() or committed in (found.place.resolve(), output.resolve()):
+    if not (committed / "runs.csv").exists() or committed in (run_tables.source.resolve(), output.resolve()):
         return None
-    return parts_of(from_tables(configs, committed), configs, profile)
+    return results_of(from_tables(configs, committed), configs, profile)
 
 
-def write(parts: list[Part], found: Tables, output: Path, profile: str) -> None:
+def write(results: list[ExperimentResult], run_tables: RunTables, output: Path, profile: str) -> None:
     """All tables."""
-    found.write(output)
-    tables.differences(parts).to_csv(output / "differences.csv", index=False)
-    cells = [frame for part in parts if len(frame := tables.cells(part))]
+    run_tables.write(output)
+    tables.differences(results).to_csv(output / "differences.csv", index=False)
+    cells = [frame for result in results if len(frame := tables.cells(result))]
     pd.concat(cells).to_csv(output / "cells.csv", index=False)
-    verdicts = [tables.plain(verdict.as_dict()) for part in parts for verdict in part.verdicts]
+    verdicts = [tables.plain(verdict.as_dict()) for result in results for verdict in result.verdicts]
     write_json(output / "claims.json", {"profile": profile, "claims": verdicts})
 
 
-def draw(parts: list[Part], folder: Path) -> dict[str, list[charts.Figure]]:
+def draw(results: list[ExperimentResult], folder: Path) -> dict[str, list[charts.Figure]]:
     """The figures of every experiment, written as SVG; drawings of an earlier report are removed."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    figures = {part.experiment.name: charts.figures(part) for part in parts}
-    drawn = {"summary": charts.summary(parts)}
-    for part in parts:
-        for figure in figures[part.experiment.name]:
+    figures = {result.experiment.name: charts.figures(result) for result in results}
+    drawn = {"summary": charts.summary(results)}
+    for result in results:
+        for figure in figures[result.experiment.name]:
             drawn |= figure.drawings()
-        for verdict in part.verdicts:
-            if verdict.kind != "exact":
-                drawn[f"{verdict.experiment}_claim_{verdict.claim}"] = charts.forest_drawing(verdict, part.experiment)
+        kinds = kinds_of(result.experiment)
+        for verdict in result.verdicts:
+            if kinds[verdict.claim].has_interval:
+                name = f"{verdict.experiment}_claim_{verdict.claim}"
+                drawn[name] = charts.forest_drawing(verdict, kinds[verdict.claim])
     for name, svg in drawn.items():
         (folder / f"{name}.svg").write_text(svg)
     return figures
 
 
-def origin(found: Tables, profile: str) -> dict:
+def origin(run_tables: RunTables, profile: str) -> dict:
     """Where the numbers come from: the commits and versions that the rows themselves carry."""
-    rows = found.rows
+    rows = run_tables.rows
     commits = rows["git"] + rows["dirty"].map({True: " (with uncommitted changes)", False: ""})
     return {
         "command": f"bash scripts/<experiment>.sh profile={profile}, for every experiment",
@@ -127,28 +141,28 @@ def provenance_line(provenance: dict) -> str:
     )
 
 
-def markdown(parts: list[Part], provenance: dict) -> str:
+def markdown(results: list[ExperimentResult], provenance: dict) -> str:
     """claims.md: the verdicts, then the paired differences and the cells of every experiment."""
-    sections = ["# Verdicts", provenance_line(provenance), tables.counts(parts)]
-    sections.append(tables.markdown(tables.headline(parts)))
+    sections = ["# Verdicts", provenance_line(provenance), tables.counts(results)]
+    sections.append(tables.markdown(tables.headline(results)))
     sections.append("Every number, with the ids of the runs behind it: differences.csv, cells.csv, runs.csv.")
-    for part in parts:
-        sections += [f"## {part.experiment.name}", part.experiment.question]
-        sections += [f"These rows do not hold together: {problem}." for problem in part.problems]
-        for verdict in part.verdicts:
+    for result in results:
+        sections += [f"## {result.experiment.name}", result.experiment.question]
+        sections += [f"These rows do not hold together: {problem}." for problem in result.problems]
+        for verdict in result.verdicts:
             about = f"**{verdict.statement}** {verdict.verdict} ({verdict.metric}, {verdict.unit})"
             sections += [about, tables.markdown(tables.difference_table(verdict))]
-        if len(part.rows):
-            sections.append(tables.markdown(tables.cell_table(part)))
-        elif not part.experiment.sources:
+        if len(result.rows):
+            sections.append(tables.markdown(tables.cell_table(result)))
+        elif not result.experiment.sources:
             sections.append("No run of this experiment yet.")
     return "\n\n".join(sections) + "\n"
 
 
-def say(parts: list[Part]) -> None:
+def say(results: list[ExperimentResult]) -> None:
     """The times and the verdicts, for a terminal."""
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
-    for frame in (tables.times(parts), tables.headline(parts)):
+    for frame in (tables.times(results), tables.headline(results)):
         shown = Table(show_lines=len(frame) > 0, expand=True)
         for column in frame.columns:
             shown.add_column(
@@ -157,7 +171,7 @@ def say(parts: list[Part]) -> None:
         for line in frame.itertuples(index=False):
             shown.add_row(*(str(value).replace("**", "").replace("[", r"\[") for value in line))
         console.print(shown)
-    for part in parts:
-        for problem in part.problems:
-            print(f"{part.experiment.name}: {problem}")
-    print(tables.counts(parts))
+    for result in results:
+        for problem in result.problems:
+            print(f"{result.experiment.name}: {problem}")
+    print(tables.counts(results))

@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments.config.experiment import Claim, Experiment
-from experiments.judging.claims import CONTRADICTED, NOT_RESOLVED, REPRODUCED, Outcome, Verdict, values
-from experiments.judging.evidence import Part
+from experiments.config.experiment import Experiment
+from experiments.judging.cells import values
+from experiments.judging.evidence import ExperimentResult
 from experiments.judging.intervals import Interval, iqm
+from experiments.judging.verdict import CONTRADICTED, NOT_RESOLVED, REPRODUCED, Outcome, Verdict
 from experiments.runs.rows import cell_columns
 
 DIGITS = 6  # significant; the last ones of a float64 differ between processors, and the tables must not
@@ -30,14 +31,8 @@ def rounded(value):
     return float(f"{value:.{DIGITS}g}") if isinstance(value, float | np.floating) else value
 
 
-def cell_of(claim: Claim) -> list[dict]:
-    """The cell that each contrast of a claim is about, in the order of its outcomes."""
-    others = claim.b if claim.kind in ("difference", "interaction", "share") else [{}]
-    return [{**over, **claim.a} for over in claim.over for _ in others]
-
-
-def contrasts(part: Part) -> Iterator[tuple[Verdict, Outcome]]:
-    for verdict in part.verdicts:
+def contrasts(result: ExperimentResult) -> Iterator[tuple[Verdict, Outcome]]:
+    for verdict in result.verdicts:
         for outcome in verdict.outcomes:
             yield verdict, outcome
 
@@ -51,7 +46,7 @@ def signed(number: float | None) -> str:
     return f"{number:+.3f}" if np.isfinite(number) else ("+∞" if number > 0 else "-∞")
 
 
-def told(interval: Interval | None) -> str:
+def interval_text(interval: Interval | None) -> str:
     """mean [low, high]"""
     return f"{signed(interval.estimate)} {ends(interval)}" if interval else ""
 
@@ -75,9 +70,9 @@ def markdown(frame: pd.DataFrame) -> str:
 # --- verdicts ---------------------------------------------------------------------------------------------------------
 
 
-def counts(parts: list[Part]) -> str:
+def counts(results: list[ExperimentResult]) -> str:
     """How many claims came out how, in a sentence."""
-    verdicts = [verdict.verdict for part in parts for verdict in part.verdicts]
+    verdicts = [verdict.verdict for result in results for verdict in result.verdicts]
     kinds = ", ".join(f"{verdicts.count(kind)} {kind}" for kind in (REPRODUCED, CONTRADICTED, NOT_RESOLVED))
     return f"Of {len(verdicts)} claims: {kinds}."
 
@@ -88,7 +83,7 @@ def pairs(verdict: Verdict) -> str:
     return str(n[0]) if len(n) == 1 else f"{n[0]}-{n[-1]}"
 
 
-def headline(parts: list[Part]) -> pd.DataFrame:
+def headline(results: list[ExperimentResult]) -> pd.DataFrame:
     """A line a claim."""
     lines = [
         {
@@ -98,8 +93,8 @@ def headline(parts: list[Part]) -> pd.DataFrame:
             "because (paired over seeds, 95 %)": verdict.why,
             "n": pairs(verdict),
         }
-        for part in parts
-        for verdict in part.verdicts
+        for result in results
+        for verdict in result.verdicts
     ]
     return pd.DataFrame(lines)
 
@@ -107,11 +102,11 @@ def headline(parts: list[Part]) -> pd.DataFrame:
 # --- paired differences -----------------------------------------------------------------------------------------------
 
 
-def differences(parts: list[Part]) -> pd.DataFrame:
+def differences(results: list[ExperimentResult]) -> pd.DataFrame:
     """A line a contrast, for differences.csv: every number, and the runs behind it."""
     lines = []
-    for part in parts:
-        for verdict, outcome in contrasts(part):
+    for result in results:
+        for verdict, outcome in contrasts(result):
             t, boot = outcome.interval, outcome.second
             lines.append(
                 {
@@ -141,7 +136,7 @@ def difference_line(outcome: Outcome) -> dict[str, str]:
         "contrast": outcome.label,
         "where": outcome.where,
         "n": str(outcome.pairs),
-        "mean [95 %]": told(outcome.interval),
+        "mean [95 %]": interval_text(outcome.interval),
         "verdict": outcome.verdict,
         "bootstrap": ends(outcome.second),
         "median": signed(outcome.median),
@@ -162,24 +157,24 @@ def difference_table(verdict: Verdict) -> pd.DataFrame:
 # --- cells ------------------------------------------------------------------------------------------------------------
 
 
-def cells(part: Part) -> pd.DataFrame:
+def cells(result: ExperimentResult) -> pd.DataFrame:
     """A line a cell, for cells.csv: learning rate, and the deciding metric over its seeds."""
-    experiment, lines = part.experiment, []
-    for cell, rows in each_cell(part.rows, experiment):
+    experiment, lines = result.experiment, []
+    for cell, rows in each_cell(result.rows, experiment):
         metric, _ = metric_of(rows, experiment)
-        found = values(rows, metric, {}).dropna()
-        some = len(found) > 0
+        metrics = values(rows, metric, {}).dropna()
+        some = len(metrics) > 0
         lines.append(
             {
                 "experiment": experiment.name,
                 **cell,
                 "lr": rows["lr"].iloc[0],
                 "metric": metric,
-                "n": len(found),
-                "median": found.median() if some else None,
-                "min": found.min() if some else None,
-                "max": found.max() if some else None,
-                "iqm": iqm(found) if some else None,
+                "n": len(metrics),
+                "median": metrics.median() if some else None,
+                "min": metrics.min() if some else None,
+                "max": metrics.max() if some else None,
+                "iqm": iqm(metrics) if some else None,
                 "diverged": int((rows["status"] == "diverged").sum()),
                 "seconds": rows["seconds"].median() if "seconds" in rows else None,
             }
@@ -199,14 +194,14 @@ def each_cell(rows: pd.DataFrame, experiment: Experiment) -> Iterator[tuple[dict
     """The cells of some rows, in the rows' order: (columns, their runs)."""
     columns = [column for column in cell_columns(experiment.axes) if column in rows]
     if len(rows):
-        for cell, part in rows.groupby(columns, sort=False):
-            yield dict(zip(columns, cell, strict=True)), part
+        for cell, runs in rows.groupby(columns, sort=False):
+            yield dict(zip(columns, cell, strict=True)), runs
 
 
-def cell_table(part: Part) -> pd.DataFrame:
+def cell_table(result: ExperimentResult) -> pd.DataFrame:
     """The cells in the report's columns."""
-    experiment, lines = part.experiment, []
-    for row in cells(part).to_dict("records"):
+    experiment, lines = result.experiment, []
+    for row in cells(result).to_dict("records"):
         spread = f"{row['median']:.3f} [{row['min']:.3f}, {row['max']:.3f}]" if row["n"] else "-"
         lines.append(
             {
@@ -223,18 +218,18 @@ def cell_table(part: Part) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def times(parts: list[Part]) -> pd.DataFrame:
+def times(results: list[ExperimentResult]) -> pd.DataFrame:
     """Experiment, runs, seconds of one core, the slowest run, verdicts."""
     lines = []
-    for part in parts:
-        outcomes = pd.Series([verdict.verdict for verdict in part.verdicts]).value_counts()
-        run = len(part.rows) > 0
-        slowest: Any = part.rows.loc[part.rows["wall_seconds"].idxmax()] if run else None
+    for result in results:
+        outcomes = pd.Series([verdict.verdict for verdict in result.verdicts]).value_counts()
+        run = len(result.rows) > 0
+        slowest: Any = result.rows.loc[result.rows["wall_seconds"].idxmax()] if run else None
         lines.append(
             {
-                "experiment": part.experiment.name,
-                "runs": str(len(part.rows)),
-                "core seconds": f"{part.rows['wall_seconds'].sum():.0f}" if run else "-",
+                "experiment": result.experiment.name,
+                "runs": str(len(result.rows)),
+                "core seconds": f"{result.rows['wall_seconds'].sum():.0f}" if run else "-",
                 "slowest run": f"{slowest['run_id']}, {slowest['wall_seconds']:.0f} s" if run else "-",
                 "verdicts": ", ".join(f"{count} {verdict}" for verdict, count in outcomes.items()),
             }
@@ -245,23 +240,23 @@ def times(parts: list[Part]) -> pd.DataFrame:
 # --- own runs beside the reference's ----------------------------------------------------------------------------------
 
 
-def comparison(parts: list[Part], reference: list[Part]) -> pd.DataFrame:
+def comparison(results: list[ExperimentResult], reference: list[ExperimentResult]) -> pd.DataFrame:
     """A line a contrast: interval and verdict of these runs and of the committed ones, and whether they agree."""
     theirs = {
-        (part.experiment.name, verdict.claim, outcome.label, outcome.where): outcome
-        for part in reference
-        for verdict, outcome in contrasts(part)
+        (result.experiment.name, verdict.claim, outcome.label, outcome.where): outcome
+        for result in reference
+        for verdict, outcome in contrasts(result)
     }
     lines = []
-    for part in parts:
-        for verdict, own in contrasts(part):
-            other = theirs[part.experiment.name, verdict.claim, own.label, own.where]
+    for result in results:
+        for verdict, own in contrasts(result):
+            other = theirs[result.experiment.name, verdict.claim, own.label, own.where]
             lines.append(
                 {
-                    "claim": f"{part.experiment.name}: {verdict.claim}",
+                    "claim": f"{result.experiment.name}: {verdict.claim}",
                     "contrast": f"{own.label} ({own.where})" if own.where not in ("", own.label) else own.label,
-                    "here": f"{told(own.interval)} {own.verdict}".strip(),
-                    "reference": f"{told(other.interval)} {other.verdict}".strip(),
+                    "here": f"{interval_text(own.interval)} {own.verdict}".strip(),
+                    "reference": f"{interval_text(other.interval)} {other.verdict}".strip(),
                     "agree": agreement(own, other),
                 }
             )

@@ -1,7 +1,7 @@
 """Charts as Vega-Lite: their look, how layers and panels are put together, and the drawing.
 
 Altair writes a layer's mark and encoding. Layers and panels are put together here as dictionaries, over one table of
-records, since Altair copies and checks every part each time that two are joined: minutes for a report.
+records, since Altair copies and checks every result each time that two are joined: minutes for a report.
 
 Text and the un-normalised network are drawn in `currentColor`, which is black in a file and on the page follows the
 light or dark of the rest.

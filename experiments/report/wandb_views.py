@@ -17,6 +17,7 @@ from wandb_workspaces import expr
 from experiments.config.errors import ConfigError, first_line
 from experiments.config.experiment import Claim, Experiment
 from experiments.config.schema import settings
+from experiments.judging.claims import kind_of, kinds_of
 from experiments.report.charts.curves import AXES
 from experiments.report.style import OTHER, STYLE
 from experiments.runs.folder import write_atomically
@@ -38,7 +39,7 @@ def view(name: str, profile: str, project: str, entity: str) -> ws.Workspace:
     groups = list(experiment.sources) or [name]
     runs = [run for group in groups for run in expand(group, profile, [f"seed={experiment.final_seeds[0]}"])]
     cells = [labels(cast(dict, OmegaConf.to_container(run))) for run in runs]
-    deciding = list(dict.fromkeys(metric for claim in experiment.claims for metric in metrics_of(claim, experiment)))
+    deciding = list(dict.fromkeys(metric for kind in kinds_of(experiment).values() for metric in kind.logged_metrics()))
     return ws.Workspace(
         entity=entity,
         project=project,
@@ -73,16 +74,6 @@ def sections(experiment: Experiment, deciding: list[str]) -> list[ws.Section]:
 # --- metrics ----------------------------------------------------------------------------------------------------------
 
 
-def metrics_of(claim: Claim, experiment: Experiment) -> list[str]:
-    """Return the logged metrics that decide a claim; none for the steps to a rival's best, which curves show."""
-    if claim.kind == "exact":
-        return [*claim.holds, *claim.breaks]
-    if claim.kind == "share_contrast":
-        return [family["metric"] for family in claim.families]
-    metric = claim.metric or experiment.metric
-    return [] if metric.startswith("reach/") else [metric]
-
-
 def curve_metrics(deciding: list[str]) -> list[str]:
     """Return the metrics that have curves: the deciding ones, on the validation split, and the losses."""
     of_validation = [metric.replace("test/", "val/") for metric in deciding if metric.startswith("test/")]
@@ -98,7 +89,7 @@ def section(name: str, panels: list) -> ws.Section:
 
 def claim_panels(claim: Claim, experiment: Experiment) -> list:
     """Return a panel for each metric that decides a claim; the validation loss by step if none is logged."""
-    metrics = metrics_of(claim, experiment)
+    metrics = kind_of(claim, experiment).logged_metrics()
     return [bars(metric, metric) for metric in metrics] or [curve("val/loss", "step")]
 
 

@@ -9,10 +9,9 @@ from omegaconf import DictConfig, OmegaConf
 
 import data
 from experiments.config.errors import ConfigError, nearest, one_of
-from experiments.config.experiment import check_claim
 from experiments.config.fields import choices_of, fields_of, schema_of, unknown
 from experiments.config.metadata import choices, value_range
-from experiments.config.schema import Config, settings
+from experiments.config.schema import Config
 from experiments.config.writable import check_folder, check_path, shortened
 from experiments.runs.run import Run
 from experiments.runs.torchrun import num_ranks
@@ -215,8 +214,6 @@ def _check_experiment(cfg: DictConfig) -> None:
     if sources := cfg.experiment.sources:
         name = cfg.experiment.name
         raise ConfigError(f"experiment={name} has no runs of its own; run those of {' and '.join(sources)}")
-    for claim in settings(cfg.experiment).claims:
-        check_claim(claim)
 
 
 # -- Model and machine -------------------------------------------------------------------------------------------------

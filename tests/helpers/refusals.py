@@ -9,6 +9,8 @@ from omegaconf import DictConfig
 
 from experiments.cli.command import refusals_in_one_line
 from experiments.cli.compose import compose_all
+from experiments.config.schema import settings
+from experiments.judging.claims import check_claims
 from experiments.runs.run import Run
 from experiments.training.check import check, check_fields
 from tests.helpers.configs import composed
@@ -21,6 +23,7 @@ def checked(overrides: list[str]) -> DictConfig | str:
         with contextlib.redirect_stderr(stderr), refusals_in_one_line():
             [cfg] = compose_all([overrides], lambda choices: _composed(tuple(choices)))
             check_fields(cfg)
+            check_claims(settings(cfg.experiment))
             check(Run.of(cfg))
     except SystemExit as end:
         [line] = stderr.getvalue().splitlines()

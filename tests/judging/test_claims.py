@@ -6,8 +6,9 @@ import pytest
 
 from experiments.config.errors import ConfigError
 from experiments.config.experiment import Claim, Experiment
-from experiments.judging.claims import CONTRADICTED, NOT_RESOLVED, REPRODUCED, judge
 from experiments.judging.intervals import holm, p_difference
+from experiments.judging.judge import judge
+from experiments.judging.verdict import CONTRADICTED, NOT_RESOLVED, REPRODUCED
 from experiments.runs.rows import reach
 
 SEEDS = [20, 21, 22, 23, 24]

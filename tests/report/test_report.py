@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from experiments.config.cell import cell
 from experiments.config.experiment import Claim, Experiment
-from experiments.judging.claims import judge
+from experiments.judging.judge import judge
 from experiments.report import tables, vega
 from experiments.report.build import find
 from experiments.report.page import library, overrides

@@ -7,37 +7,36 @@ from dataclasses import replace
 
 import pandas as pd
 
-from experiments.judging.evidence import Part
+from experiments.judging.evidence import ExperimentResult
 from experiments.report.charts.axes import axis_panel, by_axis
 from experiments.report.charts.curves import learning
 from experiments.report.charts.exact import heat_map
-from experiments.report.charts.forest import bounds_of, domain, forest_caption, forest_drawing
+from experiments.report.charts.forest import domain, forest_drawing
 from experiments.report.charts.gains import comparable, gain_panel, gains
 from experiments.report.charts.layout import Figure, Layout, seeds, varies
 from experiments.report.charts.rates import rates
 from experiments.report.style import norms_of
 from experiments.report.vega import side_by_side, svg, titled
 
-__all__ = ["Figure", "bounds_of", "domain", "figures", "forest_caption", "forest_drawing", "summary"]
+__all__ = ["Figure", "domain", "figures", "forest_drawing", "summary"]
 
 
-def figures(part: Part) -> list[Figure]:
+def figures(result: ExperimentResult) -> list[Figure]:
     """The figures of one experiment; none where it has no runs of its own."""
-    if part.rows.empty:
+    if result.rows.empty:
         return []
-    found = [heat_map(part)]
-    found += [gains(part), *by_axis(part), learning(part), rates(part)]
-    return [figure for figure in found if figure]
+    drawn = [heat_map(result), gains(result), *by_axis(result), learning(result), rates(result)]
+    return [figure for figure in drawn if figure]
 
 
-def summary(parts: list[Part], background: str | None = "white") -> str:
+def summary(results: list[ExperimentResult], background: str | None = "white") -> str:
     """All experiments side by side: gains over no normalisation, and the deciding metric by batch size."""
-    shown = [part for part in parts if summarised(part)]
-    norms = norms_of(norm for part in shown for norm in part.rows["norm"])
-    n = seeds(pd.concat([part.rows for part in shown])) if shown else "no run"
+    shown = [result for result in results if summarised(result)]
+    norms = norms_of(norm for result in shown for norm in result.rows["norm"])
+    n = seeds(pd.concat([result.rows for result in shown])) if shown else "no run"
     gained, by_batch = [], []
-    for part in shown:
-        experiment, rows = part.experiment, part.rows
+    for result in shown:
+        experiment, rows = result.experiment, result.rows
         batches = varies(rows, "batch_size")
         layout = replace(Layout.of(rows, experiment, without="batch_size" if batches else None), norms=norms)
         for title, own in layout.split(rows):
@@ -54,6 +53,6 @@ def summary(parts: list[Part], background: str | None = "white") -> str:
     return svg(titled({"vconcat": blocks}, "Which normaliser does what for which network", caption), background)
 
 
-def summarised(part: Part) -> bool:
+def summarised(result: ExperimentResult) -> bool:
     """Whether an experiment compares normalisers with none, by a metric of the networks (not by an exact statement)."""
-    return len(part.rows) > 0 and comparable(part.rows) and not part.experiment.axes.keys() - {"arm"}
+    return len(result.rows) > 0 and comparable(result.rows) and not result.experiment.axes.keys() - {"arm"}

@@ -6,16 +6,16 @@ import altair as alt
 import pandas as pd
 
 from experiments.config.experiment import Experiment
-from experiments.judging.claims import values
-from experiments.judging.evidence import Part
+from experiments.judging.cells import values
+from experiments.judging.evidence import ExperimentResult
 from experiments.report.charts.layout import Figure, Layout, hover, losses, seeds, spread, varies, words
 from experiments.report.tables import metric_of
 from experiments.report.vega import HEIGHT, WIDTH, colour, layered, mark, shape
 
 
-def by_axis(part: Part) -> Iterator[Figure]:
+def by_axis(result: ExperimentResult) -> Iterator[Figure]:
     """The deciding metric by batch size and by every further axis that varies."""
-    experiment, rows = part.experiment, part.rows
+    experiment, rows = result.experiment, result.rows
     for column in ("batch_size", *experiment.axes):
         has = rows[rows[column] != ""]
         if column == "arm" or not varies(has, column):
@@ -39,14 +39,14 @@ def axis_panel(rows: pd.DataFrame, experiment: Experiment, layout: Layout, colum
     names = list(layout.series(rows))
     for place, (norm, name, own) in enumerate(names):
         for value, at in own.groupby(column):
-            found = values(at, metric, {}).dropna()
+            metrics = values(at, metric, {}).dropna()
             record = {
                 "name": name,
                 "norm": norm.upper(),
                 "at": value,
                 # Side by side, so that the bars can be told apart.
                 "x": value * 1.05 ** (place - (len(names) - 1) / 2) if column == "batch_size" else value,
-                **spread(found, losses(at)),
+                **spread(metrics, losses(at)),
             }
             (levels if value == "" else records).append(record)
     what = words(column.replace("_size", " size"))

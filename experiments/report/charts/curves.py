@@ -3,22 +3,24 @@
 import altair as alt
 import pandas as pd
 
-from experiments.judging.evidence import Part
+from experiments.judging.claims import kinds_of
+from experiments.judging.evidence import ExperimentResult
 from experiments.report.charts.layout import UP_TO_THE_EDGE, Figure, Layout, hover, seeds
 from experiments.report.vega import HEIGHT, WIDTH, colour, layered, mark, shape
 
 AXES = {"step": "step", "examples": "examples seen", "seconds": "seconds of training"}
 
 
-def learning(part: Part) -> Figure | None:
+def learning(result: ExperimentResult) -> Figure | None:
     """Validation loss by step, examples and seconds."""
-    experiment, rows = part.experiment, part.rows
-    exact = all(claim.kind == "exact" for claim in experiment.claims)
-    if exact or part.curves.empty or part.curves["val/loss"].isna().all():
+    experiment, rows = result.experiment, result.rows
+    about_training = any(kind.has_interval for kind in kinds_of(experiment).values())
+    if not about_training or result.curves.empty or result.curves["val/loss"].isna().all():
         return None
     layout = Layout.of(rows, experiment)
     panels = {
-        axis: [curve_panel(own, part.curves, layout, title, axis) for title, own in layout.split(rows)] for axis in AXES
+        axis: [curve_panel(own, result.curves, layout, title, axis) for title, own in layout.split(rows)]
+        for axis in AXES
     }
     caption = f"Median over {seeds(rows)}; band: lowest to highest. A diverged run counts up to where it diverged."
     return Figure(f"{experiment.name}_learning", "Learning curves", caption, panels, zoom=True)

@@ -4,17 +4,17 @@ import altair as alt
 import pandas as pd
 
 from experiments.config.experiment import Experiment
-from experiments.judging.claims import values
-from experiments.judging.evidence import Part
+from experiments.judging.cells import values
+from experiments.judging.evidence import ExperimentResult
 from experiments.judging.intervals import paired_t
 from experiments.report.charts.layout import Figure, Layout, hover, losses, seeds, varies
-from experiments.report.tables import metric_of, told
+from experiments.report.tables import interval_text, metric_of
 from experiments.report.vega import WIDTH, colour, layered, mark, shape
 
 
-def gains(part: Part) -> Figure | None:
+def gains(result: ExperimentResult) -> Figure | None:
     """Paired difference to no normalisation, a row a normaliser; left of 0 is better."""
-    experiment, rows = part.experiment, part.rows
+    experiment, rows = result.experiment, result.rows
     layout = Layout.of(rows, experiment)
     panels = [gain_panel(own, experiment, layout, title) for title, own in layout.split(rows) if comparable(own)]
     if not panels or varies(rows, "batch_size"):
@@ -47,7 +47,7 @@ def gain_panel(
                 "mean": t and t.estimate,
                 "low": t and t.low,
                 "high": t and t.high,
-                "told": told(t) if t else "no interval",
+                "told": interval_text(t) if t else "no interval",
                 "n": len(d),
                 "diverged": lost,
                 "lost": f"{lost} diverged" if lost else "",

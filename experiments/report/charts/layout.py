@@ -7,7 +7,7 @@ import altair as alt
 import pandas as pd
 
 from experiments.config.experiment import Experiment
-from experiments.judging.claims import describe
+from experiments.judging.claims.words import describe
 from experiments.report.style import norms_of
 from experiments.report.vega import for_page, side_by_side, svg, titled
 from experiments.runs.rows import cell_columns
@@ -42,14 +42,14 @@ class Figure:
         return {choice: [for_page(panel, self.zoom) for panel in panels] for choice, panels in self.panels.items()}
 
 
-def spread(found: pd.Series, lost: int) -> dict:
+def spread(values: pd.Series, lost: int) -> dict:
     """A cell's median and range, the number of its runs and of those that diverged."""
-    some = len(found) > 0
+    some = len(values) > 0
     return {
-        "median": found.median() if some else None,
-        "low": found.min() if some else None,
-        "high": found.max() if some else None,
-        "n": len(found),
+        "median": values.median() if some else None,
+        "low": values.min() if some else None,
+        "high": values.max() if some else None,
+        "n": len(values),
         "diverged": lost,
         "lost": f"{lost} diverged" if lost else "",
     }
@@ -90,16 +90,16 @@ class Layout:
             yield ", ".join(dict.fromkeys(rows["model"].astype(str))), rows
             return
         fixed = [] if "model" in self.panels else list(dict.fromkeys(rows["model"].astype(str)))
-        for key, part in rows.groupby(self.panels, sort=False):
-            yield ", ".join([*fixed, describe(dict(zip(self.panels, key, strict=True)))]), part
+        for key, runs in rows.groupby(self.panels, sort=False):
+            yield ", ".join([*fixed, describe(dict(zip(self.panels, key, strict=True)))]), runs
 
     def series(self, rows: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
         """(norm, name, rows) of every line in a panel: LN; GN, groups 4."""
         for norm in norms_of(rows["norm"]):
             own = rows[rows["norm"] == norm]
-            for key, part in own.groupby(self.lines, sort=False) if self.lines else [((), own)]:
+            for key, runs in own.groupby(self.lines, sort=False) if self.lines else [((), own)]:
                 named = {c: value for c, value in zip(self.lines, key, strict=True) if value}
-                yield norm, describe({"norm": norm, **named}), part
+                yield norm, describe({"norm": norm, **named}), runs
 
     def dash(self, names: list[str]) -> dict:
         """The encoding that tells the lines of one normaliser apart; names: of all lines in a panel."""

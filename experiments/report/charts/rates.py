@@ -4,16 +4,16 @@ import altair as alt
 import pandas as pd
 
 from experiments.config.experiment import Experiment
-from experiments.judging.evidence import Part
+from experiments.judging.evidence import ExperimentResult
 from experiments.judging.tuning import choose, tuning_metric
 from experiments.report.charts.layout import Figure, Layout, hover, losses, seeds, spread, words
 from experiments.report.vega import HEIGHT, WIDTH, colour, layered, mark, shape
 from experiments.runs.rows import cell_columns
 
 
-def rates(part: Part) -> Figure | None:
+def rates(result: ExperimentResult) -> Figure | None:
     """The deciding metric on the validation split by learning rate, from the tuning runs; the chosen rate ringed."""
-    experiment, tuned = part.experiment, part.tuned
+    experiment, tuned = result.experiment, result.tuned
     metric, columns = tuning_metric(experiment), cell_columns(experiment.axes)
     if not {metric, *columns} <= set(tuned):
         return None
@@ -31,13 +31,13 @@ def rate_panel(rows, experiment: Experiment, layout: Layout, chosen: pd.Series, 
     for norm, name, own in layout.series(rows):
         best = chosen[tuple(own.iloc[0][columns])]
         for lr, at in own.groupby("lr"):
-            found = at.loc[at["status"] == "done", metric].dropna()
+            metrics = at.loc[at["status"] == "done", metric].dropna()
             records.append(
                 {
                     "name": name,
                     "norm": norm.upper(),
                     "lr": lr,
-                    **spread(found, losses(at)),
+                    **spread(metrics, losses(at)),
                     "chosen": "chosen" if lr == best else "",
                 }
             )

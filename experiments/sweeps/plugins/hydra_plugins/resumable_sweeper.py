@@ -18,6 +18,7 @@ from experiments.cli.command import refusals_in_one_line
 from experiments.cli.compose import SweepLoader, compose_all
 from experiments.cli.hydra_private import BasicSweeper, BasicSweeperConf
 from experiments.config.errors import ConfigError
+from experiments.config.schema import settings
 from experiments.runs.signals import stop_request
 from experiments.runs.torchrun import num_ranks
 from experiments.sweeps import grid
@@ -92,11 +93,17 @@ class ResumableSweeper(BasicSweeper):
             sys.exit(1)
 
     def _jobs(self, arguments: list[str]) -> list[list[str]]:
-        """Return the overrides of every job. Each experiment has its own grid: no product with the others'."""
+        """Return the overrides of every job. Each experiment has its own grid: no product with the others'.
+
+        Raises ConfigError for a claim whose rule could not be judged.
+        """
+        from experiments.judging.claims import check_claims
+
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         parsed = parser.parse_overrides(arguments)
         jobs = []
         for config, experiment_arguments in self._experiments(arguments, parsed):
+            check_claims(settings(config.experiment))
             params = config.hydra.sweeper.params or {}
             jobs += grid.jobs(params, config.experiment.grids, experiment_arguments, parser)
         return jobs

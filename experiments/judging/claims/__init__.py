@@ -1,0 +1,35 @@
+"""The kinds of claims: a file each with everything that depends on the kind. Another is another file and a line here.
+
+A claim has one or several contrasts and is about all of them. The metric is one where lower is better; differences are
+paired over seeds, which share initial weights and the order of the data.
+"""
+
+from experiments.config.errors import ConfigError, nearest
+from experiments.config.experiment import Claim, Experiment
+from experiments.judging.claims.base import Kind
+from experiments.judging.claims.difference import Difference
+from experiments.judging.claims.exact import Exact
+from experiments.judging.claims.interaction import Interaction
+from experiments.judging.claims.share import Share
+from experiments.judging.claims.share_contrast import ShareContrast
+
+KINDS: dict[str, type[Kind]] = {kind.name: kind for kind in (Difference, Interaction, Share, ShareContrast, Exact)}
+
+
+def kind_of(claim: Claim, experiment: Experiment) -> Kind:
+    """Return the claim as its kind. Raises ConfigError for a kind that does not exist."""
+    if claim.kind not in KINDS:
+        allowed = f"allowed: {', '.join(KINDS)}; nearest: {nearest(claim.kind, KINDS)}"
+        raise ConfigError(f"claim {claim.id}: kind={claim.kind} is unknown; {allowed}")
+    return KINDS[claim.kind](claim, experiment)
+
+
+def kinds_of(experiment: Experiment) -> dict[str, Kind]:
+    """Return an experiment's claims as their kinds, by the claim's id."""
+    return {claim.id: kind_of(claim, experiment) for claim in experiment.claims}
+
+
+def check_claims(experiment: Experiment) -> None:
+    """Refuse rules that could not be judged, before their runs. Raises ConfigError."""
+    for kind in kinds_of(experiment).values():
+        kind.check()

@@ -1,0 +1,115 @@
+"""What every kind of claim answers: to be checked, judged, printed and charted."""
+
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from experiments.config.errors import ConfigError, nearest
+from experiments.config.experiment import Claim, Experiment
+from experiments.judging.verdict import Outcome
+
+if TYPE_CHECKING:  # pandas is not needed to check a rule
+    from experiments.judging.cells import CellReader
+
+CLAIMED = ("lower", "higher", "same", "not_higher")
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What a column is held against in every run: at most `limit`, or at least where the claim is that it differs."""
+
+    limit: float
+    at_least: bool
+
+    def holds(self, value: float) -> bool:
+        return value >= self.limit if self.at_least else value <= self.limit
+
+
+class Kind(ABC):
+    """A claim of one kind. A subclass holds all that depends on the kind."""
+
+    name: ClassVar[str]
+    has_interval: ClassVar[bool] = True  # its outcomes are intervals: they get a forest plot
+    has_margin: ClassVar[bool] = True  # what it asserts is `claimed`, beyond the smallest effect of interest
+
+    def __init__(self, claim: Claim, experiment: Experiment):
+        self.claim = claim
+        self.experiment = experiment
+
+    # -- the rule ------------------------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Refuse a rule that could not be judged, before its runs. Raises ConfigError."""
+        if self.claim.claimed not in CLAIMED:
+            self.refuse(
+                f"claimed={self.claim.claimed} is unknown; allowed: {', '.join(CLAIMED)}; "
+                f"nearest: {nearest(self.claim.claimed, CLAIMED)}"
+            )
+
+    def refuse(self, message: str):
+        raise ConfigError(f"claim {self.claim.id}: {message}")
+
+    @property
+    def metric(self) -> str:
+        """The column that is judged."""
+        return self.claim.metric or self.experiment.metric
+
+    @property
+    def unit(self) -> str:
+        """The unit of the outcomes."""
+        return self.claim.unit or self.experiment.unit
+
+    def decided_by(self) -> str:
+        """Return in words which columns decide."""
+        return self.metric
+
+    def logged_metrics(self) -> list[str]:
+        """Return the columns that decide and that the runs log; the steps to a target are read off the curves."""
+        return [] if self.metric.startswith("reach/") else [self.metric]
+
+    def contexts(self) -> Iterator[dict[str, Any]]:
+        """Yield the cells of `over`, which hold on both sides of a contrast; a list in one means each of its values."""
+        over = self.claim.over or {}
+        for cell in [over] if isinstance(over, Mapping) else over:
+            choices = [value if isinstance(value, list) else [value] for value in cell.values()]
+            for chosen in itertools.product(*choices):
+                yield dict(zip(cell, chosen, strict=True))
+
+    # -- the verdict ---------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def judge(self, reader: "CellReader") -> list[Outcome]:
+        """Return the outcome of every contrast."""
+
+    @abstractmethod
+    def subjects(self) -> list[dict[str, Any]]:
+        """Return the cell that each contrast is about, in the order of the outcomes."""
+
+    # -- the report ----------------------------------------------------------------------------------------------------
+
+    def bounds(self) -> list[float]:
+        """Return the values that a forest plot has to show besides the intervals."""
+        return [-self.claim.margin, self.claim.margin]
+
+    def bands(self, low: float) -> list[tuple[float, float]]:
+        """Return the shaded ranges of a forest plot that begins at `low`, the strictest first."""
+        return [(-self.claim.margin, self.claim.margin)]
+
+    def caption(self) -> str:
+        """Return what a forest plot's marks mean."""
+        margin = f"smaller than {self.claim.margin:g}, the smallest effect of interest"
+        return f"Line: Student's 95 % interval; dashed: bootstrap. Band: {margin}."
+
+    def shading(self) -> str:
+        """Return what is shaded on a claim's card."""
+        return f"below {self.claim.margin:g}, too small to matter"
+
+    def short_label(self, outcome: Outcome) -> str:
+        """Return an outcome's label as far as it tells it from the claim's others."""
+        return outcome.label
+
+    def bounded_columns(self) -> dict[str, Bound]:
+        """Return the columns that are held against a bound in every run."""
+        return {}

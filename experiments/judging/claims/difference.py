@@ -1,0 +1,124 @@
+"""d = metric(a) - metric(b): one cell against another, paired over seeds.
+
+    claimed lower     reproduced: p < 0.05, d below 0, and mean |d| >= margin, the smallest effect of interest
+       or higher      contradicted: the same with d in the other direction
+    claimed same      reproduced: two one-sided tests (TOST) rule out |d| >= margin
+                      contradicted: p < 0.05 for d = 0, and mean |d| >= margin
+    claimed           reproduced: a one-sided test rules out d >= margin
+       not_higher     contradicted: p < 0.05 for d = 0, d above 0, and mean d >= margin
+
+p values are of t tests, after Holm's correction over the claim's contrasts.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from experiments.judging.claims.base import Kind
+from experiments.judging.claims.words import contrast
+from experiments.judging.intervals import bootstrap, holm, iqm, p_below, p_difference, p_equivalent, paired_t
+from experiments.judging.verdict import CONTRADICTED, NOT_RESOLVED, REPRODUCED, Compared, Outcome, numbers_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from experiments.judging.cells import CellReader
+
+LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A contrast with its differences by seed, as far as both runs of a pair have a result."""
+
+    compared: Compared
+    differences: "pd.Series"
+    planned: int
+
+    @property
+    def complete(self) -> bool:
+        return len(self.differences) == self.planned
+
+
+class Difference(Kind):
+    name = "difference"
+
+    def check(self) -> None:
+        super().check()
+        if self.claim.margin <= 0:
+            self.refuse(f"margin={self.claim.margin:g} must be positive; give the smallest effect of interest")
+
+    def subjects(self) -> list[dict]:
+        return [{**over, **self.claim.a} for over in self.contexts() for _ in self.claim.b]
+
+    def judge(self, reader: "CellReader") -> list[Outcome]:
+        claim = self.claim
+        pairs = [({**over, **claim.a}, {**over, **b}) for over in self.contexts() for b in claim.b]
+        measured = [self.measure(reader, a, b) for a, b in pairs]
+        # A contrast without a p value counts in the correction: the claim was about it too.
+        p_values = [p_difference(one.differences) if one.complete else 1.0 for one in measured]
+        p_margins = [self.p_margin(one.differences) if one.complete else 1.0 for one in measured]
+        adjusted = zip(measured, p_values, holm(p_values), holm(p_margins), strict=True)
+        return [self.outcome(one, p, p_holm, p_margin) for one, p, p_holm, p_margin in adjusted]
+
+    def measure(self, reader: "CellReader", a: Mapping, b: Mapping) -> Measured:
+        label, where = contrast(a, b)
+        return self.measured(reader, label, where, reader.values(a) - reader.values(b), [a, b])
+
+    @staticmethod
+    def measured(
+        reader: "CellReader", label: str, where: str, differences: "pd.Series", cells: Sequence[Mapping]
+    ) -> Measured:
+        differences = differences.dropna()
+        compared = reader.compared(label, where, len(differences), cells)
+        return Measured(compared, differences, len(reader.seeds))
+
+    def p_margin(self, differences: "pd.Series") -> float:
+        """Return the p value of a difference as large as the margin: small when it is ruled out."""
+        test = p_below if self.claim.claimed == "not_higher" else p_equivalent
+        return test(differences, self.claim.margin)
+
+    def outcome(self, one: Measured, p: float, p_holm: float, p_margin: float) -> Outcome:
+        if unresolved := one.compared.incomplete(one.planned):
+            return unresolved
+        d = one.differences
+        interval = paired_t(d)
+        verdict, why = self.decide(interval.estimate, p_holm, p_margin)
+        return replace(
+            one.compared.outcome(verdict, f"{numbers_of(interval)} {self.unit}: {why}", interval),
+            second=bootstrap(d),
+            median=float(d.median()),
+            iqm=iqm(d),
+            p=p,
+            p_holm=p_holm,
+            p_margin=p_margin,
+        )
+
+    def decide(self, mean: float, p: float, p_margin: float) -> tuple[str, str]:
+        """Return the verdict and its reason. p, p_margin: after Holm's correction."""
+        margin = self.claim.margin
+        p_text = f"p = {p:.2g}" if p >= 0.001 else "p < 0.001"
+        if self.claim.claimed in ("lower", "higher"):
+            return self._decide_direction(mean, p < LEVEL, p_margin < LEVEL, p_text)
+        effect = f"a difference of {margin:g}" if self.claim.claimed == "same" else f"a loss of {margin:g}"
+        if p_margin < LEVEL:
+            return REPRODUCED, f"{effect} is ruled out (margin test, p = {p_margin:.2g})"
+        large = p < LEVEL and abs(mean) >= margin
+        if large and (self.claim.claimed == "same" or mean > 0):
+            return CONTRADICTED, f"beyond {margin:g} ({p_text})"
+        return NOT_RESOLVED, f"{effect} is neither ruled out (p = {p_margin:.2g}) nor shown ({p_text})"
+
+    def _decide_direction(self, mean: float, significant: bool, ruled_out: bool, p_text: str) -> tuple[str, str]:
+        margin = self.claim.margin
+        as_claimed = (mean < 0) == (self.claim.claimed == "lower")
+        if significant and abs(mean) >= margin:
+            if as_claimed:
+                return REPRODUCED, f"beyond {margin:g} as claimed ({p_text})"
+            return CONTRADICTED, f"beyond {margin:g} in the other direction ({p_text})"
+        if significant:
+            direction = "as claimed" if as_claimed else "in the other direction"
+            return NOT_RESOLVED, f"{direction}, but smaller than {margin:g} ({p_text})"
+        rest = (
+            f"a difference of {margin:g} is ruled out" if ruled_out else f"nor is a difference of {margin:g} ruled out"
+        )
+        return NOT_RESOLVED, f"no difference is shown ({p_text}), {rest}"

@@ -1,0 +1,31 @@
+"""d = metric(a) - metric(b) at the first of two cells, less the same at the second. Decided as a difference is."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from experiments.judging.claims.difference import Difference, Measured
+from experiments.judging.claims.words import contrast, describe
+from experiments.judging.verdict import Outcome
+
+if TYPE_CHECKING:
+    from experiments.judging.cells import CellReader
+
+
+class Interaction(Difference):
+    name = "interaction"
+
+    def check(self) -> None:
+        if len(self.claim.at) != 2:
+            self.refuse(f"at={list(self.claim.at)} must be two cells; give at: [{{...: small}}, {{...: large}}]")
+        super().check()
+
+    def measure(self, reader: "CellReader", a: Mapping, b: Mapping) -> Measured:
+        first, second = self.claim.at
+        cells = [{**cell, **at} for at in (first, second) for cell in (a, b)]
+        a_first, b_first, a_second, b_second = (reader.values(cell) for cell in cells)
+        label, where = contrast(a, b)
+        label += f" at {describe(first)} less that at {describe(second)}"
+        return self.measured(reader, label, where, (a_first - b_first) - (a_second - b_second), cells)
+
+    def short_label(self, outcome: Outcome) -> str:
+        return outcome.label.partition(" at ")[0]

@@ -1,0 +1,97 @@
+"""What judging gives: the outcome of each contrast, and the verdict on the claim that needs all of them."""
+
+from dataclasses import asdict, dataclass
+
+from experiments.judging.intervals import Interval
+
+REPRODUCED, CONTRADICTED, NOT_RESOLVED = "reproduced", "contradicted", "not resolved"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One contrast: what was compared, what came out, and the runs behind it."""
+
+    label: str  # LN - NONE
+    where: str  # what both sides share: lstm, batch 2; "" where they share nothing
+    verdict: str
+    why: str
+    pairs: int
+    diverged: int
+    run_ids: list[str]
+    interval: Interval | None = None  # of d by Student's t, of a ratio by Fieller, of a difference of shares by MOVER
+    second: Interval | None = None  # of d by bootstrap-t
+    median: float | None = None
+    iqm: float | None = None  # interquartile mean
+    p: float | None = None  # of d = 0, two-sided, before Holm's correction
+    p_holm: float | None = None  # the same after Holm's correction over the claim's contrasts
+    p_margin: float | None = None  # of |d| >= margin (claimed not_higher: of d >= margin), after Holm's correction
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The runs of one contrast, before it is judged."""
+
+    label: str
+    where: str
+    pairs: int
+    diverged: int
+    run_ids: list[str]
+
+    def outcome(self, verdict: str, why: str, interval: Interval | None = None) -> Outcome:
+        """Return the contrast with its verdict."""
+        return Outcome(self.label, self.where, verdict, why, self.pairs, self.diverged, self.run_ids, interval)
+
+    def incomplete(self, planned: int) -> Outcome | None:
+        """Return an unresolved outcome when pairs are missing, None when there are as many as planned.
+
+        A mean over the surviving runs would flatter the cell whose run diverged.
+        """
+        missing = planned - self.pairs
+        if not missing:
+            return None
+        why = f"{missing} of {planned} pairs lack a result ({self.diverged} runs diverged)"
+        return self.outcome(NOT_RESOLVED, why)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One claim, with everything that the report prints."""
+
+    experiment: str
+    claim: str
+    statement: str
+    stated: str
+    kind: str
+    claimed: str
+    metric: str
+    unit: str
+    margin: float
+    verdict: str
+    why: str
+    outcomes: list[Outcome]
+
+    def as_dict(self) -> dict:
+        return asdict(self)
+
+
+def combined(outcomes: list[Outcome]) -> str:
+    """Return the verdict on a claim that is about all of its contrasts: one contradicted contrast contradicts it."""
+    verdicts = [outcome.verdict for outcome in outcomes]
+    return next((verdict for verdict in (CONTRADICTED, NOT_RESOLVED) if verdict in verdicts), REPRODUCED)
+
+
+def reason(outcomes: list[Outcome], unit: str) -> str:
+    """Return the sentence that says why: of one contrast its reason, of several the numbers and verdict of each."""
+    if len(outcomes) == 1:
+        return f"{outcomes[0].label}: {outcomes[0].why}"
+    parts = []
+    for outcome in outcomes:
+        numbers = numbers_of(outcome.interval) + " " if outcome.interval else ""
+        where = f" ({outcome.where})" if outcome.where not in ("", outcome.label) else ""
+        parts.append(f"{outcome.label}{where} {numbers}{outcome.verdict}")
+    return f"{'; '.join(parts)} ({unit})"
+
+
+def numbers_of(interval: Interval) -> str:
+    """Return an interval as text: +0.044 [+0.033, +0.055]."""
+    return f"{interval.estimate:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
