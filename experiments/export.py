@@ -31,12 +31,14 @@ import json
 from pathlib import Path
 import models.settings
 from models.build import build
+from models.create_norm import NormLayer
 from safetensors.torch import load_file
 
 folder = Path("{folder}")
 config = json.loads((folder / "config.json").read_text())
 settings = getattr(models.settings, config["settings"])(**config["model"])
-model = build(settings, tuple(config["input_shape"]), config["num_classes"], config["norm"], config["norm_options"])
+norm_layer = NormLayer(config["norm"], config["norm_options"])
+model = build(settings, tuple(config["input_shape"]), config["num_classes"], norm_layer)
 model.load_state_dict(load_file(folder / "model.safetensors"))
 model.eval()"""
 

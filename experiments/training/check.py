@@ -211,6 +211,7 @@ def _meta_model(cfg: DictConfig, input_shape: tuple[int, ...], num_classes: int)
     from torch.overrides import TorchFunctionMode
 
     from models.build import build
+    from models.create_norm import NormLayer
 
     class Unfilled(TorchFunctionMode):
         """On a tensor without content normal_ does nothing but import torch's compiler, which takes a second."""
@@ -222,7 +223,7 @@ def _meta_model(cfg: DictConfig, input_shape: tuple[int, ...], num_classes: int)
             return func(*args, **kwargs)
 
     with torch.device("meta"), Unfilled():
-        return build(settings(cfg.model), input_shape, num_classes, cfg.norm.name, norm_options(cfg))
+        return build(settings(cfg.model), input_shape, num_classes, NormLayer(cfg.norm.name, norm_options(cfg)))
 
 
 def _check_backend(cfg: DictConfig, device: str) -> None:

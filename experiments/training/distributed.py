@@ -17,7 +17,7 @@ from torch import distributed as dist
 
 from experiments.runs.signals import stop_request
 from experiments.runs.torchrun import num_ranks, rank
-from models.ranks import several
+from models.ranks import is_distributed
 
 
 def join(device: str, going: bool = True) -> bool:
@@ -34,13 +34,13 @@ def join(device: str, going: bool = True) -> bool:
 
 def leave() -> None:
     """After the last step: what follows is not shared."""
-    if several():
+    if is_distributed():
         dist.destroy_process_group()
 
 
 def spread(task, recorder) -> tuple:
     """The task and the recorder for the loop of this rank; with one process as they are."""
-    if not several():
+    if not is_distributed():
         return task, recorder
     return Share(task), Leader(recorder) if rank() == 0 else Follower()
 
@@ -104,7 +104,7 @@ class Follower:
 
 def asked_to_stop() -> bool:
     """Has any rank been asked to stop? Then all of them are, so that they stop after the same step."""
-    if not several():
+    if not is_distributed():
         return stop_request.number is not None
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
     number = torch.tensor(stop_request.number or 0, device=device)
@@ -121,7 +121,7 @@ def average(loss: Tensor, parameters: list[nn.Parameter]) -> Tensor:
     first step, and where a value lies decides the order in which three or more ranks are added up: a resumed run would
     part from an undisturbed one in the last bit.
     """
-    if not several():
+    if not is_distributed():
         return loss
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     whole = torch.cat([loss.view(1), *(gradient.flatten() for gradient in gradients)])

@@ -186,5 +186,6 @@ def _content(cfg: DictConfig, manifest: dict) -> data.Text | data.Images:
 
 def _build(cfg: DictConfig, input_shape: tuple[int, ...], num_classes: int) -> "nn.Module":
     from models.build import build
+    from models.create_norm import NormLayer
 
-    return build(settings(cfg.model), input_shape, num_classes, cfg.norm.name, norm_options(cfg))
+    return build(settings(cfg.model), input_shape, num_classes, NormLayer(cfg.norm.name, norm_options(cfg)))

@@ -18,15 +18,15 @@ class Row(NamedTuple):
 
 
 def _normalises_activations(cfg: DictConfig) -> bool:
-    from models.norms import norm_row
+    from models.create_norm import norm_entry
 
-    return cfg.norm.name != "none" and not norm_row(cfg.norm.name).on_weights
+    return cfg.norm.name != "none" and not norm_entry(cfg.norm.name).on_weights
 
 
 def _first_gain(cfg: DictConfig) -> float:
-    from models.norms import norm_row
+    from models.create_norm import norm_entry
 
-    return norm_row(cfg.norm.name).recurrent.get("gain", 1.0) if "placement" in cfg.model else 1.0
+    return norm_entry(cfg.norm.name).recurrent.get("gain", 1.0) if "placement" in cfg.model else 1.0
 
 
 def _on_cuda(cfg: DictConfig) -> bool:

@@ -22,6 +22,7 @@ from experiments.training.measurements import invariance, train_test_gap
 from experiments.training.recorder import Recorder
 from experiments.training.tasks import make_task
 from models.build import build
+from models.create_norm import NormLayer
 
 MEASUREMENTS = {
     "invariance": lambda model, task: invariance(model, task.images["val"][: task.batch_size]),
@@ -137,7 +138,7 @@ def _assist(cfg: DictConfig, folder: RunFolder) -> dict:
 def _model(cfg: DictConfig, task) -> torch.nn.Module:
     torch.set_num_threads(cfg.threads)
     torch.manual_seed(cfg.seed)
-    return build(settings(cfg.model), task.input_shape, task.num_classes, cfg.norm.name, norm_options(cfg))
+    return build(settings(cfg.model), task.input_shape, task.num_classes, NormLayer(cfg.norm.name, norm_options(cfg)))
 
 
 def _reason(error: BaseException) -> str:

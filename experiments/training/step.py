@@ -26,7 +26,7 @@ def make_step(model: nn.Module, task, optimizer: torch.optim.Optimizer, clip: fl
 
     task: see experiments.training.tasks. clip: largest norm of the whole gradient, None for no clipping.
     """
-    alone = not distributed.several()  # a capture would have to hold the sums over the ranks
+    alone = not distributed.is_distributed()  # a capture would have to hold the sums over the ranks
     if alone and settings.capture and next(model.parameters()).device.type == "cuda":
         return CapturedStep(model, task, optimizer, clip)
     return EagerStep(model, task, optimizer, clip)

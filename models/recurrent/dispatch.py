@@ -37,7 +37,7 @@ def obstacle(x: Tensor, others: tuple[Tensor | None, ...], norm: SimpleNamespace
             continue
         if type(parts[0]) not in KNOWN:
             return f"the kernels do not know the normaliser {type(parts[0]).__name__}"
-        if type(parts[0]) is BatchNorm and parts[0].training and ranks.several():
+        if type(parts[0]) is BatchNorm and parts[0].training and ranks.is_distributed():
             return "the batch is spread over several processes, and the kernels know one share of it"
         if len(parts) > 1 and len({_alike(part) for part in parts}) > 1:
             return f"the normalisers of the gates in norm_{name} differ in more than their size"

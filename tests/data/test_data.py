@@ -21,7 +21,7 @@ import torch
 from omegaconf import OmegaConf
 
 import data
-from data import text, vision
+from data import text, torchvision_compat
 from data.settings import (
     SCHEMAS,
     BinarizedMNIST,
@@ -579,4 +579,4 @@ def test_hf_text_refusals(tmp_path, monkeypatch):
 
 
 def test_torchvision_imports_and_has_the_data_sets():
-    assert {"MNIST", "CIFAR10"} <= set(dir(vision.datasets()))
+    assert {"MNIST", "CIFAR10"} <= set(dir(torchvision_compat.datasets()))

@@ -13,6 +13,7 @@ from experiments.training import distributed
 from experiments.training.loop import DivergedError, fit
 from experiments.training.tasks import make_task
 from models.build import build
+from models.create_norm import NormLayer
 from models.errors import ModelError
 
 STEPS = 4
@@ -56,7 +57,9 @@ def start(overrides: list[str], dtype: torch.dtype):
     if hasattr(task, "images"):
         task.images = {split: x.to(dtype, copy=True) for split, x in task.images.items()}
     torch.manual_seed(cfg.seed)
-    model = build(settings(cfg.model), task.input_shape, task.num_classes, cfg.norm.name, norm_options(cfg)).to(dtype)
+    model = build(
+        settings(cfg.model), task.input_shape, task.num_classes, NormLayer(cfg.norm.name, norm_options(cfg))
+    ).to(dtype)
     return cfg, task, model
 
 
