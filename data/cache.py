@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from filelock import FileLock
+from platformdirs import user_cache_path
 
 from .files import DataError
 
@@ -22,10 +23,9 @@ Prepared = tuple[dict[str, np.ndarray], dict]  # arrays by name, manifest
 
 
 def cache_folder(setting: str | None) -> Path:
+    """Return the folder of prepared data: the setting, else LAYERNORM_CACHE, else the platform's cache of the user."""
     chosen = setting or os.environ.get("LAYERNORM_CACHE")
-    if chosen:
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "layer-normalization"
+    return Path(chosen).expanduser() if chosen else user_cache_path("layer-normalization")
 
 
 def cached(folder: Path, entry: str, make: Callable[[], Prepared]) -> Prepared:

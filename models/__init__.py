@@ -6,7 +6,8 @@ Another project installs this folder as the package `layer_normalization` (pypro
     RNN, LSTM, GRU           torch.nn's layers with norm=, placement= and backend= (recurrent/layer.py)
     PLACEMENTS               where in a recurrent layer a normaliser can stand
     NORMS                    the table of normalisers, by name
-    make_norm, norm_after    a normaliser for a number of channels; a linear or convolutional layer with one (norms.py)
+    make_norm, norm_after    a normaliser for a number of channels; a linear or convolutional layer with one
+    NormLayer                the normaliser of a whole network, in place of a name and options (create_norm.py)
     BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm, WeightNorm    the normalisers as modules (norms.py)
     ModelError               what each of them raises when it cannot be built as asked: a ValueError of one line
 
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 from .errors import ModelError
 
 if TYPE_CHECKING:
+    from .create_norm import NormLayer, make_norm, norm_after
     from .norms import (
         NORMS,
         BatchNorm,
@@ -28,8 +30,6 @@ if TYPE_CHECKING:
         LayerNorm,
         RMSNorm,
         WeightNorm,
-        make_norm,
-        norm_after,
     )
     from .recurrent import GRU, LSTM, PLACEMENTS, RNN
 
@@ -44,19 +44,23 @@ __all__ = [
     "InstanceNorm",
     "LayerNorm",
     "ModelError",
+    "NormLayer",
     "RMSNorm",
     "WeightNorm",
     "make_norm",
     "norm_after",
 ]
 
-RECURRENT = {"GRU", "LSTM", "PLACEMENTS", "RNN"}
+MODULE_OF = {
+    **dict.fromkeys(("GRU", "LSTM", "PLACEMENTS", "RNN"), ".recurrent"),
+    **dict.fromkeys(("NormLayer", "make_norm", "norm_after"), ".create_norm"),
+}
 
 
 def __getattr__(name: str):
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(".recurrent" if name in RECURRENT else ".norms", __name__), name)
+    return getattr(importlib.import_module(MODULE_OF.get(name, ".norms"), __name__), name)
 
 
 def __dir__() -> list[str]:

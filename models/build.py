@@ -1,33 +1,33 @@
-"""From a name to a model: the table of all models."""
-
-from collections.abc import Mapping
+"""From a name to a network: the table of all of them."""
 
 from torch import nn
 
 from .cnn import CIFARResNet20, PlainCNN
+from .create_norm import NormLayer
 from .errors import must_be_one_of
 from .language_model import LanguageModel
 from .mlp import FullyConnected
 from .sequence_classifier import SequenceClassifier
 
-# name: builder(settings, an image's (C, H, W) or (), number of classes, norm, norm options)
-MODELS = {
-    **dict.fromkeys(("rnn", "lstm", "gru"), lambda s, shape, classes, *norm: LanguageModel(s, classes, *norm)),
-    **dict.fromkeys(
-        ("image_rnn", "image_lstm", "image_gru"),
-        lambda s, shape, classes, *norm: SequenceClassifier(s, shape, classes, *norm),
-    ),
-    "cnn": lambda s, shape, classes, *norm: PlainCNN(s, shape[0], classes, *norm),
-    "resnet20": lambda s, shape, classes, *norm: CIFARResNet20(s, shape[0], classes, *norm),
-    "mlp": lambda s, shape, classes, *norm: FullyConnected(s, shape[0] * shape[1] * shape[2], classes, *norm),
+# All have the constructor (settings, input_shape, num_classes, norm_layer).
+MODELS: dict[str, type[nn.Module]] = {
+    "rnn": LanguageModel,
+    "lstm": LanguageModel,
+    "gru": LanguageModel,
+    "image_rnn": SequenceClassifier,
+    "image_lstm": SequenceClassifier,
+    "image_gru": SequenceClassifier,
+    "cnn": PlainCNN,
+    "resnet20": CIFARResNet20,
+    "mlp": FullyConnected,
 }
 
 
-def build(settings, input_shape: tuple[int, ...], num_classes: int, norm: str, norm_options: Mapping) -> nn.Module:
-    """The model that `settings` (settings.py) describes.
+def build(settings, input_shape: tuple[int, ...], num_classes: int, norm_layer: NormLayer) -> nn.Module:
+    """Return the network that `settings` (settings.py) describes.
 
     input_shape: (C, H, W) of an image, () for tokens. num_classes: classes, or the vocabulary's size.
-    Raises ModelError when the model, its settings or the normaliser cannot be had.
+    Raises ModelError when the network, its settings or the normaliser cannot be had.
     """
     must_be_one_of("model", settings.name, MODELS)
-    return MODELS[settings.name](settings, input_shape, num_classes, norm, norm_options)
+    return MODELS[settings.name](settings, input_shape, num_classes, norm_layer)

@@ -1,10 +1,9 @@
 """A recurrent language model over characters or words."""
 
-from collections.abc import Mapping
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .create_norm import NormLayer
 from .errors import ModelError, must_be_one_of
 from .initialisation import init_output, init_recurrent
 from .recurrent import CELLS
@@ -18,13 +17,15 @@ class LanguageModel(nn.Module):
 
     A text may come in pieces: give the state that the last piece ended with, and in `start` the tokens before this one.
 
-    The start is the same for every normaliser: orthogonal recurrent matrix for each gate, summed inputs W_x x of
+    Every normaliser has the same initial weights: orthogonal recurrent matrix for each gate, summed inputs W_x x of
     standard deviation `input_scale`, forget gate bias 1. A one-hot input makes the scale matter: with a standard
     deviation of 0.3 the un-normalised LSTM loses more than LN gains, and LN would beat a straw man.
     """
 
-    def __init__(self, settings: Recurrent, vocab_size: int, norm: str, norm_options: Mapping | None = None):
+    def __init__(self, settings: Recurrent, input_shape: tuple[int, ...], num_classes: int, norm_layer: NormLayer):
+        """input_shape: (), tokens have none. num_classes: V, the vocabulary's size."""
         super().__init__()
+        vocab_size = num_classes
         must_be_one_of("model.input", settings.input, ("auto", "onehot", "embedding"))
         embedded = settings.input == "embedding" or (settings.input == "auto" and vocab_size > ONE_HOT_LIMIT)
         if settings.tied and (not embedded or settings.embedding_size != settings.hidden_size):
@@ -40,8 +41,8 @@ class LanguageModel(nn.Module):
             settings.num_layers,
             batch_first=True,
             dropout=settings.dropout,
-            norm=norm,
-            norm_options=norm_options,
+            norm=norm_layer.name,
+            norm_options=norm_layer.options,
             placement=settings.placement,
             backend=settings.backend,
         )

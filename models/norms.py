@@ -1,9 +1,9 @@
-"""Every normaliser behind one signature: `Norm(num_features, ..., gain, shift)(x, t)`.
+"""Every normaliser behind one signature: `Norm(num_features, ..., gain, bias)(x, t)`.
 
 x is (N, C) or (N, C, H, W), channels first. t is the time step: inside a recurrence batch normalisation keeps
 statistics per step, the others ignore it. Except for "none" and "wn", which leave activations alone, each computes
 
-    y = g * (x - mu) / sqrt(var + eps) + b         g: gain (C,), b: shift (C,)
+    y = g * (x - mu) / sqrt(var + eps) + b         g: gain (C,), b: bias (C,)
 
 and they differ only in the set of values that mu and var are taken over (Ba et al. 2016, eq. 2-4; Wu & He 2018, eq. 7):
 
@@ -14,14 +14,13 @@ and they differ only in the set of values that mu and var are taken over (Ba et 
     rms   (C, H, W)           per case, mu = 0, the mean square in place of the variance
     wn    the weight vector   sigma = ||w_i||, mu = 0 (Ba et al. 2016, section 5.1)
 
-To add one: a class, a row in NORMS, configs/norm/<name>.yaml, a test against its equation.
+To add one: a class, an entry in NORMS, configs/norm/<name>.yaml, a test against its equation.
 """
 
-import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -29,25 +28,31 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
 from . import ranks
-from .errors import ModelError, must_be_one_of
+from .errors import ModelError
 
 
 class Normaliser(nn.Module):
-    """Base: gain g (`weight`) and shift b (`bias`) per channel.
+    """Base: gain g (`weight`) and bias b (`bias`) per channel.
 
-    Args: num_features: C. gain: start value of g. shift: whether b exists (a recurrent layer adds its own biases).
+    Args: num_features: C. gain: initial value of g. bias: whether b exists (a recurrent layer has its own).
     """
 
-    def __init__(self, num_features: int, gain: float = 1.0, shift: bool = True):
+    shown: ClassVar[tuple[str, ...]] = ("eps",)  # attributes that print() tells, besides the size
+
+    def __init__(self, num_features: int, gain: float = 1.0, bias: bool = True):
         super().__init__()
         if not math.isfinite(gain):
             raise ModelError(f"norm.gain={gain} is not finite; give a number, as 1.0")
         self.num_features = num_features
         self.weight = nn.Parameter(torch.full((num_features,), float(gain)))
-        self.bias = nn.Parameter(torch.zeros(num_features)) if shift else None
+        self.bias = nn.Parameter(torch.zeros(num_features)) if bias else None
+
+    def extra_repr(self) -> str:
+        options = [f"{name}={getattr(self, name)}" for name in self.shown]
+        return ", ".join([str(self.num_features), *options, *(["bias=False"] if self.bias is None else [])])
 
     def attach(self, layer: nn.Linear | nn.Conv2d) -> nn.Sequential:
-        """The layer followed by this normaliser. The shift replaces the layer's bias (Ba et al. 2016, eq. 5)."""
+        """The layer followed by this normaliser. Its bias replaces the layer's (Ba et al. 2016, eq. 5)."""
         layer.register_parameter("bias", None)
         return nn.Sequential(layer, self)
 
@@ -68,6 +73,9 @@ class NoNorm(Normaliser):
     def __init__(self, num_features: int):
         nn.Module.__init__(self)
         self.num_features = num_features
+
+    def extra_repr(self) -> str:
+        return str(self.num_features)
 
     def attach(self, layer):
         return nn.Sequential(layer, self)
@@ -90,6 +98,7 @@ class BatchNorm(Normaliser):
     Raises ValueError in training when a channel has a single value.
     """
 
+    shown = ("eps", "momentum", "unbiased")
     running_mean: Tensor
     running_var: Tensor
 
@@ -100,9 +109,9 @@ class BatchNorm(Normaliser):
         momentum: float = 0.1,
         unbiased: bool = False,
         gain: float = 1.0,
-        shift: bool = True,
+        bias: bool = True,
     ):
-        super().__init__(num_features, gain, shift)
+        super().__init__(num_features, gain, bias)
         if not 0 < momentum <= 1:
             raise ModelError(f"norm.momentum={momentum} is no share of a batch; give 0 < norm.momentum <= 1")
         self.eps, self.momentum, self.unbiased = eps, momentum, unbiased
@@ -110,7 +119,7 @@ class BatchNorm(Normaliser):
         self.register_buffer("running_var", torch.ones(1, num_features))
 
     def forward(self, x: Tensor, t: int = 0) -> Tensor:
-        if self.training and ranks.several():
+        if self.training and ranks.is_distributed():
             y, mean, var, n = ranks.standardise(x, self.eps, self.unbiased)
             self.track(mean, var, n, first=t)
             return self.scale_and_shift(y)
@@ -168,8 +177,10 @@ class BatchNorm(Normaliser):
 class GroupNorm(Normaliser):
     """Group normalisation (Wu & He 2018): statistics per case over C/G channels and all positions."""
 
-    def __init__(self, num_features: int, groups: int = 8, eps: float = 1e-5, gain: float = 1.0, shift: bool = True):
-        super().__init__(num_features, gain, shift)
+    shown: ClassVar[tuple[str, ...]] = ("groups", "eps")
+
+    def __init__(self, num_features: int, groups: int = 8, eps: float = 1e-5, gain: float = 1.0, bias: bool = True):
+        super().__init__(num_features, gain, bias)
         if groups < 1 or num_features % groups:
             raise ModelError(
                 f"norm.groups={groups} does not divide {num_features} channels; choose a divisor of {num_features}"
@@ -186,25 +197,29 @@ class GroupNorm(Normaliser):
 class LayerNorm(GroupNorm):
     """Layer normalisation (Ba et al. 2016, eq. 3): GN(1). On feature maps over (C, H, W) with a gain per channel."""
 
-    def __init__(self, num_features: int, eps: float = 1e-5, gain: float = 1.0, shift: bool = True):
-        super().__init__(num_features, 1, eps, gain, shift)
+    shown = ("eps",)
+
+    def __init__(self, num_features: int, eps: float = 1e-5, gain: float = 1.0, bias: bool = True):
+        super().__init__(num_features, 1, eps, gain, bias)
 
 
 class InstanceNorm(GroupNorm):
     """Instance normalisation (Ulyanov et al. 2016): GN(C), the same at training and test.
 
-    On (N, C) every statistic has a single value, so the output is the shift alone.
+    On (N, C) every statistic has a single value, so the output is the bias alone.
     """
 
-    def __init__(self, num_features: int, eps: float = 1e-5, gain: float = 1.0, shift: bool = True):
-        super().__init__(num_features, num_features, eps, gain, shift)
+    shown = ("eps",)
+
+    def __init__(self, num_features: int, eps: float = 1e-5, gain: float = 1.0, bias: bool = True):
+        super().__init__(num_features, num_features, eps, gain, bias)
 
 
 class RMSNorm(Normaliser):
     """Root-mean-square normalisation (Zhang & Sennrich 2019, eq. 4): y = g * x / sqrt(mean(x^2) + eps) + b."""
 
-    def __init__(self, num_features: int, eps: float = 1e-5, gain: float = 1.0, shift: bool = True):
-        super().__init__(num_features, gain, shift)
+    def __init__(self, num_features: int, eps: float = 1e-5, gain: float = 1.0, bias: bool = True):
+        super().__init__(num_features, gain, bias)
         self.eps = eps
 
     def forward(self, x: Tensor, t: int = 0) -> Tensor:
@@ -244,60 +259,27 @@ class WeightNorm(NoNorm):
 
 
 @dataclass(frozen=True)
-class Row:
-    """A normaliser's class and what differs inside a recurrence."""
+class NormEntry:
+    """A normaliser's class, its name in words, and what differs inside a recurrence."""
 
     cls: type[Normaliser]
+    title: str  # as in "layer normalisation"
     on_weights: bool = False  # acts on the weights: a recurrent layer re-parametrises its matrices with it
     recurrent: Mapping[str, float] = field(default_factory=dict)  # defaults that differ inside a recurrence
     refused_in_recurrence: str = ""
 
 
-NORMS: dict[str, Row] = {
-    "none": Row(NoNorm),
+NORMS: dict[str, NormEntry] = {
+    "none": NormEntry(NoNorm, "no normalisation"),
     # gain 0.1: with 1, tanh' shrinks the gradient at every step (Cooijmans et al. 2016, section 4)
-    "bn": Row(BatchNorm, recurrent={"gain": 0.1}),
-    "ln": Row(LayerNorm),
-    "wn": Row(WeightNorm, on_weights=True),
-    "gn": Row(GroupNorm),
-    "in": Row(
+    "bn": NormEntry(BatchNorm, "batch normalisation", recurrent={"gain": 0.1}),
+    "ln": NormEntry(LayerNorm, "layer normalisation"),
+    "wn": NormEntry(WeightNorm, "weight normalisation", on_weights=True),
+    "gn": NormEntry(GroupNorm, "group normalisation"),
+    "in": NormEntry(
         InstanceNorm,
+        "instance normalisation",
         refused_in_recurrence="it has no positions to pool over, so each statistic would be of one value",
     ),
-    "rms": Row(RMSNorm),
+    "rms": NormEntry(RMSNorm, "root-mean-square normalisation"),
 }
-
-
-def norm_row(name: str) -> Row:
-    """The table's row. Raises ModelError with the nearest name when there is none."""
-    must_be_one_of("norm", name, NORMS)
-    return NORMS[name]
-
-
-def make_norm(name: str, num_features: int, options: Mapping | None = None, **role) -> Normaliser:
-    """A normaliser for `num_features` channels.
-
-    options: as in configs/norm/<name>.yaml; None means the default. role: arguments set by the caller's place (shift).
-    Raises ModelError for an unknown name, an unknown option or a value of another type.
-    """
-    cls = norm_row(name).cls
-    allowed = inspect.signature(cls).parameters
-    given = {key: value for key, value in (options or {}).items() if value is not None}
-    for key, value in given.items():
-        if key not in allowed or key in ("num_features", "shift"):
-            known = [k for k in allowed if k not in ("num_features", "shift")]
-            raise ModelError(f"norm={name} has no option {key}; it has: {', '.join(known) or 'none'}")
-        wanted = allowed[key].annotation
-        if not (isinstance(value, wanted) and isinstance(value, bool) == (wanted is bool)) and not (
-            wanted is float and type(value) is int
-        ):
-            raise ModelError(f"norm.{key}={value} is not of type {wanted.__name__}; give norm={name} one")
-    if given.get("eps", 0) < 0:
-        raise ModelError(f"norm.eps={given['eps']} is negative; give 0 or a small number above it")
-    return cls(num_features, **given, **{key: value for key, value in role.items() if key in allowed})
-
-
-def norm_after(layer: nn.Linear | nn.Conv2d, name: str, options: Mapping | None = None) -> nn.Sequential:
-    """The layer with a normaliser on its summed inputs, (N, C) or (N, C, H, W), before the non-linearity."""
-    features = layer.out_channels if isinstance(layer, nn.Conv2d) else layer.out_features
-    return make_norm(name, features, options).attach(layer)

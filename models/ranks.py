@@ -1,15 +1,12 @@
-"""The statistics of a batch that is spread over several processes, the ranks of one run.
-
-With one process, or none that torch.distributed knows of, nothing here runs.
-"""
+"""Statistics of a batch that is sharded over the ranks of torch.distributed. With one process nothing here runs."""
 
 import torch
 from torch import Tensor
 from torch import distributed as dist
 
 
-def several() -> bool:
-    """Is the batch at hand one rank's share of a larger one?"""
+def is_distributed() -> bool:
+    """Return whether torch.distributed has more than one rank, each with a shard of the batch."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
@@ -30,7 +27,7 @@ class _Gather(torch.autograd.Function):
 
 
 def standardise(x: Tensor, eps: float, unbiased: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """x (N, C) or (N, C, H, W), one rank's share, with the mean and variance of each channel over all ranks.
+    """x (N, C) or (N, C, H, W), one rank's shard, with the mean and variance of each channel over all ranks.
 
     Returns (x - m) / sqrt(v + eps), with v n/(n-1) in place of v if unbiased; m and v (1, C); and n (1, 1).
     """
@@ -41,7 +38,7 @@ def standardise(x: Tensor, eps: float, unbiased: bool) -> tuple[Tensor, Tensor, 
 
 def std_mean(x: Tensor) -> tuple[Tensor, Tensor]:
     """Biased standard deviation and mean (C,) of each channel, over all ranks."""
-    if not several():
+    if not is_distributed():
         return torch.std_mean(x, (0, *range(2, x.dim())), correction=0)
     mean, var, _ = _moments(x)
     return var.sqrt().flatten(), mean.flatten()

@@ -1,12 +1,12 @@
 """A recurrent classifier that reads images as sequences, a task of long memory (Le et al. 2015)."""
 
 import math
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .create_norm import NormLayer
 from .errors import ModelError, must_be_one_of
 from .initialisation import init_output, init_recurrent
 from .recurrent import CELLS
@@ -39,21 +39,14 @@ class SequenceClassifier(nn.Module):
 
     permutation: Tensor
 
-    def __init__(
-        self,
-        settings: ImageRecurrent,
-        image: tuple[int, int, int],
-        num_classes: int,
-        norm: str,
-        norm_options: Mapping | None = None,
-    ):
+    def __init__(self, settings: ImageRecurrent, input_shape: tuple[int, ...], num_classes: int, norm_layer: NormLayer):
         super().__init__()
         must_be_one_of("model.order", settings.order, ORDERS)
         if not 0 <= settings.state_noise < math.inf:
             raise ModelError(
                 f"model.state_noise={settings.state_noise} is no standard deviation; give 0 or more, as 0.1"
             )
-        channels, height, width = image
+        channels, height, width = input_shape
         inputs = channels * width if settings.order == "rows" else channels
         self.settings = settings
         self.recurrent = CELLS[settings.name.removeprefix("image_")](
@@ -61,8 +54,8 @@ class SequenceClassifier(nn.Module):
             settings.hidden_size,
             settings.num_layers,
             dropout=settings.dropout,
-            norm=norm,
-            norm_options=norm_options,
+            norm=norm_layer.name,
+            norm_options=norm_layer.options,
             placement=settings.placement,
             backend=settings.backend,
         )

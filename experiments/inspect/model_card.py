@@ -10,27 +10,21 @@ from omegaconf import DictConfig, OmegaConf
 from data import SETS
 from experiments.runs.folder import read_json
 from experiments.training.load import Trained, defaults
+from models.create_norm import norm_entry
 
-NORM_TITLES = {
-    "none": "no normalisation",
-    "bn": "batch normalisation",
-    "ln": "layer normalisation",
-    "wn": "weight normalisation",
-    "gn": "group normalisation",
-    "in": "instance normalisation",
-    "rms": "RMS normalisation",
-}
 EXAMPLE = """\
 import json
 from pathlib import Path
 import layer_normalization.settings
+from layer_normalization import NormLayer
 from layer_normalization.build import build
 from safetensors.torch import load_file
 
 folder = Path("{folder}")
 config = json.loads((folder / "config.json").read_text())
 settings = getattr(layer_normalization.settings, config["settings"])(**config["model"])
-model = build(settings, tuple(config["input_shape"]), config["num_classes"], config["norm"], config["norm_options"])
+norm_layer = NormLayer(config["norm"], config["norm_options"])
+model = build(settings, tuple(config["input_shape"]), config["num_classes"], norm_layer)
 model.load_state_dict(load_file(folder / "model.safetensors"))
 model.eval()"""
 
@@ -38,7 +32,7 @@ model.eval()"""
 def model_card(trained: Trained, folder: str) -> str:
     """Return the card as Markdown with a YAML header. folder: the name of the folder that the card is in."""
     cfg, summary = trained.cfg, summary_of(trained)
-    norm = NORM_TITLES.get(cfg.norm.name, f"the normaliser {cfg.norm.name}")
+    norm = norm_entry(cfg.norm.name).title
     sections = [
         f"---\n{metadata(trained)}\n---",
         f"# {trained.folder.run_id}",

@@ -19,7 +19,7 @@ from experiments.runs.signals import stop_request
 from experiments.runs.torchrun import num_ranks, rank
 from experiments.training.protocols import Batch, Recorder, Task
 from experiments.training.tasks import DataTask
-from models.ranks import several as is_distributed
+from models.ranks import is_distributed
 
 
 def start_ranks(device: str, training: bool = True) -> bool:

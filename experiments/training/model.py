@@ -4,6 +4,7 @@ from torch import nn
 
 from experiments.runs.run import Run
 from models.build import build
+from models.create_norm import NormLayer
 
 
 def build_model(run: Run, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
@@ -13,5 +14,5 @@ def build_model(run: Run, input_shape: tuple[int, ...], num_classes: int) -> nn.
     Raises ModelError when the model, its settings or the normaliser cannot be had.
     """
     options = dict(run.settings.norm)
-    name = options.pop("name")
-    return build(run.settings.model, input_shape, num_classes, name, options)
+    norm_layer = NormLayer(options.pop("name"), options)
+    return build(run.settings.model, input_shape, num_classes, norm_layer)

@@ -18,9 +18,9 @@ class IdleOption(NamedTuple):
 
 
 def _normalises_no_activations(cfg: DictConfig) -> bool:
-    from models.norms import norm_row
+    from models.create_norm import norm_entry
 
-    return cfg.norm.name == "none" or norm_row(cfg.norm.name).on_weights
+    return cfg.norm.name == "none" or norm_entry(cfg.norm.name).on_weights
 
 
 def _per_gate_without_gates(cfg: DictConfig) -> bool:
@@ -44,10 +44,10 @@ def _no_normaliser(cfg: DictConfig) -> bool:
 
 
 def _default_gain(cfg: DictConfig) -> bool:
-    from models.norms import norm_row
+    from models.create_norm import norm_entry
 
     recurrent = "placement" in cfg.model
-    default = norm_row(cfg.norm.name).recurrent.get("gain", 1.0) if recurrent else 1.0
+    default = norm_entry(cfg.norm.name).recurrent.get("gain", 1.0) if recurrent else 1.0
     return cfg.norm.gain == default
 
 

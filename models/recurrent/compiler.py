@@ -1,4 +1,4 @@
-"""Builds kernel.cpp at its first use, into a cache of the user's."""
+"""Build the kernels at their first use, into a cache of the user's."""
 
 import ctypes
 import functools
@@ -10,7 +10,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-SOURCE = Path(__file__).with_name("kernel.cpp")
+SOURCES = Path(__file__).with_name("kernel")
+MAIN = SOURCES / "sequence.cpp"  # includes the others
 # Not -ffast-math: it flushes denormals in the whole process and lets NaN vanish. Errno and traps cost vectors only.
 FLAGS = (
     "-O3",
@@ -71,7 +72,7 @@ def _load(path: Path) -> ctypes.CDLL:
 
 
 def _key(path: str, cpu_flag: str) -> str:
-    """What the binary depends on: source, flags, the compiler's file and the CPU, for homes shared by machines."""
+    """Return a hash of all that the binary depends on; the CPU is among it, for homes that machines share."""
     try:
         cpu = next(
             line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith(("flags", "Features"))
@@ -79,7 +80,8 @@ def _key(path: str, cpu_flag: str) -> str:
     except (OSError, StopIteration):
         cpu = platform.processor()
     binary = os.stat(os.path.realpath(path))
-    parts = (SOURCE.read_text(), *FLAGS, cpu_flag, path, binary.st_size, binary.st_mtime_ns, platform.machine(), cpu)
+    source = "".join(path.read_text() for path in sorted(SOURCES.glob("*.[hc]*")))
+    parts = (source, *FLAGS, cpu_flag, path, binary.st_size, binary.st_mtime_ns, platform.machine(), cpu)
     return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:16]
 
 
@@ -89,13 +91,13 @@ def _build(path: str, cpu_flag: str, target: Path) -> None:
     os.close(descriptor)
     try:
         try:
-            command = [path, *FLAGS, cpu_flag, "-o", built, str(SOURCE)]
+            command = [path, *FLAGS, cpu_flag, "-o", built, str(MAIN)]
             done = subprocess.run(command, capture_output=True, text=True)
         except OSError as error:  # found on the path, and no program
             raise CompilerError(f"{path} does not run: {error.strerror}") from error
         if done.returncode:
             first = next((line for line in done.stderr.splitlines() if "error" in line), "no message")
-            raise CompilerError(f"{path} did not build {SOURCE.name}: {first.strip()}")
+            raise CompilerError(f"{path} did not build {MAIN.name}: {first.strip()}")
         os.replace(built, target)
     finally:
         Path(built).unlink(missing_ok=True)

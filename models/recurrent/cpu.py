@@ -1,4 +1,4 @@
-"""The fused sequence on a CPU: kernel.cpp behind one autograd function.
+"""The fused sequence on a CPU: kernel/sequence.cpp behind one autograd function.
 
 Forward: one call for all steps, which multiplies the inputs of a few steps at once, right before these steps come.
 Backward: one call for all steps, dx among them likewise, then one product each for dW_ih and dW_hh. What backward needs
@@ -11,19 +11,18 @@ import functools
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from .compiler import library
 from .pool import take
-from .spec import GATES, Inputs, Spec, Statistics
+from .spec import GATES, ROLES, Inputs, Spec, Statistics
 
 POINTER, INT, INT64 = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
 OVER = {"case": 1, "batch": 2, "frozen": 3}
 CELL = {"rnn": 0, "lstm": 1, "gru": 2}
-ROLES = ("in", "hh", "cell")
 # T*N*G*H*H, multiplications of the recurrence, below which a second thread costs more than it saves
 SPLIT_FROM = 2e6
 # Columns below which packing a matrix costs more than its product, as for images that come pixel by pixel
@@ -38,7 +37,7 @@ def _fields(kind, names: str) -> list:
 
 
 class Norm(ctypes.Structure):
-    """`struct Norm` of kernel.cpp."""
+    """`struct Norm` of kernel/interface.h."""
 
     _fields_ = [
         *_fields(INT, "over spans centred"),
@@ -50,26 +49,41 @@ class Norm(ctypes.Structure):
 
 
 class Sequence(ctypes.Structure):
-    """`struct Sequence` of kernel.cpp."""
+    """`struct Sequence` of kernel/interface.h."""
 
     _fields_ = [
         *_fields(INT, "cell joined reverse T N I H threads together window"),
         *_fields(INT64, "r_step gates_step c_step u_step"),
-        *_fields(Norm, "norm_in norm_hh norm_cell"),
-        *_fields(POINTER, "x W_ih packed_ih W packed b_in b_hh b_cell A R gates v u c h"),
+        *_fields(Norm, "norm_ih norm_hh norm_cell"),
+        *_fields(POINTER, "x W_ih packed_ih W_hh packed_hh b_ih b_hh b_cell A R gates v u c h"),
         *_fields(POINTER, "h0 c0 h_n c_n"),
-        *_fields(POINTER, "dy dh_last dc_last dR dx dh dc db_in db_hh db_cell"),
+        *_fields(POINTER, "dy dh_last dc_last dR dx dh dc db_ih db_hh db_cell"),
     ]
+
+
+class Tensors(NamedTuple):
+    """The tensors of a sequence in the order of autograd's arguments and gradients; shapes as in spec.Inputs."""
+
+    x: Tensor
+    W_ih: Tensor
+    W_hh: Tensor
+    h0: Tensor
+    c0: Tensor | None
+    b_ih: Tensor | None
+    b_hh: Tensor | None
+    g_ih: Tensor | None
+    g_hh: Tensor | None
+    g_cell: Tensor | None
+    b_cell: Tensor | None
 
 
 def sequence(spec: Spec, inputs: Inputs):
     """See spec.py. Raises CompilerError where the kernels cannot be built."""
-    i = inputs
-    tensors = (i.x, i.W_ih, i.W_hh, i.h0, i.c0, i.b_in, i.b_hh, i.g_in, i.g_hh, i.g_cell, i.b_cell)
+    tensors = Tensors(*(getattr(inputs, name) for name in Tensors._fields))
     if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors):
-        y, h_n, c_n, *batch = _Fused.apply(spec, i.frozen, *tensors)
+        y, h_n, c_n, *batch = _Fused.apply(spec, inputs.frozen, *tensors)
     else:
-        (y, h_n, c_n, *batch), _ = _forward(spec, i.frozen, tensors, keep=False)
+        (y, h_n, c_n, *batch), _ = _forward(spec, inputs.frozen, tensors, keep=False)
     roles = [role for role in ROLES if (norm := spec.norm(role)) and norm.over == "batch"]
     return y, h_n, c_n, dict(zip(roles, zip(batch[::2], batch[1::2], strict=True), strict=True))
 
@@ -77,7 +91,7 @@ def sequence(spec: Spec, inputs: Inputs):
 class _Fused(torch.autograd.Function):
     @staticmethod
     def forward(ctx, spec, frozen, *tensors):
-        outputs, (tensors, block, h) = _forward(spec, frozen, tensors, keep=True)
+        outputs, (tensors, block, h) = _forward(spec, frozen, Tensors(*tensors), keep=True)
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*outputs[3:])
         ctx.save_for_backward(*tensors, block, h)
@@ -88,7 +102,8 @@ class _Fused(torch.autograd.Function):
     def backward(ctx, dy, dh_n, dc_n, *_):
         if torch.is_grad_enabled():
             raise RuntimeError('the fused kernels have first derivatives only; use backend="reference" for higher ones')
-        *tensors, block, h = ctx.saved_tensors
+        *saved, block, h = ctx.saved_tensors
+        tensors = Tensors(*saved)
         spent, ctx.spent = ctx.spent, True
         if spent:  # a graph that is retained: what forward kept has been overwritten
             _, (tensors, block, h) = _forward(ctx.spec, ctx.frozen, tensors, keep=True)
@@ -111,14 +126,14 @@ class Plan:
 def _plan(spec: Spec, T: int, N: int, I: int, H: int, itemsize: int, keep: bool) -> Plan:  # noqa: E741
     """`keep`: room for what backward needs of all steps; otherwise the buffers of one step, or of a few, serve all."""
     m, steps = GATES[spec.cell] * H, T if keep else 1
-    batch = any(norm and norm.over == "batch" for norm in (spec.norm_in, spec.norm_hh, spec.norm_cell))
+    batch = any(norm and norm.over == "batch" for norm in (spec.norm_ih, spec.norm_hh, spec.norm_cell))
     together = max(1, min(T, TOGETHER // N))
     window = T if keep or batch else together
     columns = library().packed_columns(m, itemsize)
-    sizes = {"A": window * N * m, "packed": H * columns, "packed_ih": I * columns}
+    sizes = {"A": window * N * m, "packed_hh": H * columns, "packed_ih": I * columns}
     if not spec.joined:
         sizes["R"] = (steps if spec.norm_hh else 1) * N * m
-    if spec.cell != "rnn" and spec.norm_in:
+    if spec.cell != "rnn" and spec.norm_ih:
         sizes["gates"] = steps * N * m  # otherwise they overwrite A
     if spec.cell == "lstm":
         sizes |= {"u": steps * N * H, "c": (T + 1 if keep else 1) * N * H}
@@ -152,7 +167,7 @@ def _plan(spec: Spec, T: int, N: int, I: int, H: int, itemsize: int, keep: bool)
             ends.append((INT * len(edges))(*edges))
             norm.spans, norm.centred, norm.ends = len(edges), given.centred, ctypes.addressof(ends[-1])
             norm.step = N * len(edges) if keep else 0
-    one = spec.joined or (spec.cell != "gru" and not spec.norm_in and not spec.norm_hh)
+    one = spec.joined or (spec.cell != "gru" and not spec.norm_ih and not spec.norm_hh)
     pointers = tuple((_place(name), start * itemsize) for name, start in starts.items())
     return Plan(starts, end, one, bytes(q), pointers, tuple(ends))
 
@@ -169,19 +184,27 @@ def _pointer(tensor: Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
 
 
-def _describe(plan: Plan, frozen: dict, tensors: Iterable[Any], block: Tensor, h: Tensor) -> Sequence:
+def _describe(plan: Plan, frozen: dict, tensors: Tensors, block: Tensor, h: Tensor) -> Sequence:
     """What both passes hand to the kernel. All pointers are into `tensors`, `frozen`, `block` and `h`."""
-    x, W_ih, W_hh, _, _, b_in, b_hh, g_in, g_hh, g_cell, b_cell = tensors
     q = Sequence.from_buffer_copy(plan.static)
-    q.threads = torch.get_num_threads() if q.T * q.N * W_hh.numel() >= SPLIT_FROM else 1
-    q.x, q.W_ih, q.W, q.b_in, q.b_hh, q.b_cell, q.h = map(_pointer, (x, W_ih, W_hh, b_in, b_hh, b_cell, h))
-    q.norm_in.gain, q.norm_hh.gain, q.norm_cell.gain = map(_pointer, (g_in, g_hh, g_cell))
+    q.threads = torch.get_num_threads() if q.T * q.N * tensors.W_hh.numel() >= SPLIT_FROM else 1
+    q.x = _pointer(tensors.x)
+    q.W_ih = _pointer(tensors.W_ih)
+    q.W_hh = _pointer(tensors.W_hh)
+    q.b_ih = _pointer(tensors.b_ih)
+    q.b_hh = _pointer(tensors.b_hh)
+    q.b_cell = _pointer(tensors.b_cell)
+    q.norm_ih.gain = _pointer(tensors.g_ih)
+    q.norm_hh.gain = _pointer(tensors.g_hh)
+    q.norm_cell.gain = _pointer(tensors.g_cell)
+    q.h = _pointer(h)
     base = block.data_ptr()
     for field, offset in plan.pointers:
         POINTER.from_buffer(q, field).value = base + offset
-    for role, given in frozen.items():
+    for role, (mean, rstd) in frozen.items():
         norm = getattr(q, f"norm_{role}")
-        norm.mean, norm.rstd = map(_pointer, given)
+        norm.mean = _pointer(mean)
+        norm.rstd = _pointer(rstd)
     return q
 
 
@@ -194,24 +217,30 @@ def _call(direction: str, q: Sequence, dtype: torch.dtype) -> None:
         raise MemoryError(f"no memory for the {direction} pass over {q.T} steps of {q.N} cases")
 
 
-def _forward(spec: Spec, frozen: dict, given: tuple, keep: bool):
+def _forward(spec: Spec, frozen: dict, given: Tensors, keep: bool):
     """((y, h_n, c_n, batch statistics ...), (tensors as the kernel takes them, block, h))"""
-    tensors: list[Any] = [None if tensor is None else tensor.contiguous() for tensor in given]
-    x, _, W_hh, h0, c0, b_in, b_hh, _, _, _, b_cell = tensors
-    (T, N, I), (m, H) = x.shape, W_hh.shape  # noqa: E741
-    # The kernel adds a shift to whatever it normalises, and R of a gru.
-    if b_in is None and spec.norm_in:
-        tensors[5] = W_hh.new_zeros(m)
-    if b_hh is None and spec.cell == "gru":
-        tensors[6] = W_hh.new_zeros(m)
-    if b_cell is None and spec.norm_cell:
-        tensors[10] = W_hh.new_zeros(H)
-    plan = _plan(spec, T, N, I, H, x.element_size(), keep)
-    block, h = take(plan.size, x.dtype), take((T + 1) * N * H, x.dtype).view(T + 1, N, H)
-    h_n, c_n = torch.empty_like(h0), None if c0 is None else torch.empty_like(c0)
+    contiguous: Iterable[Any] = (None if tensor is None else tensor.contiguous() for tensor in given)
+    tensors = Tensors(*contiguous)
+    (T, N, I), (m, H) = tensors.x.shape, tensors.W_hh.shape  # noqa: E741
+    zeros = tensors.W_hh.new_zeros  # the kernel adds a bias to whatever it normalises, and to R of a gru
+    if tensors.b_ih is None and spec.norm_ih:
+        tensors = tensors._replace(b_ih=zeros(m))
+    if tensors.b_hh is None and spec.cell == "gru":
+        tensors = tensors._replace(b_hh=zeros(m))
+    if tensors.b_cell is None and spec.norm_cell:
+        tensors = tensors._replace(b_cell=zeros(H))
+    dtype = tensors.x.dtype
+    plan = _plan(spec, T, N, I, H, dtype.itemsize, keep)
+    block = take(plan.size, dtype)
+    h = take((T + 1) * N * H, dtype).view(T + 1, N, H)
+    h_n = torch.empty_like(tensors.h0)
+    c_n = None if tensors.c0 is None else torch.empty_like(tensors.c0)
     q = _describe(plan, frozen, tensors, block, h)
-    q.h0, q.c0, q.h_n, q.c_n = map(_pointer, (h0, c0, h_n, c_n))
-    _call("forward", q, x.dtype)
+    q.h0 = _pointer(tensors.h0)
+    q.c0 = _pointer(tensors.c0)
+    q.h_n = _pointer(h_n)
+    q.c_n = _pointer(c_n)
+    _call("forward", q, dtype)
     batch = []
     for role in ROLES:
         norm, features = spec.norm(role), H if role == "cell" else m
@@ -221,40 +250,65 @@ def _forward(spec: Spec, frozen: dict, given: tuple, keep: bool):
     return (h[:T] if spec.reverse else h[1:], h_n, c_n, *batch), (tensors, block, h)
 
 
-def _backward(spec, frozen, tensors, block, h, dy, dh_n, dc_n, needed):
-    """Gradients of the tensors, None where not needed. Overwrites A and, where it is kept, R in `block` by theirs."""
-    x, _, W_hh, h0, c0, *vectors = tensors
-    (T, N, I), (m, H), size = x.shape, W_hh.shape, x.element_size()  # noqa: E741
-    plan = _plan(spec, T, N, I, H, size, True)
+def _backward(spec, frozen, tensors: Tensors, block, h, dy, dh_n, dc_n, needed: Iterable[bool]):
+    """Gradients of the tensors, None where not needed. Overwrites A and, where it is kept, R in `block` by theirs.
+
+    needed: in the order of Tensors.
+    """
+    need = dict(zip(Tensors._fields, needed, strict=True))
+    (T, N, I), (m, H), dtype = tensors.x.shape, tensors.W_hh.shape, tensors.x.dtype  # noqa: E741
+    plan = _plan(spec, T, N, I, H, dtype.itemsize, True)
     q = _describe(plan, frozen, tensors, block, h)
     dy, dh_n, dc_n = (None if gradient is None else gradient.contiguous() for gradient in (dy, dh_n, dc_n))
-    packed, packed_ih = (m * library().packed_columns(columns, size) for columns in (H, I))
-    room = library().transposed_room(max(H, I), torch.get_num_threads(), size)
-    scratch = take(max(packed + packed_ih, room), x.dtype)
+
+    packed_hh = m * library().packed_columns(H, dtype.itemsize)
+    packed_ih = m * library().packed_columns(I, dtype.itemsize)
+    room = library().transposed_room(max(H, I), torch.get_num_threads(), dtype.itemsize)
+    scratch = take(max(packed_hh + packed_ih, room), dtype)
+    dA, dR = _term_gradients(spec, plan, block, T * N, m)
+    dx = take(T * N * I, dtype).view_as(tensors.x) if need["x"] else None
+    gradients = {name: _like(getattr(tensors, name)) for name in Tensors._fields[3:]}  # of states and vectors
+
+    q.packed_hh = _pointer(scratch)
+    q.packed_ih = _pointer(scratch[packed_hh:])
+    q.dR = _pointer(dR)
+    q.dx = _pointer(dx)
+    q.dy = _pointer(dy)
+    q.dh = _pointer(gradients["h0"])
+    q.dc = _pointer(gradients["c0"])
+    q.dh_last = _pointer(dh_n)
+    q.dc_last = _pointer(dc_n)
+    q.db_ih = _pointer(gradients["b_ih"])
+    q.db_hh = _pointer(gradients["b_hh"])
+    q.db_cell = _pointer(gradients["b_cell"])
+    q.norm_ih.gain_grad = _pointer(gradients["g_ih"])
+    q.norm_hh.gain_grad = _pointer(gradients["g_hh"])
+    q.norm_cell.gain_grad = _pointer(gradients["g_cell"])
+    _call("backward", q, dtype)
+
+    h_prev = (h[1:] if spec.reverse else h[:T]).view(T * N, H)
+    gradients["x"] = dx
+    gradients["W_ih"] = transposed_product(dA, tensors.x.view(T * N, I), scratch) if need["W_ih"] else None
+    gradients["W_hh"] = transposed_product(dR, h_prev, scratch) if need["W_hh"] else None
+    return tuple(gradients[name] if need[name] else None for name in Tensors._fields)
+
+
+def _like(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else torch.empty_like(tensor)
+
+
+def _term_gradients(spec: Spec, plan: Plan, block: Tensor, rows: int, m: int) -> tuple[Tensor, Tensor]:
+    """Memory (T*N, m) for the gradients of A and R: over what forward kept, one for both where they agree."""
 
     def kept(name: str) -> Tensor:
-        return block[plan.starts[name] :][: T * N * m].view(T * N, m)
+        return block[plan.starts[name] :][: rows * m].view(rows, m)
 
     dA = kept("A")
     if plan.joined_gradient:
-        dR = dA
-    elif spec.norm_hh:
-        dR = kept("R")
-    else:  # R of one step served all
-        dR = take(T * N * m, x.dtype).view(T * N, m)
-    dx = take(T * N * I, x.dtype).view_as(x) if needed[0] else None
-    dh, dc = torch.empty_like(h0), None if c0 is None else torch.empty_like(c0)
-    sums = [None if vector is None else torch.empty_like(vector) for vector in vectors]
-    q.packed, q.packed_ih, q.dR, q.dx, q.dh, q.dc, q.dy, q.dh_last, q.dc_last = map(
-        _pointer, (scratch, scratch[packed:], dR, dx, dh, dc, dy, dh_n, dc_n)
-    )
-    q.db_in, q.db_hh, q.norm_in.gain_grad, q.norm_hh.gain_grad, q.norm_cell.gain_grad, q.db_cell = map(_pointer, sums)
-    _call("backward", q, x.dtype)
-    h_prev = (h[1:] if spec.reverse else h[:T]).view(T * N, H)
-    dW_ih = transposed_product(dA, x.view(T * N, I), scratch) if needed[1] else None
-    dW_hh = transposed_product(dR, h_prev, scratch) if needed[2] else None
-    gradients = (dx, dW_ih, dW_hh, dh, dc, *sums)
-    return tuple(gradient if need else None for gradient, need in zip(gradients, needed, strict=True))
+        return dA, dA
+    if spec.norm_hh:
+        return dA, kept("R")
+    return dA, take(rows * m, block.dtype).view(rows, m)  # R of one step served all
 
 
 def transposed_product(a: Tensor, b: Tensor, room: Tensor | None = None) -> Tensor:

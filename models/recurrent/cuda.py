@@ -28,17 +28,16 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .spec import GATES, Inputs, Spec
+from .spec import GATES, ROLES, Inputs, Spec
 
-ROLES = ("in", "hh", "cell")
 MAX_GRAPHS = 16  # recorded sequences in this process, each with buffers of its own; 0 records none
 
 # --- the kernel -------------------------------------------------------------------------------------------------------
 # A program holds a tile of (BN cases, BH units) for each gate, as a tuple over the gates: all cases of a few units
 # where statistics are over the batch, otherwise all units of a case. So each sum stays within one program.
 #
-# theta  (4F + 2H)        gain and shift of "in" and "hh", each F = G*H wide, and of "cell", each H; `sums` likewise
-# stats  (T, 2, 2F + H)   of "in", "hh" and "cell" side by side: mean and variance (batch), or mean and 1/sigma (frozen)
+# theta  (4F + 2H)        gain and shift of "ih" and "hh", each F = G*H wide, and of "cell", each H; `sums` likewise
+# stats  (T, 2, 2F + H)   of "ih", "hh" and "cell" side by side: mean and variance (batch), or mean and 1/sigma (frozen)
 # edges                   of each role's spans, role after role: the first feature of each, and one past the last
 # AT                      u, H, ok, N, edges: the tile's units, and the mask of its part that lies within (N, H)
 # NORM                    a role's normaliser: None, or a tuple with these places (EDGES: where its edges begin)
@@ -294,7 +293,7 @@ class Plan:
     @functools.cached_property
     def joined(self) -> bool:
         """Whether A_t and R_t are added before anything else."""
-        plain = self.spec.norm_in is None and self.spec.norm_hh is None
+        plain = self.spec.norm_ih is None and self.spec.norm_hh is None
         return self.spec.joined or (plain and self.spec.cell != "gru")
 
     @functools.cached_property
@@ -489,7 +488,7 @@ def sequence(spec: Spec, inputs: Inputs):
     """
     i = inputs
     x = i.x.flip(0) if spec.reverse else i.x
-    tensors = (x, i.W_ih, i.W_hh, i.h0, i.c0, i.g_in, i.b_in, i.g_hh, i.b_hh, i.g_cell, i.b_cell)
+    tensors = (x, i.W_ih, i.W_hh, i.h0, i.c0, i.g_ih, i.b_ih, i.g_hh, i.b_hh, i.g_cell, i.b_cell)
     given = [tensor for tensor in tensors if tensor is not None]
     kinds = {norm.over for norm in map(spec.norm, ROLES) if norm}
     if len(kinds) > 1:

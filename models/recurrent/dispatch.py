@@ -37,7 +37,7 @@ def obstacle(x: Tensor, others: tuple[Tensor | None, ...], norm: SimpleNamespace
             continue
         if type(parts[0]) not in KNOWN:
             return f"the kernels do not know the normaliser {type(parts[0]).__name__}"
-        if type(parts[0]) is BatchNorm and parts[0].training and ranks.several():
+        if type(parts[0]) is BatchNorm and parts[0].training and ranks.is_distributed():
             return "the batch is spread over several processes, and the kernels know one share of it"
         if len(parts) > 1 and len({_alike(part) for part in parts}) > 1:
             return f"the normalisers of the gates in norm_{name} differ in more than their size"
@@ -101,21 +101,21 @@ def sequence(
     T, N, _ = x.shape
     # A tanh RNN has one normaliser, of the sum; where no term has one of its own, both are summed first as well.
     joined = cell != "gru" and _plain(norm.ih) and _plain(norm.hh)
-    roles = {"in": norm.sum if joined else norm.ih, "hh": norm.hh, "cell": norm.cell}
+    roles = {"ih": norm.sum if joined else norm.ih, "hh": norm.hh, "cell": norm.cell}
     given = {role: _statistics(module, T, N, start) for role, module in roles.items()}
-    b_in, b_hh = biases or (None, None)
-    if b_in is not None and b_hh is not None and cell != "gru":
-        b_in, b_hh = b_in + b_hh, None
-    norm_in, norm_hh, norm_cell = (statistics for statistics, _, _ in given.values())
-    spec = Spec(cell, joined, norm_in, norm_hh, norm_cell, reverse)
+    b_ih, b_hh = biases or (None, None)
+    if b_ih is not None and b_hh is not None and cell != "gru":
+        b_ih, b_hh = b_ih + b_hh, None
+    norm_ih, norm_hh, norm_cell = (statistics for statistics, _, _ in given.values())
+    spec = Spec(cell, joined, norm_ih, norm_hh, norm_cell, reverse)
     inputs = Inputs(
         x,
         *weights,
         h0=state[0],
         c0=state[1] if cell == "lstm" else None,
-        b_in=b_in,
+        b_ih=b_ih,
         b_hh=b_hh,
-        g_in=given["in"][1],
+        g_ih=given["ih"][1],
         g_hh=given["hh"][1],
         g_cell=given["cell"][1],
         b_cell=getattr(norm.cell, "bias", None),

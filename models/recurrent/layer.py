@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 from torch.nn.utils.rnn import PackedSequence
 
+from ..create_norm import make_norm, norm_entry
 from ..errors import ModelError, must_be_one_of
-from ..norms import NoNorm, Normaliser, make_norm, norm_row
+from ..norms import NoNorm, Normaliser
 from . import dispatch
 from .equations import gru_step, lstm_step, rnn_step
 
@@ -89,7 +90,7 @@ class Recurrent(nn.Module):
         must_be_one_of("model.backend", backend, BACKENDS)
         self.norm, self.placement, self.backend = norm, placement, backend
         spans = self._spans(norm, placement)
-        options = {**norm_row(norm).recurrent, **{k: v for k, v in (norm_options or {}).items() if v is not None}}
+        options = {**norm_entry(norm).recurrent, **{k: v for k, v in (norm_options or {}).items() if v is not None}}
         make_norm(norm, hidden_size, options)  # refuses a wrong option also where no activation is normalised
 
         self.suffixes = [f"_l{k}{d}" for k in range(num_layers) for d in (["", "_reverse"] if bidirectional else [""])]
@@ -105,13 +106,13 @@ class Recurrent(nn.Module):
             for name, shape in shapes.items():
                 self.register_parameter(name + suffix, nn.Parameter(torch.empty(shape)))
             for role in ROLES:
-                # The layer's biases are the shifts of the gates' normalisers; cell and output have shifts of their own.
-                shift = bias and role in ("cell", "out")
-                norms = [make_norm(norm, span, options, shift=shift) for span in spans.get(role, ())]
+                # The layer's biases serve the gates' normalisers; those of cell and output have their own.
+                has_bias = bias and role in ("cell", "out")
+                norms = [make_norm(norm, span, options, bias=has_bias) for span in spans.get(role, ())]
                 module = Spans(norms) if len(norms) > 1 else norms[0] if norms else NoNorm(hidden_size)
                 self.add_module(f"norm_{role}{suffix}", module)
         self.reset_parameters()
-        if norm_row(norm).on_weights:
+        if norm_entry(norm).on_weights:
             if options.get("data_init"):
                 raise ModelError("norm.data_init=true is for feed-forward layers; set norm.data_init=false with an RNN")
             for name in self.weight_names:
@@ -128,13 +129,13 @@ class Recurrent(nn.Module):
 
     def _spans(self, norm: str, placement: str) -> dict[str, list[int]]:
         """For each role that the placement normalises: the sizes of the spans with statistics of their own."""
-        row = norm_row(norm)
-        if row.refused_in_recurrence:
+        entry = norm_entry(norm)
+        if entry.refused_in_recurrence:
             raise ModelError(
-                f"norm={norm} is refused in a recurrent layer: {row.refused_in_recurrence}; use norm=ln or norm=gn"
+                f"norm={norm} is refused in a recurrent layer: {entry.refused_in_recurrence}; use norm=ln or norm=gn"
             )
         must_be_one_of("model.placement", placement, PLACEMENTS)
-        if row.on_weights or norm == "none":
+        if entry.on_weights or norm == "none":
             return {}  # activations are left alone, whatever the placement
         H = self.hidden_size
         joined, per_gate = self._gate_spans(H), [H] * self.gates

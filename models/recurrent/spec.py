@@ -4,14 +4,14 @@ The kernels (cpu.py, cuda.py) share one signature, so that the layer does not kn
 
     sequence(spec, inputs) -> y (T, N, H), h_n (N, H), c_n (N, H) or None, {role: (mean, var)}
 
-With A = x W_ih' for all steps at once, R_t = h_{t-1} W_hh', and n_role the normaliser of a role without its shift,
+With A = x W_ih' for all steps at once, R_t = h_{t-1} W_hh', and n_role the normaliser of a role without its bias,
 n(z) = g * (z - mu) / sqrt(var + eps), or z itself where the role has none:
 
     rnn     h_t = tanh(z_t)
     lstm    (i,f,g,o) = z_t ;  c_t = s(f) c_{t-1} + s(i) tanh(g) ;  h_t = s(o) tanh(n_cell(c_t) + b_cell)
-            z_t = n_in(A_t + R_t) + b_in               if joined
-            z_t = n_in(A_t) + b_in + n_hh(R_t)         otherwise
-    gru     u = n_in(A_t) + b_in ;  v = n_hh(R_t) + b_hh ;  r = s(u_r + v_r) ;  z = s(u_z + v_z)
+            z_t = n_ih(A_t + R_t) + b_ih               if joined
+            z_t = n_ih(A_t) + b_ih + n_hh(R_t)         otherwise
+    gru     u = n_ih(A_t) + b_ih ;  v = n_hh(R_t) + b_hh ;  r = s(u_r + v_r) ;  z = s(u_z + v_z)
             n = tanh(u_n + r v_n) ;  h_t = (1 - z) n + z h_{t-1}
 """
 
@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 GATES = {"rnn": 1, "lstm": 4, "gru": 3}
+ROLES = ("ih", "hh", "cell")  # what a kernel normalises: W_ih x (or the sum of both terms), W_hh h, the cell state
 
 
 @dataclass(frozen=True)
@@ -41,14 +42,14 @@ class Spec:
     """What is static about a sequence; hashable."""
 
     cell: str  # rnn, lstm or gru
-    joined: bool  # n_in acts on the sum of both terms; never for a gru, and then norm_hh is None
-    norm_in: Statistics | None = None
+    joined: bool  # n_ih acts on the sum of both terms; never for a gru, and then norm_hh is None
+    norm_ih: Statistics | None = None
     norm_hh: Statistics | None = None
     norm_cell: Statistics | None = None  # lstm only
     reverse: bool = False  # from the last step to the first
 
     def norm(self, role: str) -> Statistics | None:
-        return {"in": self.norm_in, "hh": self.norm_hh, "cell": self.norm_cell}[role]
+        return getattr(self, f"norm_{role}")
 
 
 @dataclass
@@ -63,11 +64,11 @@ class Inputs:
     W_hh: Tensor  # (G*H, H)
     h0: Tensor  # (N, H)
     c0: Tensor | None = None  # (N, H), lstm
-    b_in: Tensor | None = None  # (G*H,), None for no shift
+    b_ih: Tensor | None = None  # (G*H,), None for none
     b_hh: Tensor | None = None  # (G*H,), gru
-    g_in: Tensor | None = None  # (G*H,), the gain where norm_in is set
+    g_ih: Tensor | None = None  # (G*H,), the gain where norm_ih is set
     g_hh: Tensor | None = None  # (G*H,)
     g_cell: Tensor | None = None  # (H,)
     b_cell: Tensor | None = None  # (H,)
-    # role "in", "hh" or "cell": mean and 1/sqrt(var + eps), both (T, features), where its statistics are frozen
+    # role "ih", "hh" or "cell": mean and 1/sqrt(var + eps), both (T, features), where its statistics are frozen
     frozen: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)

@@ -21,7 +21,7 @@ import torch
 from omegaconf import OmegaConf
 
 import data
-from data import text, vision
+from data import text, torchvision_compat
 from data.settings import (
     SCHEMAS,
     BinarizedMNIST,
@@ -52,7 +52,7 @@ def own_cache(tmp_path, monkeypatch):
 
 
 def forget():
-    data._load.cache_clear()
+    data.loading._load.cache_clear()
 
 
 def digits(**changed):
@@ -395,7 +395,7 @@ def test_a_cached_set_needs_no_raw_file_and_no_second_preparation(tmp_path, monk
     content = b"to be or not to be, that is the question\n" * 200
     hashes = {"tinyshakespeare/input.txt": hashlib.sha256(content).hexdigest()}
     row = data.SETS["tinyshakespeare"]
-    monkeypatch.setitem(data.SETS, "tinyshakespeare", data.Set(**{**vars(row), "files": hashes}))
+    monkeypatch.setitem(data.SETS, "tinyshakespeare", data.DataSet(**{**vars(row), "files": hashes}))
     file = tmp_path / "tinyshakespeare" / "input.txt"
     file.parent.mkdir()
     file.write_bytes(content)
@@ -579,4 +579,4 @@ def test_hf_text_refusals(tmp_path, monkeypatch):
 
 
 def test_torchvision_imports_and_has_the_data_sets():
-    assert {"MNIST", "CIFAR10"} <= set(dir(vision.datasets()))
+    assert {"MNIST", "CIFAR10"} <= set(dir(torchvision_compat.datasets()))

@@ -21,6 +21,7 @@ from experiments.config.schema import norm_options, settings
 from experiments.training.loop import fit
 from experiments.training.tasks import Classification, make_task
 from models.build import MODELS, build
+from models.create_norm import NormLayer
 from models.errors import ModelError
 from models.norms import NORMS
 from models.recurrent import PLACEMENTS
@@ -66,7 +67,8 @@ def losses(model: str, norm: str, option: str, folder: Path) -> list[float]:
         if isinstance(task, Classification):
             task.images = {split: images.double() for split, images in task.images.items()}
         torch.manual_seed(cfg.seed)
-        network = build(settings(cfg.model), task.input_shape, task.num_classes, cfg.norm.name, norm_options(cfg))
+        norm_layer = NormLayer(cfg.norm.name, norm_options(cfg))
+        network = build(settings(cfg.model), task.input_shape, task.num_classes, norm_layer)
         fit(network, task, settings(cfg.optim), settings(cfg.trainer), rows := RowRecorder())
     finally:
         torch.set_default_dtype(usual)

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from experiments.inspect import measure
 from models.build import build
+from models.create_norm import NormLayer
 from models.language_model import LanguageModel
 from models.norms import Normaliser
 from models.recurrent import CELLS, PLACEMENTS, equations
@@ -22,7 +23,7 @@ def language_model(cell: str, norm: str, placement: str = "paper", **more) -> La
     """Trained statistics, and random gains and shifts."""
     torch.manual_seed(0)
     settings = Recurrent(name=cell, hidden_size=H, num_layers=2, placement=placement, **more)
-    model = LanguageModel(settings, V, norm, NORMS[norm])
+    model = LanguageModel(settings, (), V, NormLayer(norm, NORMS[norm]))
     for parameter in model.parameters():
         parameter.data.add_(0.3 * torch.randn_like(parameter))
     for _ in range(3):
@@ -89,7 +90,7 @@ def test_gradients_are_those_of_a_run_that_begins_at_the_step(cell, norm):
 def test_gradients_of_a_classifier_over_pixels_with_batch_statistics_are_finite():
     """The first pixels are the same in every case: only the noise on the first state gives the batch a variance."""
     torch.manual_seed(0)
-    model = SequenceClassifier(ImageRecurrent(hidden_size=H, order="pixels"), (1, 4, 4), 3, "bn").eval()
+    model = SequenceClassifier(ImageRecurrent(hidden_size=H, order="pixels"), (1, 4, 4), 3, NormLayer("bn")).eval()
     images = torch.randn(N, 1, 4, 4)
     images[:, :, 0] = 0
     found = measure.gradients_through_time(model, images, torch.randint(3, (N,)))
@@ -106,7 +107,7 @@ def test_activations_are_what_the_network_computes(norm):
     torch.testing.assert_close(found["layer 2"].sort()[0], y.detach().flatten().sort()[0])
 
     torch.manual_seed(0)
-    cnn = build(CNN(depth=3, width=4), (1, 6, 6), 3, norm, NORMS[norm])
+    cnn = build(CNN(depth=3, width=4), (1, 6, 6), 3, NormLayer(norm, NORMS[norm]))
     images = torch.randn(N, 1, 6, 6)
     cnn(images)
     found = measure.activations(cnn.eval(), images)

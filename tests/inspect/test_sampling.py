@@ -15,6 +15,7 @@ from experiments.inspect.sampling import SCALE, Strategy, generate, to_indices
 from experiments.runs.folder import RunFolder
 from experiments.sample import Sample, images, text, verbatim
 from experiments.training.load import Trained, find, load
+from models.create_norm import NormLayer
 from models.language_model import LanguageModel
 from models.recurrent import CELLS
 from models.settings import Recurrent
@@ -62,7 +63,7 @@ def written(trained: Trained, capsys, **given) -> str:
 def test_a_step_at_a_time_gives_the_logits_of_the_whole_text(cell, norm, backend):
     """Also beyond the eight steps that batch normalisation has statistics of."""
     torch.manual_seed(0)
-    model = LanguageModel(Recurrent(name=cell, hidden_size=16, num_layers=2, backend=backend), 11, norm, {})
+    model = LanguageModel(Recurrent(name=cell, hidden_size=16, num_layers=2, backend=backend), (), 11, NormLayer(norm))
     for _ in range(3):
         model(torch.randint(11, (6, 8)))
     model.double().eval()
@@ -187,7 +188,7 @@ def pixels(tmp_path) -> Trained:
     cfg = composed("data=binarized_mnist", "model=gru", "norm=ln", "model.hidden_size=8")
     torch.manual_seed(0)
     vocabulary = ["0", "1", START]
-    model = LanguageModel(Recurrent(name="gru", hidden_size=8), 3, "ln", {}).eval()
+    model = LanguageModel(Recurrent(name="gru", hidden_size=8), (), 3, NormLayer("ln")).eval()
     return Trained(RunFolder(tmp_path, "run"), cfg, {}, (), 3, vocabulary, 1, model)
 
 

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning:triton.runtime.i
 
 EPS = 1e-2  # large, so that its place in the equations shows
 CLOSE = {"rtol": 1e-9, "atol": 1e-10}
-ROLES = ("in", "hh", "cell")
+ROLES = ("ih", "hh", "cell")
 LEAVES = [field.name for field in dataclasses.fields(Inputs) if field.name != "frozen"]
 
 
@@ -38,7 +38,7 @@ LEAVES = [field.name for field in dataclasses.fields(Inputs) if field.name != "f
 
 def reference(spec: Spec, i: Inputs):
     """What `sequence` has to return, by spec.py's equations, differentiable."""
-    batch: dict[str, list] = {"in": [], "hh": [], "cell": []}
+    batch: dict[str, list] = {"ih": [], "hh": [], "cell": []}
 
     def n(role: str, gain, z, s: int):
         norm = spec.norm(role)
@@ -66,16 +66,16 @@ def reference(spec: Spec, i: Inputs):
     for s, t in enumerate(reversed(times) if spec.reverse else times):
         A, R = i.x[t] @ i.W_ih.T, h @ i.W_hh.T
         if spec.cell == "gru":
-            u, v = plus(n("in", i.g_in, A, s), i.b_in), plus(n("hh", i.g_hh, R, s), i.b_hh)
+            u, v = plus(n("ih", i.g_ih, A, s), i.b_ih), plus(n("hh", i.g_hh, R, s), i.b_hh)
             u_r, u_z, u_n = u.chunk(3, 1)
             v_r, v_z, v_n = v.chunk(3, 1)
             r, z = torch.sigmoid(u_r + v_r), torch.sigmoid(u_z + v_z)
             h = (1 - z) * torch.tanh(u_n + r * v_n) + z * h
         else:
             if spec.joined:
-                z = plus(n("in", i.g_in, A + R, s), i.b_in)
+                z = plus(n("ih", i.g_ih, A + R, s), i.b_ih)
             else:
-                z = plus(n("in", i.g_in, A, s), i.b_in) + n("hh", i.g_hh, R, s)
+                z = plus(n("ih", i.g_ih, A, s), i.b_ih) + n("hh", i.g_hh, R, s)
             if spec.cell == "rnn":
                 h = torch.tanh(z)
             else:
@@ -125,10 +125,10 @@ def make_inputs(spec: Spec, T: int = 4, N: int = 3, H: int = 5, I: int = 4, dtyp
     F, lstm = GATES[spec.cell] * H, spec.cell == "lstm"
     inputs = Inputs(noise(T, N, I), noise(F, I), noise(F, H), noise(N, H))
     inputs.c0 = noise(N, H) if lstm else None
-    inputs.b_in = noise(F)
+    inputs.b_ih = noise(F)
     inputs.b_hh = noise(F) if spec.cell == "gru" else None
     inputs.b_cell = noise(H) if lstm else None
-    for role, width in (("in", F), ("hh", F), ("cell", H)):
+    for role, width in (("ih", F), ("hh", F), ("cell", H)):
         if (norm := spec.norm(role)) is not None:
             setattr(inputs, f"g_{role}", noise(width, mean=1.0))
             if norm.over == "frozen":
@@ -197,7 +197,7 @@ def test_values_and_gradients_are_those_of_the_equations(cell, kind, joined, rev
 
 
 @pytest.mark.parametrize("cell", GATES)
-@pytest.mark.parametrize("roles", [("in",), ("hh",), ("cell",)])
+@pytest.mark.parametrize("roles", [("ih",), ("hh",), ("cell",)])
 def test_each_role_may_stand_alone(cell, roles):
     if roles == ("cell",):
         cell = "lstm"
@@ -227,18 +227,18 @@ def test_sizes_beside_the_tiles(cell, kind, T, N, H):
 @pytest.mark.parametrize("cell", GATES)
 def test_shifts_and_gains_may_be_missing(cell):
     spec = make_spec(cell, "one_span")
-    inputs = make_inputs(spec, T=2, without=("b_in", "b_hh", "b_cell"))
+    inputs = make_inputs(spec, T=2, without=("b_ih", "b_hh", "b_cell"))
     check(spec, inputs)
-    without_gains = dataclasses.replace(inputs, g_in=None, g_hh=None, g_cell=None)
+    without_gains = dataclasses.replace(inputs, g_ih=None, g_hh=None, g_cell=None)
     ones = dataclasses.replace(
         inputs,
-        **{name: torch.ones_like(g) for name in ("g_in", "g_hh", "g_cell") if (g := getattr(inputs, name)) is not None},
+        **{name: torch.ones_like(g) for name in ("g_ih", "g_hh", "g_cell") if (g := getattr(inputs, name)) is not None},
     )
     assert_same(cuda.sequence(spec, without_gains), reference(spec, ones))
 
 
 def test_a_plain_cell_may_have_a_shift():
-    spec = Spec("lstm", joined=True, norm_in=KINDS["one_span"](4, 5))
+    spec = Spec("lstm", joined=True, norm_ih=KINDS["one_span"](4, 5))
     check(spec, make_inputs(spec, T=2))
 
 
@@ -272,7 +272,7 @@ def test_tanh_is_exact_at_every_size(dtype, digits):
     eye = torch.eye(len(x), dtype=dtype, device=DEVICE)
     norm = Statistics("frozen")  # z = 0 x; the shift is the argument
     zero = torch.zeros(1, len(x), dtype=dtype, device=DEVICE)
-    inputs = Inputs(zero[None], eye, eye, zero, b_in=x, g_in=zero[0], frozen={"in": (zero, zero)})
+    inputs = Inputs(zero[None], eye, eye, zero, b_ih=x, g_ih=zero[0], frozen={"ih": (zero, zero)})
     y, *_ = cuda.sequence(Spec("rnn", True, norm), inputs)
     torch.testing.assert_close(y[0, 0], torch.tanh(x), rtol=digits, atol=0)
 
@@ -309,7 +309,7 @@ def test_only_what_is_needed_gets_a_gradient():
     spec = make_spec("gru", "one_span")
     inputs = make_inputs(spec, T=2)
     expected = gradients(reference(spec, inputs), inputs)
-    wanted = ("W_hh", "b_hh", "g_in")
+    wanted = ("W_hh", "b_hh", "g_ih")
     for name, value in leaves(inputs).items():
         value.requires_grad_(name in wanted)
     loss(*cuda.sequence(spec, inputs)[:3]).backward()

@@ -10,6 +10,7 @@ from torch import nn
 
 from models.build import build
 from models.cnn import CIFARResNet20, PlainCNN
+from models.create_norm import NormLayer
 from models.errors import ModelError
 from models.language_model import LanguageModel
 from models.mlp import FullyConnected
@@ -50,7 +51,7 @@ def tiny(model: str, norm: str = "none", seed: int = 0, **options) -> nn.Module:
     settings = TINY[model]
     torch.manual_seed(seed)
     shape, outputs = ((), V) if is_recurrent(settings) else (IMAGE, CLASSES)
-    return build(settings, shape, outputs, norm, options)
+    return build(settings, shape, outputs, NormLayer(norm, options))
 
 
 def batch(model: str, cases: int = 6, steps: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
@@ -163,11 +164,11 @@ def size(network: nn.Module) -> int:
 @pytest.mark.parametrize("norm, expected", [("none", 269_034), ("bn", 269_722), ("ln", 269_722), ("rms", 269_722)])
 def test_resnet20_has_0_27_million_parameters(norm, expected):
     """He et al. 2016, table 6: 0.27M. Convolutions 267,696, output 650, a bias each for none or a gain and a shift."""
-    assert size(build(ResNet20(), (3, 32, 32), 10, norm, {})) == expected
+    assert size(build(ResNet20(), (3, 32, 32), 10, NormLayer(norm))) == expected
 
 
 def test_resnet20_has_20_layers_in_three_stages():
-    network = build(ResNet20(), (3, 32, 32), 10, "bn", {})
+    network = build(ResNet20(), (3, 32, 32), 10, NormLayer("bn"))
     convs = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
     assert [conv.out_channels for conv in convs] == [16] * 7 + [32] * 6 + [64] * 6
     assert [i for i, conv in enumerate(convs) if conv.stride == (2, 2)] == [7, 13]
@@ -189,7 +190,7 @@ def test_residual_block_with_zero_convolutions_is_its_shortcut():
 
 @pytest.mark.parametrize("depth", [3, 6, 9])
 def test_plain_cnn_has_three_equal_stages(depth):
-    network = build(CNN(depth=depth, width=4), IMAGE, CLASSES, "none", {})
+    network = build(CNN(depth=depth, width=4), IMAGE, CLASSES, NormLayer())
     convs = [conv[0] for conv in network.convs]
     assert [conv.out_channels for conv in convs] == [w for w in (4, 8, 16) for _ in range(depth // 3)]
     strides = [conv.stride[0] for conv in convs]
@@ -199,7 +200,7 @@ def test_plain_cnn_has_three_equal_stages(depth):
 
 def test_mlp_is_the_papers():
     """784-1000-1000-10 (Ba et al. 2016, section 6.6); the norm's gain and shift replace the hidden biases."""
-    plain, normalised = (build(MLP(), (1, 28, 28), 10, norm, {}) for norm in ("none", "ln"))
+    plain, normalised = (build(MLP(), (1, 28, 28), 10, NormLayer(norm)) for norm in ("none", "ln"))
     for network in (plain, normalised):
         shapes = [tuple(module.weight.shape) for module in network.modules() if isinstance(module, nn.Linear)]
         assert shapes == [(1000, 784), (1000, 1000), (10, 1000)]
@@ -210,7 +211,7 @@ def test_mlp_is_the_papers():
 
 @pytest.mark.parametrize("norm_output", [False, True])
 def test_mlp_normalises_its_logits_only_when_asked(norm_output):
-    network = build(MLP(hidden_sizes=[8], norm_output=norm_output), IMAGE, CLASSES, "ln", {})
+    network = build(MLP(hidden_sizes=[8], norm_output=norm_output), IMAGE, CLASSES, NormLayer("ln"))
     logits = network(10 * torch.randn(5, *IMAGE))
     standardised = (logits.mean(1).abs() < 1e-5).all() and ((logits.var(1, correction=0) - 1).abs() < 1e-2).all()
     assert bool(standardised) == norm_output
@@ -254,7 +255,7 @@ def test_residual_network_normalises_its_stem_before_the_relu(norm):
 @pytest.mark.parametrize("settings", [CNN(width=32), ResNet20(width=32), MLP(hidden_sizes=[500, 500])], ids=str)
 def test_he_start(settings):
     """He et al. 2015: weights of standard deviation sqrt(2 / fan-in), biases zero."""
-    network = build(settings, (3, 8, 8), 10, "none", {})
+    network = build(settings, (3, 8, 8), 10, NormLayer())
     layers = [module for module in network.modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
     assert len(layers) >= 3 and layers[-1] is network.output
     for layer in layers[:-1]:
@@ -282,7 +283,7 @@ def test_language_model_is_its_recurrent_layer_between_one_hot_and_softmax(model
 def test_one_hot_input_is_an_embedding_by_the_identity():
     one_hot = tiny("lstm")
     embedded = build(
-        RecurrentSettings(name="lstm", hidden_size=8, input="embedding", embedding_size=V), (), V, "none", {}
+        RecurrentSettings(name="lstm", hidden_size=8, input="embedding", embedding_size=V), (), V, NormLayer()
     )
     embedded.load_state_dict({**one_hot.state_dict(), "embedding.weight": torch.eye(V)})
     tokens, _ = batch("lstm")
@@ -292,7 +293,9 @@ def test_one_hot_input_is_an_embedding_by_the_identity():
 def test_tied_matrices_are_one_parameter():
     network = tiny("gru_tied")
     assert network.output.weight is network.embedding.weight
-    untied = build(RecurrentSettings(name="gru", hidden_size=8, input="embedding", embedding_size=8), (), V, "none", {})
+    untied = build(
+        RecurrentSettings(name="gru", hidden_size=8, input="embedding", embedding_size=8), (), V, NormLayer()
+    )
     assert size(untied) - size(network) == V * 8
     loss_of(network, *batch("gru_tied")).backward()
     assert network.embedding.weight.grad.abs().sum(1).gt(0).all()
@@ -320,7 +323,7 @@ def test_language_model_sees_no_future():
 
 def test_language_model_drops_its_input_between_layers_and_before_the_output(monkeypatch):
     settings = RecurrentSettings(hidden_size=8, num_layers=2, dropout=0.5)
-    network = build(settings, (), V, "none", {})
+    network = build(settings, (), V, NormLayer())
     tokens, _ = batch("lstm")
     shapes, dropout = [], nn.functional.dropout
 
@@ -339,7 +342,7 @@ def test_language_model_drops_its_input_between_layers_and_before_the_output(mon
 @pytest.mark.parametrize("name", ["rnn", "lstm", "gru"])
 def test_recurrent_matrices_start_orthogonal_gate_by_gate(name, norm):
     H = 12
-    network = build(RecurrentSettings(name=name, hidden_size=H, num_layers=2), (), V, norm, {})
+    network = build(RecurrentSettings(name=name, hidden_size=H, num_layers=2), (), V, NormLayer(norm))
     for layer in range(2):
         blocks = getattr(network.recurrent, f"weight_hh_l{layer}").split(H)
         assert len(blocks) == {"rnn": 1, "lstm": 4, "gru": 3}[name]
@@ -353,7 +356,9 @@ def test_recurrent_matrices_start_orthogonal_gate_by_gate(name, norm):
 @pytest.mark.parametrize("name, forget_bias", [("lstm", 1.0), ("lstm", 2.5), ("gru", 1.0), ("rnn", 1.0)])
 def test_biases_start_at_zero_but_the_forget_gates(name, forget_bias, norm):
     H = 8
-    network = build(RecurrentSettings(name=name, hidden_size=H, num_layers=2, forget_bias=forget_bias), (), V, norm, {})
+    network = build(
+        RecurrentSettings(name=name, hidden_size=H, num_layers=2, forget_bias=forget_bias), (), V, NormLayer(norm)
+    )
     for layer in range(2):
         total = getattr(network.recurrent, f"bias_ih_l{layer}") + getattr(network.recurrent, f"bias_hh_l{layer}")
         expected = torch.zeros_like(total)
@@ -377,7 +382,7 @@ def test_biases_start_at_zero_but_the_forget_gates(name, forget_bias, norm):
 def test_summed_inputs_start_with_the_standard_deviation_asked_for(inputs, input_scale, norm):
     torch.manual_seed(0)
     settings = RecurrentSettings(hidden_size=64, input_scale=input_scale, **inputs)
-    network = build(settings, (), 50, norm, {})
+    network = build(settings, (), 50, NormLayer(norm))
     x = torch.eye(50) if network.embedding is None else network.embedding.weight
     deviation = (x @ network.recurrent.weight_ih_l0.T).std().item()
     assert abs(deviation / input_scale - 1) < 0.1
@@ -388,7 +393,7 @@ def test_output_matrix_starts_with_variance_one_over_hidden_size(tied):
     """So that logits start no larger than the hidden state, tied or not, and the first loss is near log V."""
     H = 64
     settings = RecurrentSettings(hidden_size=H, input="embedding", embedding_size=H, tied=tied)
-    network = build(settings, (), 50, "none", {})
+    network = build(settings, (), 50, NormLayer())
     assert abs(network.output.weight.std().item() * H**0.5 - 1) < 0.1
     tokens = torch.randint(50, (20, 31))
     loss = loss_of(network, tokens[:, :-1], tokens[:, 1:]).item()
@@ -408,7 +413,7 @@ def test_output_matrix_starts_with_variance_one_over_hidden_size(tied):
 )
 def test_language_model_hands_norm_options_and_placement_to_every_layer(placement, places, norm):
     settings = RecurrentSettings(hidden_size=8, num_layers=2, placement=placement)
-    network = build(settings, (), V, norm, {"gain": 0.5, **({"groups": 2} if norm == "gn" else {})})
+    network = build(settings, (), V, NormLayer(norm, {"gain": 0.5, **({"groups": 2} if norm == "gn" else {})}))
     gains = {
         name.split(".")[0]: parameter
         for name, parameter in network.recurrent.named_parameters()
@@ -453,7 +458,8 @@ REFUSED = {
 @pytest.mark.parametrize("settings, norm, options, parts", REFUSED.values(), ids=REFUSED)
 def test_impossible_settings_are_refused_in_one_line(settings, norm, options, parts):
     with pytest.raises(ModelError) as caught:
-        build(settings, (), V, norm, options) if is_recurrent(settings) else build(settings, IMAGE, 3, norm, options)
+        shape, classes = ((), V) if is_recurrent(settings) else (IMAGE, 3)
+        build(settings, shape, classes, NormLayer(norm, options))
     message = str(caught.value)
     assert "\n" not in message and all(part in message for part in parts), message
 
@@ -470,13 +476,13 @@ def test_every_schema_can_be_built_with_its_defaults():
     for name, schema in SCHEMAS.items():
         settings = schema()
         shape = () if settings.kind == "text" else IMAGE
-        assert type(build(settings, shape, 10, "ln", {})) is classes[name]
+        assert type(build(settings, shape, 10, NormLayer("ln"))) is classes[name]
 
 
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
 def test_summed_inputs_of_the_second_layer_start_at_the_same_scale(cell):
     torch.manual_seed(0)
-    below, above = (build(RecurrentSettings(name=cell, num_layers=n), (), 50, "none", {}).recurrent for n in (1, 2))
+    below, above = (build(RecurrentSettings(name=cell, num_layers=n), (), 50, NormLayer()).recurrent for n in (1, 2))
     x = torch.nn.functional.one_hot(torch.randint(50, (32, 64)), 50).float()
     assert (below(x)[0] @ above.weight_ih_l1.T).std().item() == pytest.approx(1.0, abs=0.15)
 
@@ -486,7 +492,7 @@ def test_summed_inputs_of_the_second_layer_start_at_the_same_scale(cell):
 
 def reader(name: str = "image_lstm", norm: str = "none", image=IMAGE, **changed) -> SequenceClassifier:
     torch.manual_seed(0)
-    return build(ImageRecurrent(name=name, hidden_size=8, **changed), image, CLASSES, norm, {})
+    return build(ImageRecurrent(name=name, hidden_size=8, **changed), image, CLASSES, NormLayer(norm))
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -512,7 +518,7 @@ def test_the_permutation_is_one_and_the_same_for_every_run():
     one, other = (reader(name, order="permuted", image=(1, 14, 14)) for name in ("image_lstm", "image_rnn"))
     assert sorted(one.permutation.tolist()) == list(range(14 * 14)) != one.permutation.tolist()
     torch.manual_seed(1)
-    again = build(ImageRecurrent(order="permuted"), (1, 14, 14), 10, "ln", {})
+    again = build(ImageRecurrent(order="permuted"), (1, 14, 14), 10, NormLayer("ln"))
     assert torch.equal(one.permutation, other.permutation) and torch.equal(one.permutation, again.permutation)
 
 
@@ -532,7 +538,7 @@ def test_the_class_is_read_from_the_last_output(name, cls, norm):
 @pytest.mark.parametrize("input_scale", [1.0, 0.3])
 def test_summed_inputs_of_standardised_images_start_as_asked_for(order, input_scale):
     settings = ImageRecurrent(hidden_size=64, order=order, input_scale=input_scale)
-    network = build(settings, (2, 8, 8), 10, "none", {})
+    network = build(settings, (2, 8, 8), 10, NormLayer())
     z = network.sequence(torch.randn(200, 2, 8, 8)) @ network.recurrent.weight_ih_l0.T
     assert z.square().mean().sqrt().item() == pytest.approx(input_scale, rel=0.1)
     for block in network.recurrent.weight_hh_l0.split(64):

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from models.create_norm import NormLayer, make_norm, norm_after, norm_entry
 from models.errors import ModelError
-from models.norms import NORMS, Normaliser, make_norm, norm_after, norm_row
+from models.norms import NORMS, Normaliser
 from tests.helpers import reference
 
 
@@ -97,7 +98,7 @@ def test_batch_norm_values_and_gradients_in_evaluation(unbiased, shape):
 def test_shift_can_be_left_out(case, shape):
     """A recurrent layer adds the biases itself: with shift=False there is no b, and the rest is unchanged."""
     name, options, equation = EQUATIONS[case]
-    norm = make_norm(name, shape[1], {**options, "eps": EPS}, shift=False).double()
+    norm = make_norm(name, shape[1], {**options, "eps": EPS}, bias=False).double()
     assert norm.bias is None
     x = values(shape)
     expected = equation(x, norm.weight, torch.zeros(shape[1], dtype=x.dtype), EPS)
@@ -364,7 +365,7 @@ def test_impossible_normaliser_is_refused_in_one_line(norm, options, parts):
 
 def test_nearest_name_is_offered():
     with pytest.raises(ModelError, match="nearest: rms"):
-        norm_row("rmsnorm")
+        norm_entry("rmsnorm")
 
 
 def test_none_as_an_option_means_the_default_and_whole_numbers_are_numbers():
@@ -375,3 +376,16 @@ def test_none_as_an_option_means_the_default_and_whole_numbers_are_numbers():
 def test_all_seven_normalisers_are_there_and_only_weight_norm_acts_on_weights():
     assert {"none", "bn", "ln", "wn", "gn", "in", "rms"} <= set(NORMS)
     assert [name for name, row in NORMS.items() if row.on_weights] == ["wn"]
+
+
+def test_print_tells_size_and_options():
+    assert str(make_norm("ln", 6)) == "LayerNorm(6, eps=1e-05)"
+    assert str(make_norm("gn", 6, {"groups": 3}, bias=False)) == "GroupNorm(6, groups=3, eps=1e-05, bias=False)"
+    assert str(make_norm("bn", 6, {"unbiased": True})) == "BatchNorm(6, eps=1e-05, momentum=0.1, unbiased=True)"
+    assert str(make_norm("none", 6)) == "NoNorm(6)"
+
+
+def test_one_factory_makes_every_normaliser_of_a_network():
+    norm_layer = NormLayer("gn", {"groups": 2, "eps": None})
+    assert norm_layer(6).groups == 2
+    assert type(norm_layer.after(nn.Linear(3, 6))[1]).__name__ == "GroupNorm"

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.norms import norm_after
+from models.create_norm import norm_after
 
 N, D, H = 8, 5, 7  # cases, inputs, units
 DELTA = 3.0

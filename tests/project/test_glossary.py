@@ -19,6 +19,7 @@ from experiments.training.loop import fit
 from experiments.training.run import train_run
 from experiments.training.tasks import make_task
 from models.build import build
+from models.create_norm import NormLayer
 from models.settings import Recurrent
 from tests.conftest import ROOT
 from tests.helpers.golden import TEXT
@@ -72,7 +73,7 @@ def keys_of_pixels() -> set[str]:
     tokens = {split: torch.tensor([2, 0, 1, 1] * 8) for split in ("train", "val", "test")}
     text, settings = Text(tokens, ["0", "1", "<start>"], "pixel", 4, {}), BinarizedMNIST(batch_size=4)
     task = make_task(text, settings, 0, "cpu")
-    model = build(Recurrent(name="rnn", hidden_size=8), task.input_shape, task.num_classes, "ln", {})
+    model = build(Recurrent(name="rnn", hidden_size=8), task.input_shape, task.num_classes, NormLayer("ln"))
     fit(model, task, Adam(), Trainer(steps=2, evaluations=1), rows := RowRecorder())
     return {key for row in rows for key in row}
 

@@ -11,6 +11,7 @@ from data import Images, Text
 from experiments.training.measurements import SCALE, invariance, train_test_gap
 from experiments.training.tasks import Classification, LanguageModelling
 from models.build import build
+from models.create_norm import NormLayer
 from models.settings import CNN, MLP, ImageRecurrent, Recurrent
 
 CLASSES, IMAGE, BATCH = 4, (1, 5, 5), 16
@@ -48,7 +49,7 @@ def trained(model: nn.Module, task, steps: int = 20) -> nn.Module:
 
 def network(norm: str, steps: int = 0, settings=None, **options) -> tuple[nn.Module, Classification]:
     task = classification()
-    model = build(settings or MLP(hidden_sizes=[12, 8]), task.input_shape, CLASSES, norm, options)
+    model = build(settings or MLP(hidden_sizes=[12, 8]), task.input_shape, CLASSES, NormLayer(norm, options))
     return trained(model, task, steps) if steps else model, task
 
 
@@ -160,7 +161,7 @@ def test_the_gap_of_images_is_that_of_bn_alone(settings, norm):
 @pytest.mark.parametrize("norm", ["bn", "ln"])
 def test_the_gap_of_language_models(norm, row_length):
     task = language(row_length)
-    model = trained(build(Recurrent(hidden_size=8, dropout=0.3), (), 7, norm, {}), task, 5)
+    model = trained(build(Recurrent(hidden_size=8, dropout=0.3), (), 7, NormLayer(norm)), task, 5)
     gap = train_test_gap(model, task)
     assert (gap["gap/output"] > 1e-3) == (gap["gap/loss"] != 0) == (norm == "bn")
     assert norm == "bn" or gap == {"gap/output": 0.0, "gap/loss": 0.0}
@@ -202,7 +203,7 @@ def test_smaller_batches_have_a_larger_gap():
 def test_the_gap_leaves_everything_as_found(make, training):
     task = make()
     settings = READER if make is classification else Recurrent(hidden_size=8, dropout=0.3)
-    model = trained(build(settings, task.input_shape, task.num_classes, "bn", {}), task, 3).train(training)
+    model = trained(build(settings, task.input_shape, task.num_classes, NormLayer("bn")), task, 3).train(training)
     before, random = content(model), torch.get_rng_state()
     first = train_test_gap(model, task)
     assert_untouched(model, before)

@@ -1,0 +1,144 @@
+"""The table of all data sets: their files with checksums, their readers, their terms."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from .settings import (
+    BinarizedMNIST,
+    FractionText,
+    HubText,
+    ImageData,
+    NoisyDigits,
+    PythonDocs,
+    SplitImages,
+    TextData,
+    TextFile,
+)
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Where a set's numbers come from. Another set is another entry of SETS, a reader and a yaml.
+
+    Functions are named "module.function" and imported when needed, so that settings and table load in milliseconds.
+    """
+
+    settings: type
+    read: str  # (settings, sources) -> arrays; the slow part, whose result is cached
+    files: dict[str, str] = field(default_factory=dict)  # published files: path below data.root -> sha256 of content
+    get: str = ""  # how to get them
+    sources: str = ""  # (settings) -> sources, where nobody published hashes
+    units: tuple[str, ...] = ()  # what a text's symbol may be
+    terms: str = ""  # licence, as far as known; as in data/README.md
+    handed_on: bool = True  # False: no piece of it may be given to others, and a list of its words is one
+    version: int = 1  # of the preparation: a change of numbers is a new version
+
+
+PTB: dict[str, Any] = {
+    "files": {
+        "ptb/ptb.train.txt": "fcea919f6cf83f35d4d00c6cbf08040d13d4155226340912e2fef9c9c4102cbf",
+        "ptb/ptb.valid.txt": "c9fe6985fe0d4ccb578183407d7668fc6066c20700cb4cf87d8ff1cc34df1bf2",
+        "ptb/ptb.test.txt": "dd65dff31e70846b2a6030a87482edcd5d199130cdcfa1f3dccbb033728deee0",
+    },
+    "terms": "Wall Street Journal text, LDC copyright; research only",
+    "handed_on": False,
+    "get": "unpack simple-examples/data/ptb.{train,valid,test}.txt of "
+    "http://www.fit.vutbr.cz/~imikolov/rnnlm/simple-examples.tgz into ptb/ below data.root",
+}
+
+SETS: dict[str, DataSet] = {
+    "python_docs": DataSet(
+        PythonDocs,
+        "text.python_docs",
+        sources="text.python_docs_sources",
+        terms="Python licence (PSF)",
+        units=("char", "word"),
+    ),
+    "ptb_char": DataSet(TextData, "text.ptb_char", units=("char",), **PTB),
+    "ptb_word": DataSet(TextData, "text.published_words", units=("word",), **PTB),
+    "wikitext2": DataSet(
+        TextData,
+        "text.published_words",
+        files={
+            "wikitext-2/train.txt": "9e9fa1ad55b1c2c95b08e37dd8e653f638fac2c6de904b79e813611eefbc985f",
+            "wikitext-2/valid.txt": "f0737ed31fc1329026e95cb8b98e19c2a182c39c240ab909dc31abf2f8af58e8",
+            "wikitext-2/test.txt": "d790b833ef8cf03a90db7bf1271b7520b83c45ce07ba3c1a9699df81e239eca0",
+        },
+        get="put {train,valid,test}.txt of https://github.com/pytorch/examples/tree/main/word_language_model/"
+        "data/wikitext-2 into wikitext-2/ below data.root",
+        units=("word",),
+        terms="Wikipedia, CC BY-SA",
+    ),
+    "tinyshakespeare": DataSet(
+        FractionText,
+        "text.whole_text",
+        files={"tinyshakespeare/input.txt": "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"},
+        get="put https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt "
+        "into tinyshakespeare/ below data.root",
+        units=("char", "word"),
+        terms="public domain",
+    ),
+    "text_file": DataSet(
+        TextFile, "text.whole_text", sources="text.text_file_sources", units=("char", "word"), terms="yours"
+    ),
+    "hf_text": DataSet(HubText, "hub.read", sources="hub.sources", units=("char", "word"), terms="see its card"),
+    "binarized_mnist": DataSet(
+        BinarizedMNIST,
+        "text.binarized_mnist",
+        files={  # of the official text; it may lie there packed as .amat.xz
+            "binarized_mnist/binarized_mnist_train.amat": (
+                "ad693b29f94c14277b095f5238ddefbbdaaae0939789dd2f4f0205278cee3e4d"
+            ),
+            "binarized_mnist/binarized_mnist_valid.amat": (
+                "1de3d397c40fe8eeb33dafd4099a1f665ec01e96d9be234aaeeac8a34930e2e2"
+            ),
+            "binarized_mnist/binarized_mnist_test.amat": (
+                "e6687bfea3f820c174f33b7865140b2a2dd2930ef786f35d45795fc193b5ab2c"
+            ),
+        },
+        get="put binarized_mnist_{train,valid,test}.amat of "
+        "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/ into binarized_mnist/ below data.root",
+        units=("pixel",),
+        terms="none stated; derived from MNIST",
+    ),
+    "digits": DataSet(
+        SplitImages,
+        "images.digits",
+        sources="images.digits_sources",
+        terms="CC BY 4.0 (UCI)",
+    ),
+    "noisy_digits": DataSet(
+        NoisyDigits,
+        "images.digits",
+        sources="images.digits_sources",
+        terms="CC BY 4.0 (UCI)",
+    ),
+    "mnist": DataSet(
+        ImageData,
+        "images.mnist",
+        files={
+            "MNIST/raw/train-images-idx3-ubyte.gz": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+            "MNIST/raw/train-labels-idx1-ubyte.gz": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+            "MNIST/raw/t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+            "MNIST/raw/t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+        },
+        get="put the four .gz files of https://ossci-datasets.s3.amazonaws.com/mnist/ (e.g. "
+        "train-images-idx3-ubyte.gz) into MNIST/raw/ below data.root",
+        terms="commonly stated as CC BY-SA 3.0",
+    ),
+    "cifar10": DataSet(
+        ImageData,
+        "images.cifar10",
+        files={
+            "cifar-10-batches-py/data_batch_1": "54636561a3ce25bd3e19253c6b0d8538147b0ae398331ac4a2d86c6d987368cd",
+            "cifar-10-batches-py/data_batch_2": "766b2cef9fbc745cf056b3152224f7cf77163b330ea9a15f9392beb8b89bc5a8",
+            "cifar-10-batches-py/data_batch_3": "0f00d98ebfb30b3ec0ad19f9756dc2630b89003e10525f5e148445e82aa6a1f9",
+            "cifar-10-batches-py/data_batch_4": "3f7bb240661948b8f4d53e36ec720d8306f5668bd0071dcb4e6c947f78e9682b",
+            "cifar-10-batches-py/data_batch_5": "d91802434d8376bbaeeadf58a737e3a1b12ac839077e931237e0dcd43adcb154",
+            "cifar-10-batches-py/test_batch": "f53d8d457504f7cff4ea9e021afcf0e0ad8e24a91f3fc42091b8adef61157831",
+            "cifar-10-batches-py/batches.meta": "f962466ef690d46b226450fb9aadc74ba4bc64a76aa526b5827fe4bc5c7125cb",
+        },
+        get="unpack https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz below data.root",
+        terms="none stated; cite the report",
+    ),
+}
