@@ -1,0 +1,120 @@
+"""The cache survives damage, kills and other processes."""
+
+import hashlib
+import logging
+import subprocess
+import sys
+import threading
+
+import pytest
+import torch
+
+import data
+from data.settings import (
+    FractionText,
+    PythonDocs,
+)
+from tests.helpers.datasets import CONFIGS, SPLITS, digits, forget, refusal
+
+
+def entries(cache):
+    return sorted(path for path in cache.iterdir() if path.is_dir())
+
+
+def test_a_cached_set_needs_no_raw_file_and_no_second_preparation(tmp_path, monkeypatch):
+    content = b"to be or not to be, that is the question\n" * 200
+    hashes = {"tinyshakespeare/input.txt": hashlib.sha256(content).hexdigest()}
+    row = data.SETS["tinyshakespeare"]
+    monkeypatch.setitem(data.SETS, "tinyshakespeare", data.DataSet(**{**vars(row), "files": hashes}))
+    file = tmp_path / "tinyshakespeare" / "input.txt"
+    file.parent.mkdir()
+    file.write_bytes(content)
+    settings = FractionText(name="tinyshakespeare", unit="char", root=str(tmp_path))
+    first = data.load(settings)
+    file.unlink()
+    forget()
+    again = data.load(settings)
+    assert all(torch.equal(first.tokens[split], again.tokens[split]) for split in SPLITS)
+    assert (first.vocabulary, first.manifest) == (again.vocabulary, again.manifest)
+    settings.val = 0.1  # another content, so the file is missed
+    assert "input.txt is not in" in refusal(settings)
+
+
+def test_one_load_serves_all_batch_sizes_and_one_entry_all_image_splits(own_cache):
+    assert data.load(digits()) is data.load(digits(batch_size=4, eval_batch_size=7))
+    assert data.load(digits()) is not data.load(digits(split_seed=3))
+    assert data.load(digits()) is not data.load(digits(pool=2))
+    assert len(entries(own_cache)) == 1
+    assert data.load(PythonDocs(seq_len=10)).manifest["options"].keys().isdisjoint({"seq_len", "batch_size", "root"})
+    data.load(PythonDocs(unit="word"))
+    assert len(entries(own_cache)) == 3
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "no manifest", "bad manifest"])
+def test_a_damaged_cache_is_prepared_again(own_cache, damage, caplog):
+    first = data.load(PythonDocs())
+    [entry] = entries(own_cache)
+    arrays, manifest = entry / "arrays.npz", entry / "manifest.json"
+    if damage == "flip":
+        content = bytearray(arrays.read_bytes())
+        content[len(content) // 2] ^= 1
+        arrays.write_bytes(content)
+    elif damage == "truncate":
+        arrays.write_bytes(arrays.read_bytes()[:1000])
+    elif damage == "no manifest":
+        manifest.unlink()
+    else:
+        manifest.write_text("{")
+    forget()
+    with caplog.at_level(logging.WARNING):
+        again = data.load(PythonDocs())
+    assert all(torch.equal(first.tokens[split], again.tokens[split]) for split in SPLITS)
+    assert len(caplog.records) == (0 if damage == "no manifest" else 1)
+    forget()
+    caplog.clear()
+    data.load(PythonDocs())
+    assert caplog.records == []
+
+
+def test_a_cache_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    message = refusal(PythonDocs(cache=str(tmp_path / "file" / "cache")))
+    assert str(tmp_path / "file" / "cache") in message and "data.cache" in message
+
+
+def test_what_a_killed_process_left_is_swept(own_cache):
+    data.load(PythonDocs())
+    [entry] = entries(own_cache)
+    left = entry.rename(entry.with_name(f".{entry.name}.tmp"))
+    (left / "arrays.npz").write_bytes(b"half")
+    forget()
+    data.load(PythonDocs())
+    assert entries(own_cache) == [entry]
+
+
+def test_two_processes_at_once_make_one_entry(own_cache):
+    program = """
+import hashlib, time, data
+from data import text
+from data.settings import PythonDocs
+reader = text.python_docs
+def slow(*arguments):
+    print("prepared")
+    time.sleep(1)
+    return reader(*arguments)
+text.python_docs = slow
+print(hashlib.sha256(data.load(PythonDocs()).tokens["train"].numpy().tobytes()).hexdigest())
+"""
+    outputs = []
+
+    def run():
+        outputs.append(subprocess.check_output([sys.executable, "-c", program], text=True, cwd=CONFIGS.parent.parent))
+
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    alone = hashlib.sha256(data.load(PythonDocs()).tokens["train"].numpy().tobytes()).hexdigest()
+    assert sorted(line for output in outputs for line in output.split()) == sorted([alone, alone, "prepared"])
+    assert len(entries(own_cache)) == 1

@@ -1,0 +1,105 @@
+"""The published sets: counts, spelling and pixels as published."""
+
+import gzip
+import json
+import lzma
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import data
+from data.settings import (
+    BinarizedMNIST,
+    FractionText,
+    ImageData,
+    TextData,
+)
+from tests.helpers.datasets import SPLITS, assert_standardised, needs_files, pixels, spelled
+
+PUBLISHED = [
+    (TextData(name="ptb_char", unit="char"), (5017482, 393042, 442423), 50),
+    (TextData(name="ptb_word", unit="word"), (929589, 73760, 82430), 10000),
+    (TextData(name="wikitext2", unit="word"), (2088628, 217646, 245569), 33278),
+    (FractionText(name="tinyshakespeare", unit="char"), (1003854, 55770, 55770), 65),
+]
+
+
+@needs_files
+@pytest.mark.parametrize(("settings", "counts", "symbols"), PUBLISHED, ids=lambda value: getattr(value, "name", ""))
+def test_text_has_the_published_counts(settings, counts, symbols):
+    loaded = data.load(settings)
+    assert tuple(len(loaded.tokens[split]) for split in SPLITS) == counts
+    assert len(loaded.vocabulary) == len(set(loaded.vocabulary)) == symbols
+    assert all(loaded.tokens[split].dtype == torch.int64 for split in SPLITS)
+    assert len(loaded.tokens["train"].unique()) == symbols
+    assert json.loads(json.dumps(loaded.manifest))["counts"] == dict(zip(SPLITS, counts, strict=True))
+
+
+@needs_files
+def test_text_is_spelled_as_published():
+    char, word = (data.load(settings) for settings, *_ in PUBLISHED[:2])
+    assert spelled(char, "train").startswith("aer_banknote_berlitz_")
+    assert char.tokens["test"].bincount()[char.vocabulary.index("\n")] == 3761
+    assert [word.vocabulary[index] for index in word.tokens["val"][:3]] == ["consumers", "may", "want"]
+    assert spelled(data.load(PUBLISHED[3][0]), "train").startswith("First Citizen:\nBefore we proceed")
+
+
+@needs_files
+def test_binarized_mnist_rows():
+    loaded = data.load(BinarizedMNIST())
+    rows = {split: tokens.view(-1, loaded.row_length) for split, tokens in loaded.tokens.items()}
+    assert {split: tuple(row.shape) for split, row in rows.items()} == {
+        "train": (50000, 785),
+        "val": (10000, 785),
+        "test": (10000, 785),
+    }
+    assert all((row[:, 0] == loaded.vocabulary.index("<start>")).all() for row in rows.values())
+    assert all(row[:, 1:].max() == 1 for row in rows.values())
+    # The official text itself, read the slow way.
+    with lzma.open(Path(os.environ["LAYERNORM_DATA"], "binarized_mnist/binarized_mnist_test.amat.xz"), "rt") as lines:
+        first = [int(pixel) for pixel in next(lines).split()]
+    assert rows["test"][0, 1:].tolist() == first
+
+
+@needs_files
+@pytest.mark.parametrize(
+    ("name", "counts", "shape", "per_class_in_test"),
+    [("mnist", (55000, 5000, 10000), (1, 28, 28), None), ("cifar10", (45000, 5000, 10000), (3, 32, 32), 1000)],
+)
+def test_images_have_the_published_counts(name, counts, shape, per_class_in_test):
+    loaded = data.load(ImageData(name=name, val=5000))
+    assert tuple(len(loaded.labels[split]) for split in SPLITS) == counts
+    assert all(tuple(loaded.images[split].shape[1:]) == shape for split in SPLITS)
+    assert set(loaded.labels["train"].tolist()) == set(range(loaded.num_classes))
+    if per_class_in_test:
+        assert loaded.labels["test"].bincount().tolist() == [per_class_in_test] * 10
+    assert_standardised(loaded)
+
+
+@needs_files
+def test_pixels_are_those_of_the_files():
+    published = Path(os.environ["LAYERNORM_DATA"])
+    packed = (published / "MNIST/raw/t10k-images-idx3-ubyte.gz").read_bytes()
+    digits = np.frombuffer(gzip.decompress(packed), np.uint8, offset=16).reshape(-1, 1, 28, 28)
+    assert torch.equal(pixels(data.load(ImageData(name="mnist", val=5000)), "test"), torch.tensor(digits))
+
+    folder = published / "cifar-10-batches-py"
+    batches = {
+        file: pickle.loads((folder / file).read_bytes(), encoding="bytes")
+        for file in ("test_batch", *(f"data_batch_{number}" for number in range(1, 6)))
+    }
+    cifar = data.load(ImageData(name="cifar10", val=5000, train_examples=1000))
+    test = batches.pop("test_batch")
+    assert torch.equal(pixels(cifar, "test"), torch.tensor(test[b"data"]).view(-1, 3, 32, 32))
+    assert cifar.labels["test"].tolist() == test[b"labels"]
+    label_of = {
+        image.tobytes(): label
+        for batch in batches.values()
+        for image, label in zip(batch[b"data"], batch[b"labels"], strict=True)
+    }
+    drawn = [label_of[image.numpy().tobytes()] for image in pixels(cifar, "train")]
+    assert len(drawn) == 1000 and cifar.labels["train"].tolist() == drawn

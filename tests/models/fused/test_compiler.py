@@ -1,0 +1,170 @@
+"""The kernels are built at their first use: without a compiler, by two processes, in a damaged cache."""
+
+import functools
+import itertools
+import platform
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.recurrent import CELLS, compiler, cpu
+from tests.helpers.fused import (
+    assert_close,
+    assert_falls_back,
+    finished,
+    identity_of_inputs,
+    make,
+    noise,
+    python,
+    run,
+    states_of,
+    twin,
+)
+
+LAYERS = """
+    import sys, warnings
+    import torch
+    from models.recurrent import CELLS
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        layers = [CELLS[cell](5, 9, norm="ln", bidirectional=True).double() for cell in ("lstm", "gru")]
+        x = torch.randn(4, 3, 5, dtype=torch.float64)
+        outputs = [layer(x)[0] for layer in layers for _ in range(2)]
+        sum(y.square().sum() for y in outputs).backward()
+    torch.save([*outputs, *(p.grad for layer in layers for p in layer.parameters())], sys.argv[1])
+    print([(w.category.__name__, str(w.message)) for w in caught])
+"""
+
+
+def test_without_a_compiler_the_equations_run_with_one_notice(tmp_path):
+    not_a_program = tmp_path / "c++"
+    not_a_program.write_text("")
+    not_a_program.chmod(0o755)
+    environments = {
+        "here": {},
+        "none": {"CXX": "/nonexistent", "PATH": "", "LAYERNORM_CACHE": str(tmp_path / "none")},
+        "fails": {"CXX": "/bin/false", "LAYERNORM_CACHE": str(tmp_path / "fails")},
+        "no_program": {"CXX": str(not_a_program), "LAYERNORM_CACHE": str(tmp_path / "no_program")},
+    }
+    processes = {name: python(LAYERS, tmp_path / f"{name}.pt", **env) for name, env in environments.items()}
+    printed = {name: finished(process) for name, process in processes.items()}
+    expected = torch.load(tmp_path / "here.pt")
+    assert printed.pop("here").strip() == "[]"
+    for name, text in printed.items():
+        notices = eval(text)
+        assert [category for category, _ in notices] == ["RuntimeWarning"], notices
+        assert "plain equations" in notices[0][1] and "\n" not in notices[0][1], notices
+        for a, b in zip(torch.load(tmp_path / f"{name}.pt"), expected, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+    assert not list(tmp_path.glob("*/kernels/*.so")), "a failed build leaves nothing behind"
+
+
+def test_fused_without_a_compiler_is_refused_in_one_line(monkeypatch, fused_calls):
+    from models.recurrent import dispatch
+
+    def no_library():
+        raise compiler.CompilerError("there is no C++ compiler: install g++")
+
+    monkeypatch.setattr(compiler, "library", no_library)
+    dispatch.machine_obstacle.cache_clear()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert_falls_back(make("rnn", 8), noise(3, 2, 5), fused_calls, "no C.. compiler")
+    finally:
+        dispatch.machine_obstacle.cache_clear()
+
+
+# Alone, without torch, and without optimisation: these are about files.
+BUILD = """
+    import importlib.util
+    spec = importlib.util.spec_from_file_location("compiler", "models/recurrent/compiler.py")
+    compiler = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(compiler)
+    compiler.FLAGS = ("-O0", *compiler.FLAGS[1:])
+    print(compiler.library().packed_columns(1, 8) > 0)
+"""
+
+
+def test_two_processes_may_build_at_once(tmp_path):
+    """Each compiler waits until the other has started."""
+    started = tmp_path / "started"
+    started.mkdir()
+    waiting = tmp_path / "waiting_compiler"
+    waiting.write_text(
+        f'#!/bin/sh\ntouch "{started}/$$"\n'
+        f'for i in $(seq 200); do [ "$(ls "{started}" | wc -l)" -ge 2 ] && break; sleep 0.05; done\n'
+        f'exec "{compiler.compiler()}" "$@"\n'
+    )
+    waiting.chmod(0o755)
+    environment = {"CXX": str(waiting), "LAYERNORM_CACHE": str(tmp_path / "cache")}
+    processes = [python(BUILD, **environment) for _ in range(2)]
+    assert [finished(process).strip() for process in processes] == ["True", "True"]
+    assert len(list(started.iterdir())) == 2, "both built"
+    (left,) = (tmp_path / "cache" / "kernels").iterdir()
+    assert left.suffix == ".so"
+    assert finished(python(BUILD, **environment)).strip() == "True"
+    assert len(list(started.iterdir())) == 2, "a third one finds what they built"
+
+
+def test_a_cache_that_cannot_be_used(tmp_path):
+    """Below a file, or with a broken binary in it: the process builds for itself."""
+    file = tmp_path / "file"
+    file.write_text("")
+    before = set(Path("/tmp").iterdir())
+    below = python(BUILD, LAYERNORM_CACHE=str(file / "cache"), TMPDIR=str(tmp_path))
+    assert finished(below).strip() == "True"
+    assert set(tmp_path.iterdir()) == {file}, "the temporary build is gone"
+    assert not [path for path in set(Path("/tmp").iterdir()) - before if path.suffix == ".so"]
+    good = tmp_path / "good"
+    assert finished(python(BUILD, LAYERNORM_CACHE=str(good))).strip() == "True"
+    (binary,) = (good / "kernels").iterdir()
+    binary.write_text("not a library")
+    assert finished(python(BUILD, LAYERNORM_CACHE=str(good))).strip() == "True"
+
+
+def test_a_source_or_flag_of_its_own_has_a_binary_of_its_own(monkeypatch, tmp_path):
+    path = compiler.compiler()
+    keys = {compiler._key(path, compiler.NATIVE), compiler._key(path, "-march=other")}
+    changed = tmp_path / "kernel.cpp"
+    changed.write_text(compiler.SOURCE.read_text() + "\n")
+    monkeypatch.setattr(compiler, "SOURCE", changed)
+    assert len(keys | {compiler._key(path, compiler.NATIVE)}) == 3
+
+
+def test_a_process_may_end_with_tensors_alive():
+    source = """
+        import torch
+        from models.recurrent import LSTM, pool
+        y, final = LSTM(3, 4, backend="fused")(torch.randn(5, 2, 3))
+        z = y.sum()
+        pool.held = LSTM(3, 4)(torch.randn(5, 2, 3))
+    """
+    assert finished(python(source)) == ""
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="flags of x86")
+@pytest.mark.parametrize("flag", ["-march=haswell", "-march=x86-64"])
+def test_other_instruction_sets(flag, monkeypatch):
+    """Vectors of 32 and 16 bytes, with division in place of the estimate; what older machines run."""
+    if flag == "-march=haswell" and "avx2" not in Path("/proc/cpuinfo").read_text():
+        pytest.skip("this machine cannot run them")
+    cpu._plan.cache_clear()
+    monkeypatch.setattr(cpu, "library", functools.partial(compiler.library, flag))
+    try:
+        for cell, H, norm in itertools.product(CELLS, (3, 21, 65), ("none", "ln", "rms", "bn")):
+            layer = make(cell, H, norm, bidirectional=True)
+            x, states = noise(3, 7, 5), states_of(layer, 7)
+            expected = run(twin(layer, "reference"), x, states)
+            assert_close(run(layer, x, states), expected, 1e-11)
+            assert_close(run(layer.float(), x.float(), [state.float() for state in states]), expected, 1e-4)
+        for cell, function in ("rnn", torch.tanh), ("gru", torch.sigmoid):
+            x = torch.linspace(-80, 80, 24 * 100).view(1, -1, 24)
+            y = identity_of_inputs(cell)(x, torch.ones(1, 100, 24) if cell == "gru" else None)[0]
+            torch.testing.assert_close(y.double(), function(x.double()), rtol=4e-7, atol=0)
+    finally:
+        cpu._plan.cache_clear()
