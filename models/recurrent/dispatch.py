@@ -2,7 +2,6 @@
 
 import functools
 import warnings
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from .. import ranks
 from ..norms import BatchNorm, GroupNorm, LayerNorm, NoNorm, Normaliser, RMSNorm, WeightNorm
+from .equations import Norms
 from .spec import Inputs, Spec, Statistics
 
 # What a kernel knows. A normaliser of another type, a new one or a subclass, runs by its own forward.
@@ -17,7 +17,7 @@ KNOWN = (NoNorm, WeightNorm, GroupNorm, LayerNorm, RMSNorm, BatchNorm)
 PLAIN_TENSORS = (Tensor, torch.nn.Parameter)
 
 
-def obstacle(x: Tensor, others: tuple[Tensor | None, ...], norm: SimpleNamespace) -> str | None:
+def obstacle(x: Tensor, others: tuple[Tensor | None, ...], norm: Norms) -> str | None:
     """Why no kernel can run this sequence, in a few words; None when one can. others: states, weights and biases."""
     if x.dtype not in (torch.float32, torch.float64):
         return f"the kernels are for float32 and float64, and the input is {x.dtype}"
@@ -29,7 +29,7 @@ def obstacle(x: Tensor, others: tuple[Tensor | None, ...], norm: SimpleNamespace
         return "the tensors are of a kind without memory of its own"
     if torch.nn.modules.module._has_any_global_hook():
         return "a hook is on all modules, and the kernels call none"
-    for name, role in vars(norm).items():
+    for name, role in norm._asdict().items():
         parts = _parts(role)
         if _hooked(role) or (parts[0] is not role and any(map(_hooked, parts))):
             return "a hook is on a normaliser, and the kernels call none"
@@ -85,7 +85,7 @@ def sequence(
     state: tuple[Tensor, ...],
     weights: tuple[Tensor, Tensor],
     biases: tuple[Tensor, Tensor] | None,
-    norm: SimpleNamespace,
+    norm: Norms,
     reverse: bool,
     start: int = 0,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:

@@ -1,26 +1,41 @@
 """One time step of each cell, written as in the paper (Ba et al. 2016, eq. 4, 20-22, 26-28).
 
-Shapes: x (N, gates*H) is the normalised input term of this step, h and c (N, H), W_hh (gates*H, H). `norm` holds the
-normalisers by role, each called as norm.role(z, t): `hh` on the recurrent summed inputs, `sum` on the sum of both,
-`cell` on the cell state. The normaliser of a role that a placement leaves out is the identity. Gate order and names
-of the parameters are torch.nn's.
+Shapes: x (N, gates*H) is the normalised input term of this step, h and c (N, H), W_hh (gates*H, H). The normalisers
+are called as norm.role(z, t). Gate order and names of the parameters are torch.nn's.
 
-Each LN in the paper has a shift of its own. Here the shifts are the layer's biases, which are added right after the
-normalisation: LN(W_x x; alpha, beta) = alpha * (z - mu)/sigma + b_ih, and b_hh for the recurrent term.
+Each LN in the paper has its own bias. Here these are the layer's biases, which are added right after the normalisation:
+LN(W_x x; alpha, beta) = alpha * (z - mu)/sigma + b_ih, and b_hh for the recurrent term.
 """
+
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 
-def rnn_step(x: Tensor, state: tuple[Tensor], W_hh: Tensor, b: Tensor, norm, t: int) -> tuple[Tensor]:
+class Norms(NamedTuple):
+    """The normalisers of one layer and direction by role: norms.Normaliser, or layer.Spans of several.
+
+    The identity where a placement leaves a role out.
+    """
+
+    ih: Any  # of W_ih x
+    hh: Any  # of W_hh h
+    sum: Any  # of the sum of both
+    cell: Any  # of the LSTM's cell state, before the output's tanh
+    out: Any  # of the layer's output
+
+
+def rnn_step(x: Tensor, state: tuple[Tensor], W_hh: Tensor, b: Tensor, norm: Norms, t: int) -> tuple[Tensor]:
     """a_t = W_hh h_{t-1} + W_xh x_t ;  h_t = tanh( g/sigma_t * (a_t - mu_t) + b )    one LN, of the sum (eq. 4)"""
     (h,) = state
     a = x + norm.hh(h @ W_hh.T, t)
     return (torch.tanh(norm.sum(a, t) + b),)
 
 
-def lstm_step(x: Tensor, state: tuple[Tensor, Tensor], W_hh: Tensor, b: None, norm, t: int) -> tuple[Tensor, Tensor]:
+def lstm_step(
+    x: Tensor, state: tuple[Tensor, Tensor], W_hh: Tensor, b: None, norm: Norms, t: int
+) -> tuple[Tensor, Tensor]:
     """(i,f,g,o)_t = LN(W_h h_{t-1}) + LN(W_x x_t) + b ;  c_t = s(f) c_{t-1} + s(i) tanh(g) ;  h_t = s(o) tanh(LN(c_t))
 
     s is the logistic function. The raw c_t is carried on, only the output sees LN(c_t) (eq. 20-22). x carries the
@@ -32,7 +47,7 @@ def lstm_step(x: Tensor, state: tuple[Tensor, Tensor], W_hh: Tensor, b: None, no
     return torch.sigmoid(o) * torch.tanh(norm.cell(c, t)), c
 
 
-def gru_step(x: Tensor, state: tuple[Tensor], W_hh: Tensor, b_hh: Tensor, norm, t: int) -> tuple[Tensor]:
+def gru_step(x: Tensor, state: tuple[Tensor], W_hh: Tensor, b_hh: Tensor, norm: Norms, t: int) -> tuple[Tensor]:
     """(r,z)_t = s(LN(W_h h_{t-1}) + LN(W_x x_t)) ;  n = tanh(LN(W x_t) + r LN(U h_{t-1})) ;  h_t = (1-z) n + z h_{t-1}
 
     The reset gate multiplies after U h, as in torch.nn.GRU. In the paper (eq. 26-28) z stands at the new state; that

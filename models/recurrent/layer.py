@@ -1,7 +1,6 @@
 """RNN, LSTM and GRU with a choice of normalisation: drop-in for torch.nn.RNN, torch.nn.LSTM and torch.nn.GRU."""
 
 from collections.abc import Mapping
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import torch
@@ -13,7 +12,7 @@ from ..create_norm import make_norm, norm_entry
 from ..errors import ModelError, must_be_one_of
 from ..norms import NoNorm, Normaliser
 from . import dispatch
-from .equations import gru_step, lstm_step, rnn_step
+from .equations import Norms, gru_step, lstm_step, rnn_step
 
 # Where a normaliser stands. The summed inputs are those of all gates joined.
 #   paper           the equations of Ba et al. 2016
@@ -22,7 +21,6 @@ from .equations import gru_step, lstm_step, rnn_step
 #   input_only      W_x x alone, the recurrence plain (Laurent et al. 2015)
 #   between_layers  the recurrence plain, each layer's output normalised
 PLACEMENTS = ("paper", "per_gate", "cell_only", "input_only", "between_layers")
-ROLES = ("ih", "hh", "sum", "cell", "out")
 # What computes the recurrence.
 #   fused       one kernel for the whole sequence, forward and backward; refuses where it cannot run
 #   reference   the equations (equations.py), a loop of PyTorch operations over the steps
@@ -31,7 +29,7 @@ BACKENDS = ("auto", "fused", "reference")
 
 
 class Spans(nn.Module):
-    """A normaliser of its own for each span of the features: (N, sum of spans) in and out."""
+    """One normaliser for each span of the features: (N, sum of spans) in and out."""
 
     def __init__(self, norms: list[Normaliser]):
         super().__init__()
@@ -58,7 +56,19 @@ class Recurrent(nn.Module):
         start, of the call: how many steps the given state has behind it, where a sequence comes in pieces. The pieces
         then give what the whole gives: batch normalisation, with its statistics by step, has to know where it is.
         norm: none, bn, ln, wn, gn, rms. norm_options: as in configs/norm. placement: see PLACEMENTS ("none" and "wn",
-        which leave activations alone, have no place). backend: see BACKENDS; both give the same up to rounding.
+        which leave activations alone, have no placement). backend: see BACKENDS; both agree up to rounding.
+
+    Parameters of layer k (and, with the suffix _reverse, of its other direction), G gates, I_k = I or D*H inputs:
+
+        weight_ih_lk   (G*H, I_k)   uniform in +-1/sqrt(H)
+        weight_hh_lk   (G*H, H)     uniform in +-1/sqrt(H)
+        bias_ih_lk     (G*H,)       uniform in +-1/sqrt(H); the bias of a normaliser of W_ih x too
+        bias_hh_lk     (G*H,)       uniform in +-1/sqrt(H); the bias of a normaliser of W_hh h too
+        norm_<role>_lk.weight       the gain: norm_options["gain"], 1 by default, 0.1 for bn; (G*H,) of the roles ih, hh
+                                    and sum, (H,) of cell and out; .norms.<span>.weight where each gate has its own
+        norm_<role>_lk.bias         (H,), 0; of the roles cell and out alone
+
+    With norm="wn" weight_* are re-parametrised by torch.nn.utils.parametrizations.weight_norm.
 
     Raises ModelError for a normaliser or placement that this cell cannot have, TypeError for a packed sequence (padded
     steps would enter batch statistics), ValueError for a wrong input shape.
@@ -85,38 +95,66 @@ class Recurrent(nn.Module):
         backend: str = "auto",
     ):
         super().__init__()
-        self.input_size, self.hidden_size, self.num_layers, self.bias = input_size, hidden_size, num_layers, bias
-        self.batch_first, self.dropout, self.bidirectional = batch_first, dropout, bidirectional
         must_be_one_of("model.backend", backend, BACKENDS)
-        self.norm, self.placement, self.backend = norm, placement, backend
-        spans = self._spans(norm, placement)
-        options = {**norm_entry(norm).recurrent, **{k: v for k, v in (norm_options or {}).items() if v is not None}}
-        make_norm(norm, hidden_size, options)  # refuses a wrong option also where no activation is normalised
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.bias = bias
+        self.batch_first = batch_first
+        self.dropout = dropout
+        self.bidirectional = bidirectional
+        self.norm = norm
+        self.norm_options = {key: value for key, value in (norm_options or {}).items() if value is not None}
+        self.placement = placement
+        self.backend = backend
+        directions = ["", "_reverse"] if bidirectional else [""]
+        self.suffixes = [f"_l{layer}{direction}" for layer in range(num_layers) for direction in directions]
 
-        self.suffixes = [f"_l{k}{d}" for k in range(num_layers) for d in (["", "_reverse"] if bidirectional else [""])]
+        spans = self._spans(norm, placement)
+        options = {**norm_entry(norm).recurrent, **self.norm_options}
+        make_norm(norm, hidden_size, options)  # refuses a wrong option also where no activation is normalised
         for index, suffix in enumerate(self.suffixes):
-            layer = index // self.num_directions
-            inputs = input_size if layer == 0 else hidden_size * self.num_directions
-            shapes: dict[str, tuple[int, ...]] = {
-                "weight_ih": (self.gates * hidden_size, inputs),
-                "weight_hh": (self.gates * hidden_size, hidden_size),
-            }
-            if bias:
-                shapes |= {"bias_ih": (self.gates * hidden_size,), "bias_hh": (self.gates * hidden_size,)}
-            for name, shape in shapes.items():
-                self.register_parameter(name + suffix, nn.Parameter(torch.empty(shape)))
-            for role in ROLES:
-                # The layer's biases serve the gates' normalisers; those of cell and output have their own.
-                has_bias = bias and role in ("cell", "out")
-                norms = [make_norm(norm, span, options, bias=has_bias) for span in spans.get(role, ())]
-                module = Spans(norms) if len(norms) > 1 else norms[0] if norms else NoNorm(hidden_size)
-                self.add_module(f"norm_{role}{suffix}", module)
+            inputs = input_size if index < self.num_directions else hidden_size * self.num_directions
+            self._add_weights(suffix, inputs)
+            self._add_norms(suffix, spans, options)
         self.reset_parameters()
         if norm_entry(norm).on_weights:
-            if options.get("data_init"):
-                raise ModelError("norm.data_init=true is for feed-forward layers; set norm.data_init=false with an RNN")
-            for name in self.weight_names:
-                weight_norm(self, name)
+            self._normalise_weights(options)
+
+    def _add_weights(self, suffix: str, inputs: int) -> None:
+        rows = self.gates * self.hidden_size
+        shapes: dict[str, tuple[int, ...]] = {"weight_ih": (rows, inputs), "weight_hh": (rows, self.hidden_size)}
+        if self.bias:
+            shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
+        for name, shape in shapes.items():
+            self.register_parameter(name + suffix, nn.Parameter(torch.empty(shape)))
+
+    def _add_norms(self, suffix: str, spans: Mapping[str, list[int]], options: Mapping) -> None:
+        for role in Norms._fields:
+            # The layer's biases serve the normalisers of the gates; those of cell and output have their own.
+            bias = self.bias and role in ("cell", "out")
+            norms = [make_norm(self.norm, span, options, bias=bias) for span in spans.get(role, ())]
+            module = Spans(norms) if len(norms) > 1 else norms[0] if norms else NoNorm(self.hidden_size)
+            self.add_module(f"norm_{role}{suffix}", module)
+
+    def _normalise_weights(self, options: Mapping) -> None:
+        if options.get("data_init"):
+            raise ModelError("norm.data_init=true is for feed-forward layers; set norm.data_init=false with an RNN")
+        for name in self.weight_names:
+            weight_norm(self, name)
+
+    def extra_repr(self) -> str:
+        """Return sizes and whatever differs from the defaults, as torch.nn's layers print themselves."""
+        defaults: dict[str, Any] = {"num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0}
+        defaults |= {
+            "bidirectional": False,
+            "norm": "none",
+            "norm_options": {},
+            "placement": "paper",
+            "backend": "auto",
+        }
+        changed = [f"{name}={getattr(self, name)}" for name, value in defaults.items() if getattr(self, name) != value]
+        return ", ".join([str(self.input_size), str(self.hidden_size), *changed])
 
     @property
     def num_directions(self) -> int:
@@ -128,7 +166,7 @@ class Recurrent(nn.Module):
         return [name + suffix for suffix in self.suffixes for name in ("weight_ih", "weight_hh")]
 
     def _spans(self, norm: str, placement: str) -> dict[str, list[int]]:
-        """For each role that the placement normalises: the sizes of the spans with statistics of their own."""
+        """Return for each role that the placement normalises the sizes of the spans with statistics of their own."""
         entry = norm_entry(norm)
         if entry.refused_in_recurrence:
             raise ModelError(
@@ -158,11 +196,11 @@ class Recurrent(nn.Module):
         return {"ih": gates, "hh": gates}
 
     def _fold_biases(self, x: Tensor, b_ih: Tensor, b_hh: Tensor) -> tuple[Tensor, Tensor | None]:
-        """(x, b): what of the biases can be added to the input term of all steps at once, and what the step adds."""
+        """Return (x, b): the input term with the biases that all steps share, and the bias that each step adds."""
         raise TypeError("use RNN, LSTM or GRU")
 
     def reset_parameters(self) -> None:
-        """torch.nn's start: uniform in +-1/sqrt(H)."""
+        """Initialise weights and biases as torch.nn does: uniform in +-1/sqrt(H)."""
         bound = self.hidden_size**-0.5
         for name, parameter in self.named_parameters(recurse=False):
             if name.startswith(("weight", "bias")):
@@ -205,7 +243,7 @@ class Recurrent(nn.Module):
         return x, states if self.num_states == 2 else states[0]
 
     def _initial(self, hx, index: int, x: Tensor, unbatched: bool) -> tuple[Tensor, ...]:
-        """The initial state(s) (N, H) of one layer and direction; zeros when none were given."""
+        """Return the initial state(s) (N, H) of one layer and direction: zeros where none were given."""
         if hx is None:
             return (x.new_zeros(x.shape[1], self.hidden_size),) * self.num_states
         given = hx if self.num_states == 2 else (hx,)
@@ -218,14 +256,14 @@ class Recurrent(nn.Module):
         return tuple(state[index].unsqueeze(0) if unbatched else state[index] for state in given)
 
     def _run(self, x: Tensor, state: tuple[Tensor, ...], index: int, backwards: bool, start: int):
-        """One layer in one direction over x (T, N, I): outputs (T, N, H) and the final state(s) (N, H).
+        """Run one layer in one direction over x (T, N, I): return outputs (T, N, H) and the final state(s) (N, H).
 
         t counts the steps in the direction's own order, so per-step statistics of both directions start at their edge.
         """
         suffix = self.suffixes[index]
         weights = getattr(self, "weight_ih" + suffix), getattr(self, "weight_hh" + suffix)
         biases = tuple(getattr(self, name + suffix) for name in ("bias_ih", "bias_hh")) if self.bias else None
-        norm = SimpleNamespace(**{role: self._modules[f"norm_{role}{suffix}"] for role in ROLES})
+        norm = Norms(*(getattr(self, f"norm_{role}{suffix}") for role in Norms._fields))
         tensors = (*state, *weights, *(biases or ()))
         obstacle = None if self.backend == "reference" else dispatch.obstacle(x, tensors, norm)
         if self.backend == "fused" and obstacle:
@@ -239,7 +277,7 @@ class Recurrent(nn.Module):
         return norm.out.over_time(y, start), state
 
     def _loop(self, x: Tensor, state: tuple[Tensor, ...], weights, biases, norm, backwards: bool, start: int):
-        """The equations, step by step."""
+        """Run the equations, step by step."""
         W_ih, W_hh = weights
         b_ih, b_hh = biases or (x.new_zeros(()),) * 2
         if backwards:

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_sequence
 
 from models.errors import ModelError
-from models.recurrent import CELLS, PLACEMENTS
+from models.recurrent import CELLS, GRU, LSTM, PLACEMENTS
 from tests.helpers.recurrent import CELLS_AND_PLACEMENTS, CLOSE, GROUPS, D, H, N, T, as_hx, make, noise, states_like
 
 # --- start ------------------------------------------------------------------------------------------------------------
@@ -123,3 +123,14 @@ def test_wrong_input_shape_is_refused(cell, shape):
 def test_wrong_initial_state_is_refused(cell, shape):
     with pytest.raises(ValueError, match="expected an initial state of shape"):
         make(cell)(noise(T, N, D), as_hx(states_like(cell, *shape)))
+
+
+# --- printing ---------------------------------------------------------------------------------------------------------
+
+
+def test_print_tells_sizes_and_what_differs_from_the_defaults():
+    lines = str(LSTM(10, 20, norm="ln", backend="auto")).splitlines()
+    assert lines[1].strip() == "10, 20, norm=ln" and "(norm_ih_l0): LayerNorm(80, eps=1e-05, bias=False)" in lines[2]
+    layer = GRU(10, 20, num_layers=2, batch_first=True, norm="gn", norm_options={"groups": 2}, backend="reference")
+    expected = "10, 20, num_layers=2, batch_first=True, norm=gn, norm_options={'groups': 2}, backend=reference"
+    assert expected in str(layer)
