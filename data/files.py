@@ -38,15 +38,15 @@ def verified(settings: DataSettings, files: dict[str, str], get: str) -> list[So
 def _verified(settings: DataSettings, file: str, expected: str, get: str) -> Source:
     path = _find(settings, file, get)
     try:
-        found, size = digest(path)
+        actual, size = digest(path)
     except (lzma.LZMAError, EOFError):
-        found, size = "no whole xz file", None
+        actual, size = "no whole xz file", None
     except OSError as error:
         raise DataError(f"{settings.name}: {path} cannot be read ({error.strerror}); replace it: {get}") from error
-    if found != expected:
+    if actual != expected:
         raise DataError(
             f"{settings.name}: {path} is damaged or another edition (sha256 expected {expected[:12]}, "
-            f"found {found[:16]}); replace it: {get}"
+            f"found {actual[:16]}); replace it: {get}"
         )
     return Source(file, expected, size, path)
 

@@ -67,7 +67,7 @@ def _texts(settings: HubText, problem: str, **where) -> dict[str, str]:
     import datasets
 
     datasets.disable_progress_bars()
-    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what it logs of an error is told below
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # the error itself is reported below
     try:
         found = datasets.load_dataset(name=settings.config, **where)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:

@@ -46,17 +46,17 @@ def make_norm(name: str, num_features: int, options: Mapping | None = None, **fi
     """
     cls = norm_entry(name).cls
     arguments = inspect.signature(cls).parameters
-    given = {key: value for key, value in (options or {}).items() if value is not None}
-    for key, value in given.items():
+    chosen = {key: value for key, value in (options or {}).items() if value is not None}
+    for key, value in chosen.items():
         if key not in arguments or key in FIXED_BY_THE_LAYER:
-            known = [argument for argument in arguments if argument not in FIXED_BY_THE_LAYER]
-            raise ModelError(f"norm={name} has no option {key}; it has: {', '.join(known) or 'none'}")
+            options_of_norm = [argument for argument in arguments if argument not in FIXED_BY_THE_LAYER]
+            raise ModelError(f"norm={name} has no option {key}; it has: {', '.join(options_of_norm) or 'none'}")
         kind = arguments[key].annotation
         if not _is_of(value, kind):
             raise ModelError(f"norm.{key}={value} is not of type {kind.__name__}; give norm={name} one")
-    if given.get("eps", 0) < 0:
-        raise ModelError(f"norm.eps={given['eps']} is negative; give 0 or a small number above it")
-    return cls(num_features, **given, **{key: value for key, value in fixed.items() if key in arguments})
+    if chosen.get("eps", 0) < 0:
+        raise ModelError(f"norm.eps={chosen['eps']} is negative; give 0 or a small number above it")
+    return cls(num_features, **chosen, **{key: value for key, value in fixed.items() if key in arguments})
 
 
 def _is_of(value: Any, kind: type) -> bool:

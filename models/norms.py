@@ -146,10 +146,11 @@ class BatchNorm(Normaliser):
 
     def rows(self, T: int, start: int = 0) -> tuple[Tensor, Tensor]:
         """Running mean and variance (T, C) of T steps from `start` on; the last row stands for all steps beyond it."""
-        known, end = len(self.running_mean), start + T
+        recorded = len(self.running_mean)
+        end = start + T
         row: slice | Tensor = slice(start, end)
-        if end > known:
-            row = torch.arange(start, end, device=self.running_mean.device).clamp_max(known - 1)
+        if end > recorded:
+            row = torch.arange(start, end, device=self.running_mean.device).clamp_max(recorded - 1)
         return self.running_mean[row], self.running_var[row]
 
     @torch.no_grad()

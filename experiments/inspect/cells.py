@@ -9,7 +9,7 @@ from experiments.config.errors import ConfigError
 from experiments.report.style import OTHER, STYLE, norms_of
 from experiments.training.load import Trained
 
-MAX_CELLS = 8  # that can be told apart in one picture
+MAX_CELLS = 8  # that can be distinguished in one picture
 DASHES = ("-", "--", ":", "-.")
 FURTHER_MARKERS = ("<", ">", "p", "h")  # of the second cell of a normaliser, and of the next
 NOT_OF_THE_NETWORK = ("data.root", "data.cache", "data.path", "trainer.checkpoint_every")

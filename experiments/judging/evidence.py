@@ -51,7 +51,7 @@ class ExperimentResult:
 
 
 def configs_of(profile: DictConfig) -> dict[str, DictConfig]:
-    """Every experiment of the profile and those whose rows they read, composed."""
+    """Return every experiment of the profile and those whose rows they read, composed."""
     if not profile.experiments:
         raise ConfigError("profile.experiments=[] leaves nothing to report; name an experiment, as [conv_gain]")
     configs = {name: base(name, profile.name) for name in profile.experiments}
@@ -61,7 +61,7 @@ def configs_of(profile: DictConfig) -> dict[str, DictConfig]:
 
 
 def from_folders(configs: dict[str, DictConfig], profile: str, runs_dir: str) -> RunTables | None:
-    """The finished runs of exactly these grids; None when there is none.
+    """Return the finished runs of exactly these grids; None when there is none.
 
     An experiment without any run folder counts as not started; its runs are not reported as missing.
     """
@@ -85,7 +85,7 @@ def from_folders(configs: dict[str, DictConfig], profile: str, runs_dir: str) ->
 
 
 def from_tables(configs: dict[str, DictConfig], folder: Path) -> RunTables:
-    """The tables that a report wrote. Raises ConfigError when they are not there or not whole."""
+    """Read the tables that a report wrote. Raises ConfigError when they are not there or not whole."""
     for file in ("runs.csv", "curves.csv"):
         if not (folder / file).exists():
             raise ConfigError(f"rows={folder} has no {file}; name a folder that a report wrote")
@@ -106,7 +106,7 @@ def from_tables(configs: dict[str, DictConfig], folder: Path) -> RunTables:
 
 
 def read(rows, curves, configs: dict[str, DictConfig]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """runs.csv and curves.csv. An axis is text, "" where a run has none."""
+    """Read runs.csv and curves.csv. An axis is text, "" where a run has none."""
     axes = sorted({axis for cfg in configs.values() for axis in cfg.experiment.axes})
     rows = pd.read_csv(rows, dtype=dict.fromkeys((*axes, "git", "torch", "python"), str), low_memory=False)
     rows = rows.assign(**dict.fromkeys([axis for axis in axes if axis not in rows], ""))
@@ -114,13 +114,13 @@ def read(rows, curves, configs: dict[str, DictConfig]) -> tuple[pd.DataFrame, pd
 
 
 def results_of(tables: RunTables, configs: dict[str, DictConfig], profile: DictConfig) -> list[ExperimentResult]:
-    """The profile's experiments with their verdicts."""
+    """Return the profile's experiments with their verdicts."""
     reached = {name: _with_reach(tables, name, cfg) for name, cfg in configs.items()}
     return [_result(name, configs, reached, tables, profile.name) for name in profile.experiments]
 
 
 def _with_reach(tables: RunTables, name: str, cfg: DictConfig) -> pd.DataFrame:
-    """An experiment's rows, with the steps, examples and seconds that each run took to the un-normalised run's best."""
+    """Return an experiment's rows, with steps, examples and seconds to the un-normalised run's best loss."""
     rows = tables.rows[tables.rows["experiment"] == name]
     if len(rows):
         rows = reach(rows, _curves(tables, rows), cfg.experiment.axes)

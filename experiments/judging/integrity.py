@@ -1,4 +1,4 @@
-"""Do the rows hold together? What is asked of an experiment's rows, and of those that chose its learning rates."""
+"""Consistency of an experiment's rows, and of those that chose its learning rates."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from experiments.runs.rows import cell_columns, read_rows
 
 
 def problems(experiment: Experiment, rows: pd.DataFrame, tuned: Path) -> list[str]:
-    """What is wrong, a sentence each; an empty list when the rows can be judged.
+    """Return what is inconsistent, a sentence each; an empty list when the rows can be judged.
 
     rows: the experiment's final runs. tuned: its file of tuned rates (paths.tuned_path), beside its rows as CSV; not
     there for an experiment that is not tuned. Runs that are missing altogether are not the rows' fault: the report
@@ -25,25 +25,25 @@ def problems(experiment: Experiment, rows: pd.DataFrame, tuned: Path) -> list[st
 
 
 def _of_rows(experiment: Experiment, rows: pd.DataFrame, columns: list[str]) -> list[str]:
-    found = []
+    messages = []
     labels = []
     for _, row in rows.iterrows():
         name = slug(dict(row[columns]), experiment.name, row["data"], row["lr"], row["seed"])
         if not row["run_id"].startswith(f"{name}-"):
             labels.append(row["run_id"])
     if labels:
-        found.append(f"{len(labels)} rows have labels that their run's name contradicts, first {labels[0]}")
+        messages.append(f"{len(labels)} rows have labels that their run's name contradicts, first {labels[0]}")
     if (twice := rows["run_id"].duplicated()).any():
-        found.append(f"{twice.sum()} runs stand there twice, first {rows.loc[twice, 'run_id'].iloc[0]}")
+        messages.append(f"{twice.sum()} runs occur twice, first {rows.loc[twice, 'run_id'].iloc[0]}")
     if (stages := set(rows["stage"])) != {"final"}:
-        found.append(f"rows of stage {', '.join(sorted(stages - {'final'}))} among the final ones")
+        messages.append(f"rows of stage {', '.join(sorted(stages - {'final'}))} among the final ones")
     for values, seeds in rows.groupby(columns)["seed"]:
         cell = cell_key(dict(zip(columns, values, strict=True)))
         if lost := sorted(set(experiment.final_seeds) - set(seeds)):
-            found.append(f"{cell} lacks seeds {', '.join(map(str, lost))}")
+            messages.append(f"{cell} lacks seeds {', '.join(map(str, lost))}")
         if foreign := sorted(set(seeds) - set(experiment.final_seeds)):
-            found.append(f"{cell} has seeds that the rule does not name: {', '.join(map(str, foreign))}")
-    return found
+            messages.append(f"{cell} has seeds that the rule does not name: {', '.join(map(str, foreign))}")
+    return messages
 
 
 def _of_tuning(experiment: Experiment, rows: pd.DataFrame, columns: list[str], tuned: Path) -> list[str]:
@@ -53,22 +53,22 @@ def _of_tuning(experiment: Experiment, rows: pd.DataFrame, columns: list[str], t
         return [f"tuned/{tuned.name} is not there, which chose the learning rates"]
     chosen = yaml.safe_load(tuned.read_text())
     tuning = read_rows(tuned.with_suffix(".csv"), experiment.axes)
-    found = []
+    messages = []
     if tests := [column for column in tuning if column.startswith("test/") and tuning[column].notna().any()]:
-        found.append(f"the tuning rows hold {', '.join(tests)}: tuning must not see the test split")
+        messages.append(f"the tuning rows hold {', '.join(tests)}: tuning must not see the test split")
     if (stages := set(tuning["stage"])) != {"tune"}:
-        found.append(f"rows of stage {', '.join(sorted(stages - {'tune'}))} among the tuning ones")
+        messages.append(f"rows of stage {', '.join(sorted(stages - {'tune'}))} among the tuning ones")
     if shared := sorted(set(tuning["seed"]) & set(experiment.final_seeds)):
-        found.append(f"seeds {', '.join(map(str, shared))} took part in tuning and in the final runs")
+        messages.append(f"seeds {', '.join(map(str, shared))} took part in tuning and in the final runs")
     grid = {(lr, seed) for lr in experiment.tune_lr for seed in experiment.tune_seeds}
-    for values, own in tuning.groupby(columns)[["lr", "seed"]]:
-        if set(own.itertuples(index=False, name=None)) != grid:
+    for values, of_cell in tuning.groupby(columns)[["lr", "seed"]]:
+        if set(of_cell.itertuples(index=False, name=None)) != grid:
             cell = cell_key(dict(zip(columns, values, strict=True)))
-            found.append(f"{cell} was not tuned over the same rates and seeds as the rule names")
+            messages.append(f"{cell} was not tuned over the same rates and seeds as the rule names")
     if chosen_rates(tuning, columns, metric := tuning_metric(experiment)) != chosen:
-        found.append(f"tuned/{tuned.name} is not what its rows choose by {metric}")
+        messages.append(f"tuned/{tuned.name} is not what its rows choose by {metric}")
     for values, rates in rows.groupby(columns)["lr"]:
         cell = cell_key(dict(zip(columns, values, strict=True)))
         if set(rates) != {chosen.get(cell)}:
-            found.append(f"{cell} ran at {', '.join(map(str, sorted(set(rates))))}, tuned was {chosen.get(cell)}")
-    return found
+            messages.append(f"{cell} ran at {', '.join(map(str, sorted(set(rates))))}, tuned was {chosen.get(cell)}")
+    return messages

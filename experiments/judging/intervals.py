@@ -45,7 +45,7 @@ def paired_t(differences) -> Interval:
 
 
 def bootstrap(differences) -> Interval:
-    """Mean of the differences and its bootstrap-t interval over seeds (Efron & Tibshirani 1993, section 12.5).
+    """Return the mean of the differences and its bootstrap-t interval (Efron & Tibshirani 1993, section 12.5).
 
         t* = (mean* - mean)/(s*/sqrt(n))  over resamples;   [mean - t*(97.5 %) s/sqrt(n), mean - t*(2.5 %) s/sqrt(n)]
 
@@ -72,7 +72,7 @@ def bootstrap(differences) -> Interval:
 
 
 def iqm(values) -> float:
-    """Interquartile mean: without the floor(n/4) lowest and as many highest; of five values, the middle three."""
+    """Return the interquartile mean: without the floor(n/4) lowest and highest; of five values, the middle three."""
     return float(scipy.stats.trim_mean(values, 0.25))
 
 
@@ -102,7 +102,7 @@ def _t_test(d: np.ndarray, bound: float, alternative: str) -> float:
 
 
 def p_equivalent(differences, margin: float) -> float:
-    """p of H0: |mean| >= margin, by two one-sided t tests (TOST, Schuirmann 1987): the larger of their p values.
+    """Return p of H0: |mean| >= margin, by two one-sided t tests (TOST, Schuirmann 1987): the larger of their p values.
 
     Small: the mean surely lies within the margin. A margin of 0 gives 0.5 or more.
     """
@@ -111,7 +111,7 @@ def p_equivalent(differences, margin: float) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's (1979) adjusted p values, in the given order: each at most a means a family-wise error of at most a.
+    """Return Holm's (1979) adjusted p values in their order: each at most a means a family-wise error of at most a.
 
     p~(i) = max over j <= i of min(1, (m - j + 1) p(j))    p(1) <= ... <= p(m)
     """
@@ -126,7 +126,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def fieller_ratio(numerator, denominator) -> Interval | None:
-    """mean(numerator)/mean(denominator) of paired samples with Fieller's 95 % interval.
+    """Return mean(numerator)/mean(denominator) of paired samples with Fieller's 95 % interval.
 
     The interval is {r : |mean(num - r den)| <= t s(num - r den)/sqrt(n)}, the roots of a quadratic in r. None when the
     denominator does not differ from zero at 5 %: then that set is unbounded, and a ratio says nothing.
@@ -145,7 +145,7 @@ def fieller_ratio(numerator, denominator) -> Interval | None:
 
 
 def share_of_best(gains: Mapping[str, Sequence[float]], of: str) -> Interval | None:
-    """r = mean gain of `of` / the best mean gain, with an interval that allows for not knowing which one is the best.
+    """Return r = mean gain of `of` / best mean gain, with an interval that allows for not knowing which is the best.
 
     gains: by name, each over the same seeds in the same order. None when no gain is surely above 0 (one-sided t tests
     at 2.5 %, Holm's correction over the names): a share of nothing says nothing. Raises ValueError without a rival.
@@ -165,24 +165,24 @@ def share_of_best(gains: Mapping[str, Sequence[float]], of: str) -> Interval | N
         raise ValueError(f"a share of the best gain compares {of} with others, and there are none")
     if min(holm([p_below(-np.asarray(gain, float), 0.0) for gain in gains.values()])) >= TAIL:
         return None
-    own = np.asarray(gains[of], float)
-    n, m = len(own), len(rivals)
+    gain = np.asarray(gains[of], float)
+    n, m = len(gain), len(rivals)
     each, any_ = scipy.stats.t.isf(TAIL, n - 1), scipy.stats.t.isf(TAIL / m, n - 1)
 
     def bound(share: float, side: int) -> float:
-        """The lower (side -1) or upper (side 1) bound of D; both fall from positive to negative as the share grows."""
-        terms = own - share * rivals
+        """Return the lower (side -1) or upper (side 1) bound of D; both fall as the share grows."""
+        terms = gain - share * rivals
         mean, error = terms.mean(1), terms.std(1, ddof=1) / np.sqrt(n)
         every = (side < 0) == (share >= 0)  # D beyond the bound needs every term there, not any
         bounds = mean + side * (each if every else any_) * error
         return bounds.min() if share >= 0 else bounds.max()
 
     low, high = (_crossing(partial(bound, side=side)) for side in (-1, 1))
-    return Interval(own.mean() / max(own.mean(), rivals.mean(1).max()), low, high, n)
+    return Interval(gain.mean() / max(gain.mean(), rivals.mean(1).max()), low, high, n)
 
 
 def _crossing(f: Callable[[float], float]) -> float:
-    """The share, at most 1, where f falls from positive to negative. f may jump at 0, so no search crosses it."""
+    """Return the share, at most 1, where f falls below 0. f may jump at a share of 0, so no search crosses it."""
     if f(1.0) >= 0:
         return 1.0
     if f(0.0) > 0:
@@ -192,7 +192,7 @@ def _crossing(f: Callable[[float], float]) -> float:
 
 
 def share_difference(first: Mapping, second: Mapping, of: str) -> Interval | None:
-    """`of`'s share of the best gain in one family less that in another, families of independent runs.
+    """Return `of`'s share of the best gain in one family less that in another, families of independent runs.
 
     None when either share is. From the shares r and their intervals [l, u] (MOVER, Zou & Donner 2008):
 

@@ -59,7 +59,7 @@ def write_all(cfg: DictConfig) -> None:
 
 
 def find(cfg: DictConfig, configs: dict[str, DictConfig]) -> RunTables:
-    """The rows that `rows` names, else of the run folders, else the committed ones."""
+    """Return the rows that `rows` names, else of the run folders, else the committed ones."""
     if cfg.rows is not None:
         return from_tables(configs, Path(cfg.rows))
     run_tables = from_folders(configs, cfg.profile.name, cfg.runs_dir)
@@ -78,7 +78,7 @@ def find(cfg: DictConfig, configs: dict[str, DictConfig]) -> RunTables:
 def reference_beside(
     run_tables: RunTables, output: Path, configs: dict, profile: DictConfig
 ) -> list[ExperimentResult] | None:
-    """The verdicts on the committed rows, to be set beside one's own; None where these are the committed ones."""
+    """Return the verdicts on the committed rows, to compare with; None where the rows are the committed ones."""
     committed = REFERENCE / profile.name
     if not (committed / "runs.csv").exists() or committed in (run_tables.source.resolve(), output.resolve()):
         return None
@@ -86,7 +86,7 @@ def reference_beside(
 
 
 def write(results: list[ExperimentResult], run_tables: RunTables, output: Path, profile: str) -> None:
-    """All tables."""
+    """Write all tables."""
     run_tables.write(output)
     tables.differences(results).to_csv(output / "differences.csv", index=False)
     cells = [frame for result in results if len(frame := tables.cells(result))]
@@ -96,7 +96,7 @@ def write(results: list[ExperimentResult], run_tables: RunTables, output: Path, 
 
 
 def draw(results: list[ExperimentResult], folder: Path) -> dict[str, list[charts.Figure]]:
-    """The figures of every experiment, written as SVG; drawings of an earlier report are removed."""
+    """Draw the figures of every experiment as SVG. Drawings of an earlier report are removed."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     figures = {result.experiment.name: charts.figures(result) for result in results}
@@ -115,7 +115,7 @@ def draw(results: list[ExperimentResult], folder: Path) -> dict[str, list[charts
 
 
 def origin(run_tables: RunTables, profile: str) -> dict:
-    """Where the numbers come from: the commits and versions that the rows themselves carry."""
+    """Return where the numbers come from: the commits and versions that the rows themselves carry."""
     rows = run_tables.rows
     commits = rows["git"] + rows["dirty"].map({True: " (with uncommitted changes)", False: ""})
     return {
@@ -142,13 +142,13 @@ def provenance_line(provenance: dict) -> str:
 
 
 def markdown(results: list[ExperimentResult], provenance: dict) -> str:
-    """claims.md: the verdicts, then the paired differences and the cells of every experiment."""
+    """Return claims.md: the verdicts, then the paired differences and the cells of every experiment."""
     sections = ["# Verdicts", provenance_line(provenance), tables.counts(results)]
     sections.append(tables.markdown(tables.headline(results)))
     sections.append("Every number, with the ids of the runs behind it: differences.csv, cells.csv, runs.csv.")
     for result in results:
         sections += [f"## {result.experiment.name}", result.experiment.question]
-        sections += [f"These rows do not hold together: {problem}." for problem in result.problems]
+        sections += [f"These rows are not consistent: {problem}." for problem in result.problems]
         for verdict in result.verdicts:
             about = f"**{verdict.statement}** {verdict.verdict} ({verdict.metric}, {verdict.unit})"
             sections += [about, tables.markdown(tables.difference_table(verdict))]
@@ -160,7 +160,7 @@ def markdown(results: list[ExperimentResult], provenance: dict) -> str:
 
 
 def say(results: list[ExperimentResult]) -> None:
-    """The times and the verdicts, for a terminal."""
+    """Print the times and the verdicts."""
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     for frame in (tables.times(results), tables.headline(results)):
         shown = Table(show_lines=len(frame) > 0, expand=True)

@@ -51,20 +51,20 @@ def _run(row: pd.Series, metric: str) -> dict:
 
 
 def overrides(cell: dict, axes: Mapping[str, str]) -> list[str]:
-    """What selects a cell from its experiment's grid. axes: column -> setting (Experiment.axes)."""
+    """Return the overrides that select a cell from its experiment's grid. axes: column -> setting (Experiment.axes)."""
     chosen = [f"model={cell['model']}", f"norm={cell['norm']}", f"data.batch_size={cell['batch_size']}"]
     return chosen + [f"{path}={cell[axis]}" for axis, path in axes.items() if cell.get(axis)]
 
 
 def command(cell: dict, result: ExperimentResult, profile: str, seeds: pd.Series) -> str:
-    """The command that makes a cell's runs again, and only them."""
+    """Return the command that makes a cell's runs again, and only them."""
     own = " ".join(overrides(cell, result.experiment.axes))
     seeds = ",".join(map(str, dict.fromkeys(seeds)))
     return f"python -m experiments.train -m experiment={result.experiment.name} profile={profile} {own} seed={seeds}"
 
 
 def recipe(cfg: DictConfig) -> list[tuple[str, str]]:
-    """The settings that the experiment's runs share, and its grid."""
+    """Return the settings that the experiment's runs share, and its grid."""
     plain: Any = OmegaConf.to_container(cfg, resolve=False)
     lines = [(key, _settings(plain[key])) for key in ("data", "model", "optim", "trainer")]
     params: Any = OmegaConf.to_container(cfg.hydra.sweeper.params or OmegaConf.create(), resolve=True)
@@ -82,7 +82,7 @@ def recipe(cfg: DictConfig) -> list[tuple[str, str]]:
 
 
 def _settings(node: dict) -> str:
-    """key=value of a group, without what is not set and without places on a disk."""
+    """Return key=value of a group, without what is not set and without paths."""
     left_out = ("root", "cache", "path", "kind", "checkpoint_every", "capture", "log_every")
     shown_ = {key: value for key, value in node.items() if value not in (None, [], "") and key not in left_out}
     return ", ".join(f"{key}={'tuned' if 'tuned_lr' in str(value) else value}" for key, value in shown_.items())

@@ -104,5 +104,5 @@ def library() -> str:
 
 
 def script_json(content) -> Markup:
-    """JSON for inside a script element."""
+    """Return JSON for inside a script element."""
     return Markup(json.dumps(content, separators=(",", ":"), allow_nan=False).replace("</", r"<\/"))

@@ -25,6 +25,6 @@ FIGURE: dict[Any, Any] = {  # matplotlib's settings for every figure
 
 
 def norms_of(norms: Iterable[str]) -> list[str]:
-    """The normalisers among the values, in the order of STYLE; those that are not in it come last."""
+    """Return the normalisers among the values, in the order of STYLE; those that are not in it come last."""
     present = list(dict.fromkeys(norms))
     return sorted(present, key=lambda norm: list(STYLE).index(norm) if norm in STYLE else len(STYLE))

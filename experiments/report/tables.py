@@ -17,7 +17,7 @@ DIGITS = 6  # significant; the last ones of a float64 differ between processors,
 
 
 def plain(value):
-    """For JSON, also inside lists and dictionaries: floats at DIGITS digits; NaN and infinity as null."""
+    """Return a value as JSON holds it, all the way down: floats at DIGITS digits, NaN and infinity as null."""
     if isinstance(value, dict):
         return {key: plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -47,7 +47,7 @@ def signed(number: float | None) -> str:
 
 
 def interval_text(interval: Interval | None) -> str:
-    """mean [low, high]"""
+    """Return mean [low, high]."""
     return f"{signed(interval.estimate)} {ends(interval)}" if interval else ""
 
 
@@ -62,7 +62,7 @@ def p_value(p: float | None) -> str:
 
 
 def markdown(frame: pd.DataFrame) -> str:
-    """A table in Markdown. Not padded: a cell may hold sentences."""
+    """Return a table in Markdown. Not padded: a cell may hold sentences."""
     lines = [list(frame.columns), ["---"] * len(frame.columns), *frame.astype(str).to_numpy().tolist()]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -71,20 +71,20 @@ def markdown(frame: pd.DataFrame) -> str:
 
 
 def counts(results: list[ExperimentResult]) -> str:
-    """How many claims came out how, in a sentence."""
+    """Return a sentence that counts the claims by verdict."""
     verdicts = [verdict.verdict for result in results for verdict in result.verdicts]
     kinds = ", ".join(f"{verdicts.count(kind)} {kind}" for kind in (REPRODUCED, CONTRADICTED, NOT_RESOLVED))
     return f"Of {len(verdicts)} claims: {kinds}."
 
 
 def pairs(verdict: Verdict) -> str:
-    """Pairs of runs behind a verdict: 5, or 4-5 where its contrasts differ."""
+    """Return the pairs of runs behind a verdict: 5, or 4-5 where its contrasts differ."""
     n = sorted({outcome.pairs for outcome in verdict.outcomes})
     return str(n[0]) if len(n) == 1 else f"{n[0]}-{n[-1]}"
 
 
 def headline(results: list[ExperimentResult]) -> pd.DataFrame:
-    """A line a claim."""
+    """Return a row for each claim."""
     lines = [
         {
             "experiment": verdict.experiment,
@@ -103,7 +103,7 @@ def headline(results: list[ExperimentResult]) -> pd.DataFrame:
 
 
 def differences(results: list[ExperimentResult]) -> pd.DataFrame:
-    """A line a contrast, for differences.csv: every number, and the runs behind it."""
+    """Return a row for each contrast, for differences.csv: every number, and the runs behind it."""
     lines = []
     for result in results:
         for verdict, outcome in contrasts(result):
@@ -131,7 +131,7 @@ def differences(results: list[ExperimentResult]) -> pd.DataFrame:
 
 
 def difference_line(outcome: Outcome) -> dict[str, str]:
-    """A contrast in the report's columns."""
+    """Return a contrast in the report's columns."""
     return {
         "contrast": outcome.label,
         "where": outcome.where,
@@ -149,7 +149,7 @@ def difference_line(outcome: Outcome) -> dict[str, str]:
 
 
 def difference_table(verdict: Verdict) -> pd.DataFrame:
-    """A claim's contrasts; columns that its kind leaves empty are left out."""
+    """Return a claim's contrasts, without the columns that its kind leaves empty."""
     frame = pd.DataFrame([difference_line(outcome) for outcome in verdict.outcomes])
     return frame.loc[:, (frame != "").any()]
 
@@ -158,7 +158,7 @@ def difference_table(verdict: Verdict) -> pd.DataFrame:
 
 
 def cells(result: ExperimentResult) -> pd.DataFrame:
-    """A line a cell, for cells.csv: learning rate, and the deciding metric over its seeds."""
+    """Return a row for each cell, for cells.csv: learning rate, and the deciding metric over its seeds."""
     experiment, lines = result.experiment, []
     for cell, rows in each_cell(result.rows, experiment):
         metric, _ = metric_of(rows, experiment)
@@ -183,7 +183,7 @@ def cells(result: ExperimentResult) -> pd.DataFrame:
 
 
 def metric_of(rows: pd.DataFrame, experiment: Experiment) -> tuple[str, str]:
-    """(column, unit) of what decides here: the experiment's metric, or a claim's where these runs have only that."""
+    """Return (column, unit) of what decides: the experiment's metric, or a claim's where these runs have only that."""
     candidates = [(experiment.metric, experiment.unit)]
     candidates += [(claim.metric, claim.unit or experiment.unit) for claim in experiment.claims if claim.metric]
     there = [(metric, unit) for metric, unit in candidates if metric in rows and rows[metric].notna().any()]
@@ -191,7 +191,7 @@ def metric_of(rows: pd.DataFrame, experiment: Experiment) -> tuple[str, str]:
 
 
 def each_cell(rows: pd.DataFrame, experiment: Experiment) -> Iterator[tuple[dict, pd.DataFrame]]:
-    """The cells of some rows, in the rows' order: (columns, their runs)."""
+    """Yield the cells of some rows, in the rows' order: (columns, their runs)."""
     columns = [column for column in cell_columns(experiment.axes) if column in rows]
     if len(rows):
         for cell, runs in rows.groupby(columns, sort=False):
@@ -199,7 +199,7 @@ def each_cell(rows: pd.DataFrame, experiment: Experiment) -> Iterator[tuple[dict
 
 
 def cell_table(result: ExperimentResult) -> pd.DataFrame:
-    """The cells in the report's columns."""
+    """Return the cells in the report's columns."""
     experiment, lines = result.experiment, []
     for row in cells(result).to_dict("records"):
         spread = f"{row['median']:.3f} [{row['min']:.3f}, {row['max']:.3f}]" if row["n"] else "-"
@@ -219,7 +219,7 @@ def cell_table(result: ExperimentResult) -> pd.DataFrame:
 
 
 def times(results: list[ExperimentResult]) -> pd.DataFrame:
-    """Experiment, runs, seconds of one core, the slowest run, verdicts."""
+    """Return a row for each experiment: runs, seconds of one core, the slowest run, verdicts."""
     lines = []
     for result in results:
         outcomes = pd.Series([verdict.verdict for verdict in result.verdicts]).value_counts()
@@ -241,7 +241,7 @@ def times(results: list[ExperimentResult]) -> pd.DataFrame:
 
 
 def comparison(results: list[ExperimentResult], reference: list[ExperimentResult]) -> pd.DataFrame:
-    """A line a contrast: interval and verdict of these runs and of the committed ones, and whether they agree."""
+    """Return a row for each contrast: interval and verdict here and of the committed rows, and whether they agree."""
     theirs = {
         (result.experiment.name, verdict.claim, outcome.label, outcome.where): outcome
         for result in reference
@@ -249,27 +249,27 @@ def comparison(results: list[ExperimentResult], reference: list[ExperimentResult
     }
     lines = []
     for result in results:
-        for verdict, own in contrasts(result):
-            other = theirs[result.experiment.name, verdict.claim, own.label, own.where]
+        for verdict, here in contrasts(result):
+            there = theirs[result.experiment.name, verdict.claim, here.label, here.where]
             lines.append(
                 {
                     "claim": f"{result.experiment.name}: {verdict.claim}",
-                    "contrast": f"{own.label} ({own.where})" if own.where not in ("", own.label) else own.label,
-                    "here": f"{interval_text(own.interval)} {own.verdict}".strip(),
-                    "reference": f"{interval_text(other.interval)} {other.verdict}".strip(),
-                    "agree": agreement(own, other),
+                    "contrast": f"{here.label} ({here.where})" if here.where not in ("", here.label) else here.label,
+                    "here": f"{interval_text(here.interval)} {here.verdict}".strip(),
+                    "reference": f"{interval_text(there.interval)} {there.verdict}".strip(),
+                    "agree": agreement(here, there),
                 }
             )
     return pd.DataFrame(lines)
 
 
-def agreement(own: Outcome, other: Outcome) -> str:
-    """Two results agree when their verdicts are the same and their intervals overlap."""
-    same = own.verdict == other.verdict
-    if own.interval is None or other.interval is None:
-        neither = own.interval is None and other.interval is None
+def agreement(here: Outcome, there: Outcome) -> str:
+    """Return whether two results agree: their verdicts are the same and their intervals overlap."""
+    same = here.verdict == there.verdict
+    if here.interval is None or there.interval is None:
+        neither = here.interval is None and there.interval is None
         return "yes" if same and neither else "same verdict" if same else "no"
-    overlap = own.interval.low <= other.interval.high and other.interval.low <= own.interval.high
+    overlap = here.interval.low <= there.interval.high and there.interval.low <= here.interval.high
     if same and overlap:
         return "yes"
     return "intervals overlap" if overlap else "same verdict, intervals apart" if same else "no"

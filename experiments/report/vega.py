@@ -63,7 +63,7 @@ alt.data_transformers.consolidate_datasets = False
 
 
 def look(norm: str) -> tuple[str, str]:
-    """(colour, shape) of a normaliser."""
+    """Return (colour, shape) of a normaliser."""
     colour, marker = STYLE.get(norm, OTHER)
     return ("currentColor" if colour == "#000000" else colour), SHAPES[marker]
 
@@ -82,12 +82,12 @@ def shape(norms: list[str], legend: bool = True) -> alt.Shape:
 
 
 def mark(records: list[dict] | None = None) -> alt.Chart:
-    """The start of a layer: over records of its own, or over those that all layers share."""
+    """Return an empty layer over its own records, or over those that all layers share."""
     return alt.Chart() if records is None else alt.Chart(alt.Data(values=plain(records)))
 
 
 def layered(records: list[dict], *layers: alt.Chart, **properties) -> dict:
-    """A panel: layers over one table. properties: Vega-Lite's (width, height, title)."""
+    """Return a panel: layers over one table. properties: Vega-Lite's (width, height, title)."""
     return {"data": {"values": plain(records)}, "layer": [_bare(layer) for layer in layers], **properties}
 
 
@@ -102,24 +102,24 @@ def side_by_side(panels: list[dict], columns: int = 3) -> dict:
 
 
 def titled(chart: dict, title: str, caption: str, width: int = 110) -> dict:
-    """A chart under its title and a line that says what is drawn. width: of a line, in letters."""
+    """Return a chart under its title and a caption. width: of a line, in letters."""
     return {**chart, "title": {"text": textwrap.wrap(title, width), "subtitle": textwrap.wrap(caption, width)}}
 
 
 def svg(chart: dict, background: str | None = "white") -> str:
-    """The drawing. The same chart gives the same bytes: vl-convert brings the fonts that text is measured with."""
+    """Return the drawing. The same chart gives the same bytes: vl-convert brings the fonts that measure text."""
     content = {**chart, "config": {**CONFIG, "background": background}}
     return vl_convert.vegalite_to_svg(content, vl_version=VERSION)
 
 
 def inline(drawn: str, name: str) -> str:
-    """An SVG for inside a page: its ids made unique there, and scaled with its box."""
+    """Return an SVG for inside a page: its ids made unique there, and scaled with its box."""
     drawn = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{name}-", drawn)
     return re.sub(r'width="[\d.]+" height="[\d.]+" ', "", drawn, count=1)
 
 
 def for_page(panel: dict, zoom: bool) -> dict:
-    """A panel as wide as its box."""
+    """Return a panel as wide as its box."""
     first, *rest = panel["layer"]
     layers = [{**first, "params": [ZOOM]}, *rest] if zoom else [first, *rest]
     fit = {"type": "fit-x", "contains": "padding"}

@@ -127,7 +127,7 @@ def test_work_is_that_of_the_products():
     assert Gemm(8, "cpu").flop == 2 * 8 * 8 * 8
 
 
-# --- what is told -----------------------------------------------------------------------------------------------------
+# --- what is reported -------------------------------------------------------------------------------------------------
 
 
 def test_ratios_are_within_rounds_with_quartiles():
@@ -151,8 +151,8 @@ def test_the_floor_is_the_work_at_the_speed_of_the_product_in_that_round():
 def test_all_else_is_what_the_products_leave():
     times_of = {BASE: [10.0, 20.0], OURS: [8.0, 16.0], AT_ONCE: [4.0, 8.0], BY_STEP: [1.0, 2.0], GEMM: [1.0, 2.0]}
     case = {**CASE, "kind": "parts", "milliseconds": times_of}
-    told = {"ours": 0.8, "at_once": 0.4, "by_step": 0.1, "products": 0.5, "rest": 0.3, "floor": 0.2}
-    assert tables.parts(case) == pytest.approx(told)
+    summary_case = {"ours": 0.8, "at_once": 0.4, "by_step": 0.1, "products": 0.5, "rest": 0.3, "floor": 0.2}
+    assert tables.parts(case) == pytest.approx(summary_case)
     assert "products of matrices take 0.50" in tables.summary(case)
     (line,) = tables.parts_table([case]).to_dict("records")
     assert line["all else"] == "0.30" and line[AT_ONCE] == "0.40"
@@ -180,8 +180,8 @@ def test_a_sweep_is_given_to_one_and_to_two_workers():
     case = workers(2, cores, len(cores), steps=1, rounds=1)
     assert all(len(values) == 1 and values[0] > 0 for values in case["milliseconds"].values())
     assert case["milliseconds"].keys() == {"1 worker", "2 workers"}
-    told = {"kind": "workers", "runs": 2, "milliseconds": {"1 worker": [400.0] * 3, "2 workers": [200.0] * 3}}
-    assert tables.summary(told).endswith("included: 2.00 [2.00, 2.00]") and tables.of(told) == "2 runs"
+    summary_case = {"kind": "workers", "runs": 2, "milliseconds": {"1 worker": [400.0] * 3, "2 workers": [200.0] * 3}}
+    assert tables.summary(summary_case).endswith("included: 2.00 [2.00, 2.00]") and tables.of(summary_case) == "2 runs"
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
@@ -247,7 +247,7 @@ def test_raw_times_alone_give_the_same_files(smoke, cli, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
         ({"sizes": ["a"]}, "sizes=[a] is unknown; allowed: 16, 128, 256, 512, 650; nearest: "),
         ({"every_norm_at": ["e"]}, "every_norm_at=[e] is unknown"),
@@ -263,20 +263,20 @@ def test_raw_times_alone_give_the_same_files(smoke, cli, tmp_path):
         ({"max_rounds": 0}, "max_rounds=0 leave no time"),
     ],
 )
-def test_what_does_not_exist_is_refused(given, told):
+def test_what_does_not_exist_is_refused(given, message):
     with pytest.raises(ConfigError) as refused:
         check(OmegaConf.structured(Benchmark(**given, device="cpu")))
-    assert told in str(refused.value)
+    assert message in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    ("argument", "told"),
+    ("argument", "message"),
     [("minute=3", "minute is unknown; nearest: minutes"), ("rows=nowhere", "rows=nowhere has no benchmark.json")],
 )
-def test_a_mistake_is_told_in_one_line(argument, told, cli):
+def test_a_mistake_is_reported_in_one_line(argument, message, cli):
     result = cli("benchmark", argument, runs=False)
     assert result.returncode == 2 and len(result.stderr.strip().splitlines()) == 1, result.stderr
-    assert told in result.stderr
+    assert message in result.stderr
 
 
 # --- the reference ----------------------------------------------------------------------------------------------------

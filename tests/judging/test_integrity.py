@@ -1,4 +1,4 @@
-"""Rows that have been tampered with are recognised; the committed ones hold together."""
+"""Rows that have been tampered with are recognised; the committed ones are consistent."""
 
 import pandas as pd
 import pytest
@@ -84,9 +84,9 @@ def test_seeds_that_took_part_in_both(tables):
 def test_a_rate_that_the_rows_do_not_choose(tables):
     *_, check = tables
     chosen = {cell_key(dict(zip(COLUMNS, cell, strict=True))): 0.4 for cell in CELLS}
-    told = check(chosen=chosen)
-    assert any("is not what its rows choose" in problem for problem in told)
-    assert "cnn/ln/b8 ran at 0.2, tuned was 0.4" in told
+    messages = check(chosen=chosen)
+    assert any("is not what its rows choose" in problem for problem in messages)
+    assert "cnn/ln/b8 ran at 0.2, tuned was 0.4" in messages
 
 
 def test_a_rival_that_was_tuned_less(tables):

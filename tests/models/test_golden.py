@@ -10,5 +10,5 @@ GOLDEN = golden()
 @pytest.mark.parametrize("case", GOLDEN, ids=lambda case: "-".join(filter(None, case)))
 def test_losses_are_the_committed_ones(case, tmp_path):
     found = losses(*case, tmp_path)
-    told = "a changed computation? python -m tests.helpers.golden writes tests/golden_losses.csv anew"
-    assert holds(found, GOLDEN[case]), f"{found} in place of {GOLDEN[case]}: {told}"
+    hint = "a changed computation? python -m tests.helpers.golden writes tests/golden_losses.csv anew"
+    assert holds(found, GOLDEN[case]), f"{found} in place of {GOLDEN[case]}: {hint}"

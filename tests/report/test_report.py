@@ -75,7 +75,7 @@ def test_reference_rows_are_whole_and_of_one_clean_commit(rebuilt):
     reference, _, _ = rebuilt
     rows = pd.read_csv(reference / "runs.csv")
     assert not rows["dirty"].any() and not rows["run_id"].duplicated().any()
-    assert "do not hold together" not in (reference / "claims.md").read_text()
+    assert "are not consistent" not in (reference / "claims.md").read_text()
     claims = json.loads((reference / "claims.json").read_text())["claims"]
     lacking = [
         o["why"] for claim in claims for o in claim["outcomes"] if "lack a result" in o["why"] and not o["diverged"]

@@ -22,7 +22,7 @@ __all__ = ["Figure", "domain", "figures", "forest_drawing", "summary"]
 
 
 def figures(result: ExperimentResult) -> list[Figure]:
-    """The figures of one experiment; none where it has no runs of its own."""
+    """Return the figures of one experiment; none where it has no runs itself."""
     if result.rows.empty:
         return []
     drawn = [heat_map(result), gains(result), *by_axis(result), learning(result), rates(result)]
@@ -30,7 +30,7 @@ def figures(result: ExperimentResult) -> list[Figure]:
 
 
 def summary(results: list[ExperimentResult], background: str | None = "white") -> str:
-    """All experiments side by side: gains over no normalisation, and the deciding metric by batch size."""
+    """Draw all experiments side by side: gains over no normalisation, and the deciding metric by batch size."""
     shown = [result for result in results if summarised(result)]
     norms = norms_of(norm for result in shown for norm in result.rows["norm"])
     n = seeds(pd.concat([result.rows for result in shown])) if shown else "no run"
@@ -39,12 +39,12 @@ def summary(results: list[ExperimentResult], background: str | None = "white") -
         experiment, rows = result.experiment, result.rows
         batches = varies(rows, "batch_size")
         layout = replace(Layout.of(rows, experiment, without="batch_size" if batches else None), norms=norms)
-        for title, own in layout.split(rows):
+        for title, runs in layout.split(rows):
             heading = {"text": title, "subtitle": experiment.name}
             if batches:
-                by_batch.append(axis_panel(own, experiment, layout, "batch_size", heading))
-            elif comparable(own):
-                gained.append(gain_panel(own, experiment, layout, heading, legend=True))
+                by_batch.append(axis_panel(runs, experiment, layout, "batch_size", heading))
+            elif comparable(runs):
+                gained.append(gain_panel(runs, experiment, layout, heading, legend=True))
     caption = (
         f"{n}. Gains: mean of paired differences and Student's 95 % interval; left of 0 is better than none. "
         "By batch size: median, bars from the lowest to the highest."
@@ -54,5 +54,5 @@ def summary(results: list[ExperimentResult], background: str | None = "white") -
 
 
 def summarised(result: ExperimentResult) -> bool:
-    """Whether an experiment compares normalisers with none, by a metric of the networks (not by an exact statement)."""
+    """Return whether an experiment compares normalisers with none by a metric of the networks."""
     return len(result.rows) > 0 and comparable(result.rows) and not result.experiment.axes.keys() - {"arm"}

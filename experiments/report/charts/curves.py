@@ -12,14 +12,14 @@ AXES = {"step": "step", "examples": "examples seen", "seconds": "seconds of trai
 
 
 def learning(result: ExperimentResult) -> Figure | None:
-    """Validation loss by step, examples and seconds."""
+    """Return the validation loss by step, examples and seconds."""
     experiment, rows = result.experiment, result.rows
     about_training = any(kind.has_interval for kind in kinds_of(experiment).values())
     if not about_training or result.curves.empty or result.curves["val/loss"].isna().all():
         return None
     layout = Layout.of(rows, experiment)
     panels = {
-        axis: [curve_panel(own, result.curves, layout, title, axis) for title, own in layout.split(rows)]
+        axis: [curve_panel(runs, result.curves, layout, title, axis) for title, runs in layout.split(rows)]
         for axis in AXES
     }
     caption = f"Median over {seeds(rows)}; band: lowest to highest. A diverged run counts up to where it diverged."
@@ -28,8 +28,8 @@ def learning(result: ExperimentResult) -> Figure | None:
 
 def curve_panel(rows: pd.DataFrame, curves: pd.DataFrame, layout: Layout, title: str, axis: str) -> dict:
     records = []
-    for norm, name, own in layout.series(rows):
-        for step, at in curves[curves["run_id"].isin(own["run_id"])].groupby("step"):
+    for norm, name, runs in layout.series(rows):
+        for step, at in curves[curves["run_id"].isin(runs["run_id"])].groupby("step"):
             loss = at["val/loss"]
             records.append(
                 {
@@ -52,7 +52,7 @@ def curve_panel(rows: pd.DataFrame, curves: pd.DataFrame, layout: Layout, title:
 
 
 def lines(records: list[dict], layout: Layout, x: alt.X, y: alt.Y, tips: list, title: str) -> dict:
-    """Median as a line with markers, the range from the lowest to the highest as a band."""
+    """Return a panel: the median as a line with markers, the range from the lowest to the highest as a band."""
     norms = layout.norms
     chart = mark()
     dash = layout.dash([record["name"] for record in records])

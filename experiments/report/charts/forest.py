@@ -67,7 +67,7 @@ def forest(verdict: Verdict, kind: Kind, width: int = 440) -> dict:
 
 
 def _cut(prefix: str, interval: Interval | None, low: float, high: float) -> dict:
-    """An interval's ends inside [low, high], and where it was cut off."""
+    """Return an interval's ends inside [low, high], and where it was cut off."""
     if interval is None:
         return dict.fromkeys([f"{prefix}low", f"{prefix}high", *([] if prefix else ["at", "off_low", "off_high"])])
     ends_ = {

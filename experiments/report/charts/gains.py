@@ -13,10 +13,10 @@ from experiments.report.vega import WIDTH, colour, layered, mark, shape
 
 
 def gains(result: ExperimentResult) -> Figure | None:
-    """Paired difference to no normalisation, a row a normaliser; left of 0 is better."""
+    """Return the paired differences to no normalisation, a row a normaliser; left of 0 is better."""
     experiment, rows = result.experiment, result.rows
     layout = Layout.of(rows, experiment)
-    panels = [gain_panel(own, experiment, layout, title) for title, own in layout.split(rows) if comparable(own)]
+    panels = [gain_panel(runs, experiment, layout, title) for title, runs in layout.split(rows) if comparable(runs)]
     if not panels or varies(rows, "batch_size"):
         return None
     caption = f"Mean of paired differences and Student's 95 % interval, {seeds(rows)}; left of 0 is better than none."
@@ -24,7 +24,7 @@ def gains(result: ExperimentResult) -> Figure | None:
 
 
 def comparable(rows: pd.DataFrame) -> bool:
-    """Whether there is an un-normalised network to compare with, and something to compare."""
+    """Return whether there is an un-normalised network to compare with, and something to compare."""
     return {"none"} < set(rows["norm"])
 
 
@@ -34,12 +34,12 @@ def gain_panel(
     metric, unit = metric_of(rows, experiment)
     base = values(rows[rows["norm"] == "none"].drop_duplicates("seed"), metric, {})
     records = []
-    for norm, name, own in layout.series(rows):
+    for norm, name, runs in layout.series(rows):
         if norm == "none":
             continue
-        d = (values(own, metric, {}) - base).dropna()
+        d = (values(runs, metric, {}) - base).dropna()
         t = paired_t(d) if len(d) > 1 else None
-        lost = losses(own) + losses(rows[rows["norm"] == "none"])
+        lost = losses(runs) + losses(rows[rows["norm"] == "none"])
         records.append(
             {
                 "name": name,
@@ -47,7 +47,7 @@ def gain_panel(
                 "mean": t and t.estimate,
                 "low": t and t.low,
                 "high": t and t.high,
-                "told": interval_text(t) if t else "no interval",
+                "difference": interval_text(t) if t else "no interval",
                 "n": len(d),
                 "diverged": lost,
                 "lost": f"{lost} diverged" if lost else "",
@@ -61,7 +61,7 @@ def gain_panel(
         axis=alt.Axis(tickCount=5),
         scale=alt.Scale(zero=True),
     )
-    tips = hover(normaliser="name:N", difference="told:N", pairs="n:Q", diverged="diverged:Q")
+    tips = hover(normaliser="name:N", difference="difference:N", pairs="n:Q", diverged="diverged:Q")
     return layered(
         records,
         mark([{"x": 0}]).mark_rule(strokeWidth=1).encode(x=alt.X("x:Q")),

@@ -29,7 +29,7 @@ class Figure:
     widest: int | None = None  # pixels of a panel on the page; None: as wide as its box
 
     def drawings(self) -> dict[str, str]:
-        """SVG by file name, one for each choice."""
+        """Return SVG by file name, one for each choice."""
         return {
             "_".join(filter(None, [self.name, choice])): svg(
                 titled(side_by_side(panels, self.columns), self.title, self.caption)
@@ -38,12 +38,12 @@ class Figure:
         }
 
     def specs(self) -> dict[str, list[dict]]:
-        """Vega-Lite for the page."""
+        """Return Vega-Lite for the page."""
         return {choice: [for_page(panel, self.zoom) for panel in panels] for choice, panels in self.panels.items()}
 
 
 def spread(values: pd.Series, lost: int) -> dict:
-    """A cell's median and range, the number of its runs and of those that diverged."""
+    """Return a cell's median and range, the number of its runs and of those that diverged."""
     some = len(values) > 0
     return {
         "median": values.median() if some else None,
@@ -56,12 +56,12 @@ def spread(values: pd.Series, lost: int) -> dict:
 
 
 def hover(**fields: str) -> list[alt.Tooltip]:
-    """Tooltips: title=field."""
+    """Return tooltips: title=field."""
     return [alt.Tooltip(field, title=title.replace("_", " ")) for title, field in fields.items()]
 
 
 def varies(rows: pd.DataFrame, column: str) -> bool:
-    """Whether a column of the cells has several values; for one model, since models may have settings of their own."""
+    """Return whether a column of the cells varies within a model; different models may have different settings."""
     if column == "model":
         return rows["model"].nunique() > 1
     return column in rows and (rows.groupby("model")[column].nunique() > 1).any()
@@ -77,7 +77,7 @@ class Layout:
 
     @staticmethod
     def of(rows: pd.DataFrame, experiment: Experiment, without: str | None = None) -> "Layout":
-        """An axis that some runs do not have (groups, of a batch normalisation) cannot make panels."""
+        """Return the layout of some rows. An axis that some runs lack, as groups of norm=bn, makes no panels."""
         varying = [c for c in cell_columns(experiment.axes) if varies(rows, c)]
         lines = [c for c in varying if c in experiment.axes and (rows[c] == "").any()]
         panels = [c for c in varying if c not in (*lines, "norm")]
@@ -85,7 +85,7 @@ class Layout:
         return Layout([c for c in panels if c != without], [c for c in lines if c != without], norms)
 
     def split(self, rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-        """(title, rows) of every panel, in the rows' order."""
+        """Yield (title, rows) of every panel, in the rows' order."""
         if not self.panels:
             yield ", ".join(dict.fromkeys(rows["model"].astype(str))), rows
             return
@@ -94,15 +94,15 @@ class Layout:
             yield ", ".join([*fixed, describe(dict(zip(self.panels, key, strict=True)))]), runs
 
     def series(self, rows: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
-        """(norm, name, rows) of every line in a panel: LN; GN, groups 4."""
+        """Yield (norm, name, rows) of every line in a panel: LN; GN, groups 4."""
         for norm in norms_of(rows["norm"]):
-            own = rows[rows["norm"] == norm]
-            for key, runs in own.groupby(self.lines, sort=False) if self.lines else [((), own)]:
+            of_norm = rows[rows["norm"] == norm]
+            for key, runs in of_norm.groupby(self.lines, sort=False) if self.lines else [((), of_norm)]:
                 named = {c: value for c, value in zip(self.lines, key, strict=True) if value}
                 yield norm, describe({"norm": norm, **named}), runs
 
     def dash(self, names: list[str]) -> dict:
-        """The encoding that tells the lines of one normaliser apart; names: of all lines in a panel."""
+        """Return the encoding that distinguishes the lines of one normaliser. names: of all lines in a panel."""
         if not self.lines:
             return {}
         several = [name for name in dict.fromkeys(names) if ", " in name]

@@ -12,14 +12,14 @@ from experiments.runs.rows import cell_columns
 
 
 def rates(result: ExperimentResult) -> Figure | None:
-    """The deciding metric on the validation split by learning rate, from the tuning runs; the chosen rate ringed."""
+    """Return the deciding metric on the validation split by learning rate; the chosen rate is ringed."""
     experiment, tuned = result.experiment, result.tuned
     metric, columns = tuning_metric(experiment), cell_columns(experiment.axes)
     if not {metric, *columns} <= set(tuned):
         return None
     chosen = choose(tuned, columns, metric)["chosen"]
     layout = Layout.of(tuned, experiment)
-    panels = [rate_panel(own, experiment, layout, chosen, metric, title) for title, own in layout.split(tuned)]
+    panels = [rate_panel(runs, experiment, layout, chosen, metric, title) for title, runs in layout.split(tuned)]
     caption = f"Validation split, {seeds(tuned)} for tuning alone: median, bar from lowest to highest; ring: chosen."
     return Figure(
         f"{experiment.name}_learning_rate", "Sensitivity to the learning rate", caption, {"": panels}, zoom=True
@@ -28,9 +28,9 @@ def rates(result: ExperimentResult) -> Figure | None:
 
 def rate_panel(rows, experiment: Experiment, layout: Layout, chosen: pd.Series, metric: str, title: str) -> dict:
     records, columns = [], cell_columns(experiment.axes)
-    for norm, name, own in layout.series(rows):
-        best = chosen[tuple(own.iloc[0][columns])]
-        for lr, at in own.groupby("lr"):
+    for norm, name, runs in layout.series(rows):
+        best = chosen[tuple(runs.iloc[0][columns])]
+        for lr, at in runs.groupby("lr"):
             metrics = at.loc[at["status"] == "done", metric].dropna()
             records.append(
                 {
