@@ -18,6 +18,12 @@ def own_cache(tmp_path_factory):
     os.environ["LAYERNORM_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """A test that uses more threads leaves none to the next one, whose sums would be rounded differently."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture
 def cli(tmp_path):
     """Return a function: cli("train", "norm=ln", ...) runs python -m experiments.train with its runs below tmp_path."""

@@ -39,6 +39,7 @@ def _fields(kind, names: str) -> list:
 class Norm(ctypes.Structure):
     """`struct Norm` of kernel/interface.h."""
 
+    __slots__ = ()  # a misspelt field is an error
     _fields_ = [
         *_fields(INT, "over spans centred"),
         ("ends", POINTER),
@@ -51,6 +52,7 @@ class Norm(ctypes.Structure):
 class Sequence(ctypes.Structure):
     """`struct Sequence` of kernel/interface.h."""
 
+    __slots__ = ()  # a misspelt field is an error
     _fields_ = [
         *_fields(INT, "cell joined reverse T N I H threads together window"),
         *_fields(INT64, "r_step gates_step c_step u_step"),

@@ -8,7 +8,7 @@ Forward: A = x W_ih' for all steps in one product; then per step R_t = h_{t-1} W
 normalises the raw A_t and R_t, and does the gates and the cell's norm. A_t is normalised there and not for all steps
 beforehand, since the step reads it anyway: that saves both passes from writing and reading it once more. Backward:
 per step `_step` again, which computes the forward's values anew (only A, R, h and c are kept) and goes on to the
-gradients, and one product; then one product each for dx, dW_ih and dW_hh. The gradients of gains and shifts are
+gradients, and one product; then one product each for dx, dW_ih and dW_hh. The gradients of gains and biases are
 summed over the steps by the program that owns their cases or units, not with atomics, so that runs agree bit for bit.
 
 Everything here is in the order of the steps taken; `sequence` turns a reversed sequence around.
@@ -69,7 +69,7 @@ class Plan:
 
     @functools.cached_property
     def columns(self) -> list[int]:
-        """Of theta's parts: gain and shift of each role."""
+        """Of theta's parts: gain and bias of each role."""
         return [width for width in self.widths for _ in ("gain", "shift")]
 
     @functools.cached_property
@@ -315,7 +315,7 @@ class _Sequence(torch.autograd.Function):
 
 def _forward(plan: Plan, frozen: dict, tensors: tuple) -> tuple[tuple, Forward, Loan | None]:
     """(y, h_n, c_n, mean and variance of each role of `batch`), all in new memory; the buffers; their loan, if lent."""
-    x, W_ih, W_hh, h0, c0, *gains_and_shifts = tensors
+    x, W_ih, W_hh, h0, c0, *gains_and_biases = tensors
     T, N = plan.T, plan.N
     with torch.cuda.device_of(x):  # where Triton launches; nothing on a CPU
         loan = _borrow(plan)
@@ -327,7 +327,7 @@ def _forward(plan: Plan, frozen: dict, tensors: tuple) -> tuple[tuple, Forward, 
         if c0 is not None:
             forward.c[0].copy_(c0)
         parts = forward.theta.split(plan.columns)
-        for part, value, neutral in zip(parts, gains_and_shifts, (1, 0) * len(ROLES), strict=True):
+        for part, value, neutral in zip(parts, gains_and_biases, (1, 0) * len(ROLES), strict=True):
             part.fill_(neutral) if value is None else part.copy_(value)
         of_role = dict(zip(ROLES, forward.stats.split(plan.widths, -1), strict=True))
         for role, (mean, inverse) in frozen.items():

@@ -1,4 +1,4 @@
-"""From a layer's modules to a sequence kernel: says whether one can run, and runs it."""
+"""Dispatch: decide whether a fused kernel can run a layer's sequence, and hand the modules' tensors to it."""
 
 import functools
 import warnings
@@ -18,7 +18,7 @@ PLAIN_TENSORS = (Tensor, torch.nn.Parameter)
 
 
 def obstacle(x: Tensor, others: tuple[Tensor | None, ...], norm: Norms) -> str | None:
-    """Why no kernel can run this sequence, in a few words; None when one can. others: states, weights and biases."""
+    """Return why no kernel can run this sequence, in a few words, or None. others: states, weights and biases."""
     if x.dtype not in (torch.float32, torch.float64):
         return f"the kernels are for float32 and float64, and the input is {x.dtype}"
     if 0 in x.shape:
@@ -38,11 +38,11 @@ def obstacle(x: Tensor, others: tuple[Tensor | None, ...], norm: Norms) -> str |
         if type(parts[0]) not in KNOWN:
             return f"the kernels do not know the normaliser {type(parts[0]).__name__}"
         if type(parts[0]) is BatchNorm and parts[0].training and ranks.is_distributed():
-            return "the batch is spread over several processes, and the kernels know one share of it"
+            return "the batch is sharded over several processes, and the kernels see one shard"
         if len(parts) > 1 and len({_alike(part) for part in parts}) > 1:
             return f"the normalisers of the gates in norm_{name} differ in more than their size"
         if name != "cell" and "bias" in parts[0]._parameters:
-            return f"norm_{name} has a shift of its own beside the layer's biases"
+            return f"norm_{name} has a bias beside the layer's"
         for part in parts:
             others += tuple(part._parameters.values())
     dtype, device = x.dtype, x.device
@@ -56,7 +56,7 @@ def obstacle(x: Tensor, others: tuple[Tensor | None, ...], norm: Norms) -> str |
 
 @functools.cache
 def machine_obstacle(device: str) -> str | None:
-    """Why no kernel can run on this machine's cpu, cuda or mps; None when one can. The first call builds the CPU's."""
+    """Return why no kernel can run on this machine's cpu, cuda or mps, or None. The first call builds the CPU's."""
     if device == "cpu":
         from .compiler import CompilerError, library
 
@@ -89,7 +89,7 @@ def sequence(
     reverse: bool,
     start: int = 0,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """One layer in one direction over x (T, N, I): outputs (T, N, H) and final state(s) (N, H), in one kernel.
+    """Run one layer in one direction over x (T, N, I): outputs (T, N, H) and final state(s) (N, H), in one kernel.
 
     norm: the normalisers by role, as for equations.py. Batch normalisation moves its running statistics, those of the
     T steps from `start` on.
@@ -131,7 +131,7 @@ def sequence(
 
 
 def _parts(module) -> list[Any]:
-    """The normalisers of a role, one for each span with statistics of its own. All are of one class."""
+    """Return the normalisers of a role, one for each span with statistics of its own. All are of one class."""
     return list(module.norms) if "norms" in module._modules else [module]
 
 
@@ -142,7 +142,7 @@ def _hooked(module) -> bool:
 
 
 def _alike(norm: Normaliser) -> tuple:
-    """What the normalisers of one role must have in common."""
+    """Return what the normalisers of one role must have in common."""
     options = ("eps", "momentum", "unbiased", "training" if isinstance(norm, BatchNorm) else "")
     return type(norm), "bias" in norm._parameters, *(getattr(norm, o, None) for o in options if o)
 
@@ -154,7 +154,7 @@ def _plain(module) -> bool:
 def _statistics(
     module, T: int, N: int, start: int
 ) -> tuple[Statistics | None, Tensor | None, tuple[Tensor, Tensor] | None]:
-    """(statistics, gain, frozen mean and 1/sqrt(var + eps)) of a role over T steps from `start` on of N cases."""
+    """Return (statistics, gain, frozen mean and 1/sqrt(var + eps)) of a role over T steps from `start` on."""
     if _plain(module):
         return None, None, None
     parts = _parts(module)

@@ -9,7 +9,7 @@ import triton.language as tl
 # A program holds a tile of (BN cases, BH units) for each gate, as a tuple over the gates: all cases of a few units
 # where statistics are over the batch, otherwise all units of a case. So each sum stays within one program.
 #
-# theta  (4F + 2H)        gain and shift of "ih" and "hh", each F = G*H wide, and of "cell", each H; `sums` likewise
+# theta  (4F + 2H)        gain and bias of "ih" and "hh", each F = G*H wide, and of "cell", each H; `sums` likewise
 # stats  (T, 2, 2F + H)   of "ih", "hh" and "cell" side by side: mean and variance (batch), or mean and 1/sigma (frozen)
 # edges                   of each role's spans, role after role: the first feature of each, and one past the last
 # AT                      u, H, ok, N, edges: the tile's units, and the mask of its part that lies within (N, H)
@@ -140,10 +140,10 @@ def _affine(z_hat, theta, AT, NORM: tl.constexpr):
 
 
 @triton.jit
-def _through(dy, z_hat, inverse, theta, sums, AT, NORM: tl.constexpr, SHIFT: tl.constexpr):
+def _through(dy, z_hat, inverse, theta, sums, AT, NORM: tl.constexpr, BIAS: tl.constexpr):
     """dz where y = g z^ + b: dz = (v - E[v] - z^ E[v z^]) / sigma, v = g dy; no E[v] where mu = 0, no E's if frozen.
 
-    Adds dg = sum dy z^ and, if SHIFT, db = sum dy, over this program's cases, to the sums over the steps.
+    Adds dg = sum dy z^ and, if BIAS, db = sum dy, over this program's cases, to the sums over the steps.
     """
     u, H, ok = AT[0], AT[1], AT[2]
     dz = dy
@@ -157,7 +157,7 @@ def _through(dy, z_hat, inverse, theta, sums, AT, NORM: tl.constexpr, SHIFT: tl.
         dz = _times(dz, inverse)
         dg = _plus(_read(sums + u, u < H, H, len(dy)), _over_cases(_times(dy, z_hat), ok))
         _write(sums + u, dg, u < H, H)
-    if SHIFT:
+    if BIAS:
         shifts = sums + len(dy) * H + u
         _write(shifts, _plus(_read(shifts, u < H, H, len(dy)), _over_cases(dy, ok)), u < H, H)
     return dz
@@ -171,6 +171,7 @@ def _step(
 ):  # fmt: skip
     """Step s: h_t and c_t from A_t and R_t. BACKWARD: from dy_t and the dh, dc that come from step t+1, dA_t and dR_t.
 
+    One function with flat arguments, since a program keeps its tiles in registers and Triton passes no structures.
     A, R, dA, dR (T, N, F); R without KEEP (1, N, F); no R where JOINED, when A is the sum of both. dy (T, N, H).
     h (T+1, N, H), row 0 the initial state; c likewise, without KEEP (2, N, H) in turns. dc (N, H): left as step t-1
     needs it; dh (N, H): as far as h_{t-1} reaches h_t past the product. stats and edges only where they are needed.

@@ -141,7 +141,7 @@ OTHERS = {
     "benchmark": {
         "size=[a]": "nearest: sizes;",
         "sizes=a": "sizes=a is not a list",
-        "sizes=[z]": "allowed: tiny, d, a, c, b",
+        "sizes=[z]": "allowed: 16, 128, 256, 512, 650",
         "minutes=nan": "give both above 0",
         "output=file quick=true": "file is no writable folder",
         "rows=/nowhere": "has no benchmark.json",

@@ -18,6 +18,7 @@ from experiments.cli.hydra_private import BasicSweeper, ConfigLoaderImpl
 from experiments.config.cell import cell, cell_key
 from experiments.config.paths import CONFIGS, ROOT
 from experiments.config.schema import settings
+from experiments.judging.claims import kind_of
 from experiments.runs.identity import run_id
 from experiments.sweeps.grid import base, expand, run_ids
 from models.norms import NORMS
@@ -66,7 +67,7 @@ def test_every_experiment_expands_to_its_grid_and_its_claims_name_cells_that_are
     assert all(cfg.stage == "final" for cfg in configs)
     run = [{"experiment": cfg.experiment.name, **cell(cfg)} for cfg in configs]
     for claim in rule.claims:
-        for wanted in cells_of(claim):
+        for wanted in cells_of(claim, kind_of(claim, rule).contexts()):
             found = [c for c in run if all(str(c.get(column)) == str(value) for column, value in wanted.items())]
             assert len(found) == len(rule.final_seeds), f"{claim.id} needs one cell {wanted}"
 
@@ -76,10 +77,10 @@ def run_id_without_data(cfg) -> str:
     return json.dumps(OmegaConf.to_container(cfg, resolve=True), sort_keys=True)
 
 
-def cells_of(claim) -> list[dict]:
-    """Every cell that a claim reads."""
+def cells_of(claim, contexts) -> list[dict]:
+    """Return every cell that a claim reads. contexts: what holds on both sides of its contrasts."""
     cells = []
-    for over in claim.over:
+    for over in contexts:
         if claim.kind == "share_contrast":
             for family, more in zip(claim.families, (over, {}), strict=True):
                 cells += [{**family["cell"], **more, "norm": norm} for norm in (claim.base["norm"], *claim.rivals)]

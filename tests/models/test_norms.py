@@ -96,7 +96,7 @@ def test_batch_norm_values_and_gradients_in_evaluation(unbiased, shape):
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 @pytest.mark.parametrize("case", EQUATIONS)
 def test_shift_can_be_left_out(case, shape):
-    """A recurrent layer adds the biases itself: with shift=False there is no b, and the rest is unchanged."""
+    """A recurrent layer adds the biases itself: with bias=False there is no b, and the rest is unchanged."""
     name, options, equation = EQUATIONS[case]
     norm = make_norm(name, shape[1], {**options, "eps": EPS}, bias=False).double()
     assert norm.bias is None

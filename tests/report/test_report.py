@@ -18,7 +18,8 @@ from experiments.config.experiment import Claim, Experiment
 from experiments.judging.judge import judge
 from experiments.report import tables, vega
 from experiments.report.build import find
-from experiments.report.page import library, overrides
+from experiments.report.cell_runs import overrides
+from experiments.report.page import library
 from experiments.report.style import STYLE, norms_of
 from experiments.runs.identity import run_id
 from experiments.sweeps.grid import base, expand

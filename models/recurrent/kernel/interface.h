@@ -27,7 +27,7 @@ struct Sequence {
     Norm norm_ih, norm_hh, norm_cell;  // of A or, joined, of the sum; of R; of the LSTM's cell state
     void *x, *W_ih, *packed_ih;        // (T, N, I), (GH, I), and room for W_ih in panels, forward and backward
     void *W_hh, *packed_hh;            // (GH, H), and room for it in panels
-    void *b_ih, *b_hh, *b_cell;        // shifts; b_ih may be null where nothing normalises A
+    void *b_ih, *b_hh, *b_cell;        // biases; b_ih may be null where nothing normalises A
     void* A;                           // (window, N, GH) x W_ih'; joined: the sum of both terms, written here
     void* R;                           // (T, N, GH) h_{t-1} W_hh', unless joined
     void* gates;                       // (T, N, GH) activations of the gates; null: they overwrite A. Not for an rnn

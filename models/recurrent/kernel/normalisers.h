@@ -196,7 +196,7 @@ template <class T>
         });
 }
 
-// y = base + n(x) for N cases of m features from case n of step s on; base_row is 0 for a vector of shifts
+// y = base + n(x) for N cases of m features from case n of step s on; base_row is 0 for a vector of biases
 template <class T>
 void norm_forward(const Norm& norm, int s, int n, int N, int m, const T* x, const T* base, int64_t base_row, T* y) {
     const Statistics<T> at = statistics<T>(norm, s, n);

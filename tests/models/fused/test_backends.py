@@ -78,15 +78,15 @@ def test_an_unknown_normaliser_runs_by_its_own_forward(place, fused_calls):
     setattr(layer, place, Halved(8 if place == "norm_cell_l0" else 32).double())
     assert_falls_back(layer, noise(3, 2, 5), fused_calls, "Halved")
     gru = make("gru", 8, "ln")
-    gru.norm_hh_l0.norms[1] = Halved(8, shift=False).double()
+    gru.norm_hh_l0.norms[1] = Halved(8, bias=False).double()
     assert_falls_back(gru, noise(3, 2, 5), fused_calls)
 
 
 REPLACED = {
     "with_a_shift": lambda layer: setattr(layer, "norm_ih_l0", LayerNorm(32)),
-    "another_kind": lambda layer: setattr(layer, "norm_hh_l0", RMSNorm(32, shift=False)),
+    "another_kind": lambda layer: setattr(layer, "norm_hh_l0", RMSNorm(32, bias=False)),
     "other_eps": lambda layer: setattr(layer.norm_hh_l0, "eps", 0.5),
-    "one_gate_of_another_kind": lambda layer: layer.norm_ih_l0.norms.__setitem__(1, RMSNorm(8, shift=False)),
+    "one_gate_of_another_kind": lambda layer: layer.norm_ih_l0.norms.__setitem__(1, RMSNorm(8, bias=False)),
     "one_gate_of_other_eps": lambda layer: setattr(layer.norm_ih_l0.norms[2], "eps", 0.5),
     "one_gate_with_a_shift": lambda layer: layer.norm_ih_l0.norms.__setitem__(1, LayerNorm(8)),
 }

@@ -3,6 +3,7 @@
 import functools
 import itertools
 import platform
+import shutil
 import warnings
 from pathlib import Path
 
@@ -127,12 +128,13 @@ def test_a_cache_that_cannot_be_used(tmp_path):
     assert finished(python(BUILD, LAYERNORM_CACHE=str(good))).strip() == "True"
 
 
-def test_a_source_or_flag_of_its_own_has_a_binary_of_its_own(monkeypatch, tmp_path):
+@pytest.mark.parametrize("file", [path.name for path in sorted(compiler.SOURCES.iterdir())])
+def test_every_change_of_a_source_or_flag_makes_another_binary(file, monkeypatch, tmp_path):
     path = compiler.compiler()
     keys = {compiler._key(path, compiler.NATIVE), compiler._key(path, "-march=other")}
-    changed = tmp_path / "kernel.cpp"
-    changed.write_text(compiler.SOURCE.read_text() + "\n")
-    monkeypatch.setattr(compiler, "SOURCE", changed)
+    changed = shutil.copytree(compiler.SOURCES, tmp_path / "kernel")
+    (changed / file).write_text((changed / file).read_text() + "\n")
+    monkeypatch.setattr(compiler, "SOURCES", changed)
     assert len(keys | {compiler._key(path, compiler.NATIVE)}) == 3
 
 
