@@ -131,19 +131,20 @@ def origin(run_tables: RunTables, profile: str) -> dict:
     }
 
 
-def provenance_line(provenance: dict) -> str:
+def provenance_line(provenance: dict, quote: str = "") -> str:
+    """Return where the rows come from, in a sentence. quote: what encloses the command, a backtick in Markdown."""
     total = format_duration(provenance["core_seconds"])
     where = "".join(f", {name}" for name in provenance.get("processor", []))
     return (
         f"{provenance['runs']} runs, {provenance['diverged']} diverged, {total} of one core{where}, torch "
         f"{', '.join(provenance['torch'])}, Python {', '.join(provenance['python'])}; commit "
-        f"{', '.join(provenance['commits'])}; made by {provenance['command']}."
+        f"{', '.join(provenance['commits'])}; made by {quote}{provenance['command']}{quote}."
     )
 
 
 def markdown(results: list[ExperimentResult], provenance: dict) -> str:
     """Return claims.md: the verdicts, then the paired differences and the cells of every experiment."""
-    sections = ["# Verdicts", provenance_line(provenance), tables.counts(results)]
+    sections = ["# Verdicts", provenance_line(provenance, quote="`"), tables.counts(results)]
     sections.append(tables.markdown(tables.headline(results)))
     sections.append("Every number, with the ids of the runs behind it: differences.csv, cells.csv, runs.csv.")
     for result in results:
