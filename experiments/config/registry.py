@@ -15,7 +15,7 @@ from experiments.config.schema import SGD, Adam, Config, Profile
 def register() -> None:
     """Register schemas, resolvers and plugins. Called on import: a sweep's worker process imports this module."""
     # Hydra looks for plugins on the path when it first starts.
-    sys.path.append(str(ROOT / "experiments" / "sweeps" / "plugins"))
+    sys.path.append(str(ROOT / "experiments" / "plugins"))
     store = ConfigStore.instance()
     store.store(name="config_schema", node=Config)
     store.store(group="schema/optim", name="adam", node=Adam)

@@ -1,1 +1,1 @@
-"""Many runs: the grid of an experiment, its plan, and the sweeper that launches the unfinished ones."""
+"""Many runs: the grid of an experiment, its plan, and how the unfinished ones are launched."""

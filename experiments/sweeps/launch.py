@@ -1,4 +1,4 @@
-"""A sweep from its list of runs to its last lines; Hydra calls the sweeper in experiments/sweeps/plugins."""
+"""A sweep from its list of runs to its last lines; Hydra calls the sweeper in experiments/plugins."""
 
 import os
 import signal
