@@ -119,7 +119,7 @@ def origin(run_tables: RunTables, profile: str) -> dict:
     rows = run_tables.rows
     commits = rows["git"] + rows["dirty"].map({True: " (with uncommitted changes)", False: ""})
     return {
-        "command": f"bash scripts/<experiment>.sh profile={profile}, for every experiment",
+        "command": f"bash scripts/<experiment>.sh profile={profile}",
         "commits": sorted(set(commits)),
         "python": sorted(set(rows["python"])),
         "torch": sorted(set(rows["torch"])),
@@ -138,7 +138,8 @@ def provenance_line(provenance: dict, quote: str = "") -> str:
     return (
         f"{provenance['runs']} runs, {provenance['diverged']} diverged, {total} of one core{where}, torch "
         f"{', '.join(provenance['torch'])}, Python {', '.join(provenance['python'])}; commit "
-        f"{', '.join(provenance['commits'])}; made by {quote}{provenance['command']}{quote}."
+        f"{', '.join(provenance['commits'])}; made by {quote}{provenance['command']}{quote}, for every "
+        "experiment."
     )
 
 

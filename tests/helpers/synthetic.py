@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+import experiments.report.__main__  # noqa: F401  (its schema, which the profiles are composed with)
 from experiments.cli.compose import hydra_configs
 from experiments.config.cell import cell
 from experiments.judging.evidence import configs_of

@@ -106,7 +106,7 @@ def test_run_folders_and_the_tables_written_from_them_give_the_same_files(own, t
         assert (tmp_path / name).read_text() == (first / name).read_text(), name
 
 
-def test_a_missing_run_is_told_and_own_runs_stand_beside_the_reference(own):
+def test_a_missing_run_is_reported_and_a_users_runs_stand_beside_the_reference(own):
     output, result = own
     assert result.returncode == 1 and "1 runs lack a result" in result.stderr
     claims = json.loads((output / "claims.json").read_text())["claims"]
@@ -117,10 +117,10 @@ def test_a_missing_run_is_told_and_own_runs_stand_beside_the_reference(own):
     assert len(linked) == 24 and all((output / link / "summary.json").exists() for link in linked)
 
 
-def test_without_runs_the_committed_rows_are_read_and_it_is_said(tmp_path, capsys):
+def test_without_runs_the_committed_rows_are_read_and_that_is_printed(tmp_path, capsys):
     cfg = OmegaConf.create({"rows": None, "runs_dir": str(tmp_path), "profile": {"name": REFERENCES[0].name}})
     found = find(cfg, {})
-    assert found.place == REFERENCES[0] and len(found.rows) and not found.missing
+    assert found.source == REFERENCES[0] and len(found.rows) and not found.missing
     assert len(capsys.readouterr().out.splitlines()) == 1
 
 
@@ -174,7 +174,7 @@ def test_a_normaliser_without_the_axis_is_a_cell_and_a_level_like_the_others(mad
     assert (rule.loc[rule["claim"] == "gn_beats_its_ends", "n"] == 5).all()
 
 
-def test_an_experiment_without_runs_is_told_not_left_out(made):
+def test_an_experiment_without_runs_is_reported_not_left_out(made):
     output, printed = made
     claims = json.loads((output / "claims.json").read_text())["claims"]
     lost = [claim for claim in claims if claim["experiment"] == "conv_gain"]
@@ -356,8 +356,8 @@ def test_the_page_draws_every_chart_in_a_browser_without_a_word(made, tmp_path):
     result = subprocess.run(
         [browser, *flags, "--dump-dom", phone.as_uri()], capture_output=True, text=True, timeout=240
     )
-    said = [line for line in result.stderr.splitlines() if "CONSOLE" in line]
-    assert not said, said
+    errors = [line for line in result.stderr.splitlines() if "CONSOLE" in line]
+    assert not errors, errors
     title = re.search(r"<title>visited (\[.*?\])</title>", result.stdout)
     assert title, f"the page did not finish: {result.stdout[:300]} {result.stderr[-500:]}"
     tooltip, drawn, marks, width, *chosen = json.loads(title[1])
