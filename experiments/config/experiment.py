@@ -17,9 +17,7 @@ class Claim:
     id: str = field(default=MISSING, metadata={"help": "name of the claim, unique among all experiments"})
     statement: str = field(default=MISSING, metadata={"help": "the claim in one sentence"})
     stated: str = field(default=MISSING, metadata={"help": "paper and section that state it"})
-    kind: str = field(
-        default=MISSING, metadata={"help": "difference, interaction, share, share_contrast or exact: how it is decided"}
-    )
+    kind: str = field(default=MISSING, metadata={"help": "how it is decided: a kind of experiments/judging/claims"})
     metric: str | None = field(
         default=None, metadata={"help": "column that decides this claim; null: the experiment's metric"}
     )
