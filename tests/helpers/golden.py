@@ -62,6 +62,8 @@ def losses(model: str, norm: str, option: str, folder: Path) -> list[float]:
 
     usual = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
+    # Images are standardised in the default dtype and stay in memory: neither take another test's nor leave them one.
+    data.loading._load.cache_clear()
     try:
         task = make_task(data.load(settings(cfg.data)), settings(cfg.data), cfg.seed, "cpu")
         if isinstance(task, Classification):
@@ -72,6 +74,7 @@ def losses(model: str, norm: str, option: str, folder: Path) -> list[float]:
         fit(network, task, settings(cfg.optim), settings(cfg.trainer), rows := RowRecorder())
     finally:
         torch.set_default_dtype(usual)
+        data.loading._load.cache_clear()
     return [*(row["train/loss"] for row in rows), rows[-1]["val/loss"]]
 
 
