@@ -12,6 +12,7 @@ from experiments.runs.folder import RunFolder
 from tests.conftest import ROOT
 
 QUIET = ["wandb.mode=disabled"]
+MLP = ["model=mlp", "data=digits", "trainer.log_every=5", "trainer.evaluations=2", *QUIET]  # fractions of a second
 TINY = ["model.hidden_size=16", "data.seq_len=16", "data.batch_size=8", "trainer.evaluations=2", "trainer.log_every=5"]
 OFTEN = [*QUIET, "trainer.log_every=5", "trainer.evaluations=3", "trainer.checkpoint_every=0.02"]
 TASKS = {  # a run of each family of networks, with everything that a checkpoint has to hold

@@ -3,11 +3,8 @@
 import contextlib
 import dataclasses
 import json
-import os
 import re
 import shlex
-import shutil
-import subprocess
 import sys
 
 import pytest
@@ -17,60 +14,22 @@ from huggingface_hub import ModelCard
 import data
 from experiments.inspect.exporting import export_model
 from experiments.inspect.model_card import train_command
-from experiments.runs.folder import RunFolder
 from experiments.runs.identity import run_id
 from experiments.training.load import find, load
 from tests.conftest import ROOT
-from tests.helpers.configs import composed, trained
-
-SHORT = ["trainer.steps=3", "trainer.evaluations=1"]
-TEXT = ["model.hidden_size=8", "data.seq_len=6", "data.batch_size=4", *SHORT]
-TIED = ["model.input=embedding", "model.embedding_size=8", "model.tied=true"]
-MODELS = {
-    "lstm-bn": ["model=lstm", "norm=bn", *TEXT],
-    "gru-gn": ["model=gru", "norm=gn", "norm.groups=2", "model.num_layers=2", *TEXT],
-    "rnn-wn": ["model=rnn", "norm=wn", *TEXT],
-    "lstm-ln": ["model=lstm", "norm=ln", "data.unit=word", *TIED, *TEXT],
-    "cnn-wn": ["model=cnn", "model.depth=3", "model.width=4", "norm=wn", "norm.data_init=true", "data=digits", *SHORT],
-    "mlp-rms": ["model=mlp", "model.hidden_sizes=[8,6]", "norm=rms", "data=digits", "optim=sgd", *SHORT],
-    "image_gru-bn": [
-        "model=image_gru",
-        "model.hidden_size=8",
-        "model.order=permuted",
-        "norm=bn",
-        "data=digits",
-        *SHORT,
-    ],
-}
-
-
-def train(place, *overrides: str) -> RunFolder:
-    outcome = trained(*overrides, "wandb.mode=disabled", f"runs_dir={place}")
-    assert outcome["status"] == "done", outcome
-    return RunFolder(place, outcome["run_id"])
+from tests.helpers.configs import composed
+from tests.helpers.tiny_runs import MODELS, command, copy_of, train_all
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    place = tmp_path_factory.mktemp("runs")
-    for overrides in MODELS.values():
-        train(place, *overrides)
-    return place
+    return train_all(tmp_path_factory.mktemp("runs"))
 
 
 @pytest.fixture
 def folder(runs, tmp_path):
     """A copy of one run, to be damaged."""
-    original = find("train-lstm-bn", str(runs))
-    shutil.copytree(original.path, tmp_path / "runs" / original.run_id)
-    return RunFolder(tmp_path / "runs", original.run_id)
-
-
-def command(module: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
-    called = [sys.executable, "-m", f"experiments.{module}", *arguments]
-    return subprocess.run(
-        called, cwd=ROOT, capture_output=True, text=True, timeout=300, env={**os.environ, **environment}
-    )
+    return copy_of("train-lstm-bn", runs, tmp_path / "runs")
 
 
 @pytest.fixture

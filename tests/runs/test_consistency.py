@@ -1,29 +1,12 @@
 """python -m experiments.verify, on whole run folders and on damaged ones."""
 
 import json
-import shutil
 
 import pytest
 
 from experiments.runs.consistency import run_problems
 from experiments.runs.rows import collect
-from tests.helpers.processes import QUIET, folders, train
-
-RUN = ["model=mlp", "data=digits", "trainer.log_every=5", "trainer.evaluations=2", *QUIET]
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """Two finished runs, with two checkpoints each."""
-    place = tmp_path_factory.mktemp("whole") / "runs"
-    result = train(place, "-m", *RUN, "norm=none,bn", "trainer.steps=40", "trainer.checkpoint_every=0.001")
-    assert result.returncode == 0, result.stderr
-    return place
-
-
-@pytest.fixture
-def runs(whole, tmp_path):
-    return shutil.copytree(whole, tmp_path / "runs")
+from tests.helpers.processes import folders
 
 
 def test_a_whole_folder_is_verified(runs, cli):

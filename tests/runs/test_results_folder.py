@@ -10,23 +10,7 @@ import pytest
 from experiments.runs.folder import RunFolder
 from experiments.runs.rows import collect
 from experiments.sweeps.grid import run_ids
-from tests.helpers.processes import QUIET, folders, start, train, wait_for
-
-RUN = ["model=mlp", "data=digits", "trainer.log_every=5", "trainer.evaluations=2", *QUIET]
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """Two finished runs, with two checkpoints each."""
-    place = tmp_path_factory.mktemp("whole") / "runs"
-    result = train(place, "-m", *RUN, "norm=none,bn", "trainer.steps=40", "trainer.checkpoint_every=0.001")
-    assert result.returncode == 0, result.stderr
-    return place
-
-
-@pytest.fixture
-def runs(whole, tmp_path):
-    return shutil.copytree(whole, tmp_path / "runs")
+from tests.helpers.processes import MLP, folders, start, wait_for
 
 
 def set_value(path, **values):
@@ -35,7 +19,7 @@ def set_value(path, **values):
 
 def test_status_shows_every_state(runs, cli):
     """Finished, running, killed, interrupted and failed runs in one folder."""
-    long = [*RUN, "trainer.steps=100000", "trainer.checkpoint_every=0.05"]
+    long = [*MLP, "trainer.steps=100000", "trainer.checkpoint_every=0.05"]
     live, killed, stopped = (start(runs, *long, f"seed={seed}") for seed in (1, 2, 3))
     try:
         for process in (live, killed, stopped):
