@@ -40,6 +40,13 @@ class TextData(DataSettings):
     )
     batch_size: int = field(default=32, metadata={"help": "windows per training step", "range": COUNT})
     eval_batch_size: int = field(default=256, metadata={"help": "parallel streams in evaluation", "range": COUNT})
+    val_symbols: int | None = field(
+        default=None,
+        metadata={
+            "help": "length of the validation text, from its start, where it is evaluated often; null: all of it",
+            "range": COUNT,
+        },
+    )
 
 
 @dataclass(kw_only=True)

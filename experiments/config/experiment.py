@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from omegaconf import MISSING
+from omegaconf import II, MISSING
 
 
 @dataclass
@@ -100,8 +100,9 @@ class Experiment:
     arm: str = field(
         default="", metadata={"help": "the part of the experiment that a run belongs to, where budgets differ"}
     )
+    seeds: int = field(default=5, metadata={"help": "number of final runs of a cell", "range": (1, 1000)})
     final_seeds: list[int] = field(
-        default_factory=lambda: [20, 21, 22, 23, 24],
+        default=II("seeds:${profile.first_seed},${experiment.seeds}"),
         metadata={"help": "seeds of the runs that decide; none of them takes part in tuning"},
     )
     tune_seeds: list[int] = field(default_factory=list, metadata={"help": "seeds that choose the learning rates"})

@@ -26,6 +26,7 @@ def register() -> None:
     for name, node in data.settings.SCHEMAS.items():
         store.store(group="schema/data", name=name, node=node)
     OmegaConf.register_new_resolver("tuned_lr", tuned_lr, replace=True)
+    OmegaConf.register_new_resolver("seeds", lambda first, count: list(range(first, first + count)), replace=True)
     OmegaConf.register_new_resolver("join", lambda values: ",".join(map(str, values)), replace=True)
 
 

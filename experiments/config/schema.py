@@ -36,7 +36,7 @@ class Optimizer:
         default=0, metadata={"help": "steps over which the rate grows linearly from 0", "range": (0, INT32_MAX)}
     )
     clip: float | None = field(
-        default=None, metadata={"help": "largest norm of the whole gradient; null: no clipping", "range": "> 0"}
+        default=1.0, metadata={"help": "largest norm of the whole gradient; null: no clipping", "range": "> 0"}
     )
     reference_batch: int | None = field(
         default=None,
@@ -59,7 +59,6 @@ class Adam(Optimizer):
     beta2: float = field(
         default=0.999, metadata={"help": "decay per step of the squared gradient's running mean", "range": "0 <= x < 1"}
     )
-    clip: float | None = 1.0
 
 
 @dataclass
@@ -96,6 +95,14 @@ class Trainer:
         metadata={
             "help": "evaluations on the validation split, evenly spaced over the steps, the last step included",
             "range": (1, 10**6),
+        },
+    )
+    population_batches: int = field(
+        default=100,
+        metadata={
+            "help": "training batches over which bn's statistics are estimated anew before each evaluation; "
+            "0: the running averages",
+            "range": (0, 10**6),
         },
     )
     log_every: int = field(default=10, metadata={"help": "steps between two rows of training metrics", "range": COUNT})
@@ -136,6 +143,13 @@ class Profile:
 
     name: str = MISSING
     experiments: list[str] = field(default_factory=list, metadata={"help": "the experiments that the report covers"})
+    first_seed: int = field(
+        default=20,
+        metadata={
+            "help": "lowest seed of the final runs; another one, beyond theirs, replicates an experiment",
+            "range": (0, INT32_MAX),
+        },
+    )
 
 
 @dataclass

@@ -11,6 +11,7 @@ from experiments.config.schema import SGD, Adam, Trainer
 from experiments.runs.signals import stop_request
 from experiments.training import distributed
 from experiments.training.optimisation import learning_rate, make_optimizer
+from experiments.training.population import estimate_statistics
 from experiments.training.probes import watch_summed_inputs
 from experiments.training.protocols import Recorder, Task
 from experiments.training.step import make_step
@@ -97,6 +98,7 @@ def fit(model: nn.Module, task: Task, optim: Adam | SGD, settings: Trainer, reco
             if optim.clip is not None:
                 row["train/grad_norm"] = grad_norm
             if evaluating:
+                estimate_statistics(model, task, state.step, settings.population_batches)
                 evaluate(model, task, state)
                 row |= state.val
             recorder.log(row)

@@ -31,6 +31,7 @@ class LanguageModelling:
         self.text = text
         self.seed = seed
         self.tokens = {split: tokens.to(device) for split, tokens in text.tokens.items()}
+        self.tokens["val"] = self.tokens["val"][: settings.val_symbols]
         self.batch_size: int = settings.batch_size
         self.eval_batch_size: int = settings.eval_batch_size
         self.T = text.row_length - 1 if text.row_length else settings.seq_len
