@@ -16,7 +16,9 @@ class Claim:
 
     id: str = field(default=MISSING, metadata={"help": "name of the claim, unique among all experiments"})
     statement: str = field(default=MISSING, metadata={"help": "the claim in one sentence"})
-    stated: str = field(default=MISSING, metadata={"help": "paper and section that state it"})
+    stated: str | None = field(
+        default=MISSING, metadata={"help": "paper and section that state it; null: a question of ours"}
+    )
     kind: str = field(default=MISSING, metadata={"help": "how it is decided: a kind of experiments/judging/claims"})
     metric: str | None = field(
         default=None, metadata={"help": "column that decides this claim; null: the experiment's metric"}
@@ -41,11 +43,12 @@ class Claim:
     margin: float = field(
         default=0.0, metadata={"help": "smallest effect of interest, in the metric's unit; above 0 where it is used"}
     )
+    margin_from: str = field(default="", metadata={"help": "where the margin comes from: a published effect"})
     at: list[dict[str, Any]] = field(
         default_factory=list, metadata={"help": "interaction: two cells; the contrast at the second is subtracted"}
     )
     base: dict[str, Any] = field(
-        default_factory=dict, metadata={"help": "share, share_contrast: the cell from which gains are measured"}
+        default_factory=dict, metadata={"help": "share: the cell from which gains are measured"}
     )
     at_most: float = field(
         default=0.0,
@@ -56,11 +59,15 @@ class Claim:
     surely_below: float = field(
         default=0.0, metadata={"help": "share: bound below which the upper end of its interval must stay"}
     )
+    clock: str = field(
+        default="steps", metadata={"help": "speed: what is counted up to the common loss: steps, examples or seconds"}
+    )
     rivals: list[str] = field(
-        default_factory=list, metadata={"help": "share_contrast: normalisers among which the best is sought"}
+        default_factory=list, metadata={"help": "reversal: normalisers among which a is ranked in each family"}
     )
     families: list[Any] = field(
-        default_factory=list, metadata={"help": "share_contrast: two of {cell: {...}, metric: ...}"}
+        default_factory=list,
+        metadata={"help": "reversal: two of {over: {...}, metric: ..., unit: ..., claimed: ..., margin: ...}"},
     )
     holds: list[str] = field(
         default_factory=list, metadata={"help": "exact: columns that stay within at_most in every run"}
@@ -72,6 +79,15 @@ class Claim:
 
 
 @dataclass
+class Floor:
+    """How good an un-normalised network has to be for verdicts on networks of its kind to count."""
+
+    cell: dict[str, Any] = field(default=MISSING, metadata={"help": "the un-normalised network"})
+    at_most: float = field(default=MISSING, metadata={"help": "its mean metric, at most"})
+    metric: str | None = field(default=None, metadata={"help": "column; null: the experiment's metric"})
+
+
+@dataclass
 class Experiment:
     """What a set of runs is for. Written down in configs/experiment; to train one model, none of it is needed."""
 
@@ -80,8 +96,15 @@ class Experiment:
     metric: str = field(default="test/loss", metadata={"help": "the column that decides; lower is better"})
     unit: str = field(default="nats", metadata={"help": "unit of the metric"})
     claims: list[Claim] = field(default_factory=list, metadata={"help": "the rules, written before the runs"})
-    networks: list[dict[str, Any]] = field(
-        default_factory=list, metadata={"help": "networks that the claims are about, where profiles differ"}
+    floors: list[Floor] = field(
+        default_factory=list, metadata={"help": "what un-normalised networks must reach for a verdict to count"}
+    )
+    chance: float | None = field(
+        default=None,
+        metadata={"help": "the metric of a network that has learnt nothing; no verdict rests on such a cell"},
+    )
+    choices: dict[str, Any] = field(
+        default_factory=dict, metadata={"help": "cells and values that claims refer to, where profiles differ"}
     )
     deviations: list[str] = field(
         default_factory=list, metadata={"help": "deviations from the papers in this profile, printed in the report"}

@@ -14,7 +14,7 @@ from experiments.config.schema import settings
 from experiments.judging.integrity import problems
 from experiments.judging.judge import judge
 from experiments.judging.verdict import Verdict
-from experiments.runs.rows import CURVE_COLUMNS, ROW_COLUMNS, collect, reach, read_rows
+from experiments.runs.rows import CURVE_COLUMNS, ROW_COLUMNS, collect, read_rows
 from experiments.sweeps.grid import base, run_ids
 
 NUMBERS = ("batch_size", "seed", "lr", "wall_seconds")
@@ -30,6 +30,11 @@ class RunTables:
     curves: pd.DataFrame
     source: Path
     missing: list[str]
+
+    def of(self, experiments: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Return the rows and curves of some experiments."""
+        rows = self.rows[self.rows["experiment"].isin(experiments)].reset_index(drop=True)
+        return rows, self.curves[self.curves["run_id"].isin(rows["run_id"])]
 
     def write(self, folder: Path) -> None:
         self.rows.to_csv(folder / "runs.csv", index=False)
@@ -115,29 +120,13 @@ def read(rows, curves, configs: dict[str, DictConfig]) -> tuple[pd.DataFrame, pd
 
 def results_of(tables: RunTables, configs: dict[str, DictConfig], profile: DictConfig) -> list[ExperimentResult]:
     """Return the profile's experiments with their verdicts."""
-    reached = {name: _with_reach(tables, name, cfg) for name, cfg in configs.items()}
-    return [_result(name, configs, reached, tables, profile.name) for name in profile.experiments]
+    return [_result(name, configs[name], tables, profile.name) for name in profile.experiments]
 
 
-def _with_reach(tables: RunTables, name: str, cfg: DictConfig) -> pd.DataFrame:
-    """Return an experiment's rows, with steps, examples and seconds to the un-normalised run's best loss."""
-    rows = tables.rows[tables.rows["experiment"] == name]
-    if len(rows):
-        rows = reach(rows, _curves(tables, rows), cfg.experiment.axes)
-    return rows
-
-
-def _curves(tables: RunTables, rows: pd.DataFrame) -> pd.DataFrame:
-    return tables.curves[tables.curves["run_id"].isin(rows["run_id"])]
-
-
-def _result(
-    name: str, configs: dict, reached: dict[str, pd.DataFrame], tables: RunTables, profile: str
-) -> ExperimentResult:
-    cfg = configs[name]
+def _result(name: str, cfg: DictConfig, tables: RunTables, profile: str) -> ExperimentResult:
     experiment = settings(cfg.experiment)
-    rows = reached[name]
-    judged = pd.concat([rows, *(reached[source] for source in experiment.sources)]).reset_index(drop=True)
+    rows, curves = tables.of([name])
+    judged = tables.of([name, *experiment.sources])
     choice = tuned_path(profile, name)
     tuning_rows = choice.with_suffix(".csv")
     tuned = read_rows(tuning_rows, experiment.axes) if tuning_rows.exists() else pd.DataFrame()
@@ -152,9 +141,9 @@ def _result(
         experiment=experiment,
         config=cfg,
         rows=rows,
-        curves=_curves(tables, rows),
+        curves=curves,
         tuned=tuned,
         missing=[run_id for run_id in tables.missing if run_id.startswith(f"{name}-")],
         problems=inconsistent,
-        verdicts=judge(experiment, judged),
+        verdicts=judge(experiment, *judged),
     )

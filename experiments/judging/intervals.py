@@ -4,10 +4,8 @@ Student's t decides; the bootstrap beside it shows what the assumption of a norm
 few: tests/judging/test_intervals.py measures for each function what it covers there.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import count
 
 import numpy as np
 import scipy  # its parts are imported at their first use: to check a rule needs none
@@ -142,69 +140,3 @@ def fieller_ratio(numerator, denominator) -> Interval | None:
     c = x.mean() ** 2 - q * covariance[0, 0]
     half = np.sqrt(max(b * b - a * c, 0.0)) / a
     return Interval(x.mean() / y.mean(), b / a - half, b / a + half, n)
-
-
-def share_of_best(gains: Mapping[str, Sequence[float]], of: str) -> Interval | None:
-    """Return r = mean gain of `of` / best mean gain, with an interval that allows for not knowing which is the best.
-
-    gains: by name, each over the same seeds in the same order. None when no gain is surely above 0 (one-sided t tests
-    at 2.5 %, Holm's correction over the names): a share of nothing says nothing. Raises ValueError without a rival.
-
-    The interval holds the shares that no t test rejects. With m rivals j and mu their expected gains,
-
-        r < r0  when  D = mu_of - r0 max_j mu_j < 0,    D = min_j (mu_of - r0 mu_j) for r0 >= 0, max_j for r0 < 0
-
-    A minimum is above 0 when all its terms are, each tested at 2.5 %; it is below 0 when any is, tested at 2.5 %/m
-    (Bonferroni). For a maximum it is the other way round. With one rival that is Fieller's interval, cut at 1, where
-    `of` is the best itself. With five seeds of normal gains it covers 95 % against one rival, 96 to 98 % against
-    several. A percentile bootstrap that chooses the best again in each resample counts the luck of the best twice: it
-    covers 85 % where four rivals are equally good, and 73 % where `of` and five rivals are.
-    """
-    rivals = np.array([gain for name, gain in gains.items() if name != of], float)
-    if not len(rivals):
-        raise ValueError(f"a share of the best gain compares {of} with others, and there are none")
-    if min(holm([p_below(-np.asarray(gain, float), 0.0) for gain in gains.values()])) >= TAIL:
-        return None
-    gain = np.asarray(gains[of], float)
-    n, m = len(gain), len(rivals)
-    each, any_ = scipy.stats.t.isf(TAIL, n - 1), scipy.stats.t.isf(TAIL / m, n - 1)
-
-    def bound(share: float, side: int) -> float:
-        """Return the lower (side -1) or upper (side 1) bound of D; both fall as the share grows."""
-        terms = gain - share * rivals
-        mean, error = terms.mean(1), terms.std(1, ddof=1) / np.sqrt(n)
-        every = (side < 0) == (share >= 0)  # D beyond the bound needs every term there, not any
-        bounds = mean + side * (each if every else any_) * error
-        return bounds.min() if share >= 0 else bounds.max()
-
-    low, high = (_crossing(partial(bound, side=side)) for side in (-1, 1))
-    return Interval(gain.mean() / max(gain.mean(), rivals.mean(1).max()), low, high, n)
-
-
-def _crossing(f: Callable[[float], float]) -> float:
-    """Return the share, at most 1, where f falls below 0. f may jump at a share of 0, so no search crosses it."""
-    if f(1.0) >= 0:
-        return 1.0
-    if f(0.0) > 0:
-        return scipy.optimize.brentq(f, 0.0, 1.0)
-    far = next(-(2.0**i) for i in count() if f(-(2.0**i)) > 0)
-    return scipy.optimize.brentq(f, far, 0.0)
-
-
-def share_difference(first: Mapping, second: Mapping, of: str) -> Interval | None:
-    """Return `of`'s share of the best gain in one family less that in another, families of independent runs.
-
-    None when either share is. From the shares r and their intervals [l, u] (MOVER, Zou & Donner 2008):
-
-        low  = r1 - r2 - sqrt((r1 - l1)^2 + (u2 - r2)^2)
-        high = r1 - r2 + sqrt((u1 - r1)^2 + (r2 - l2)^2)
-
-    With five seeds of normal gains it covers 96 % or more, since the shares' intervals do.
-    """
-    one, two = share_of_best(first, of), share_of_best(second, of)
-    if one is None or two is None:
-        return None
-    d = one.estimate - two.estimate
-    below = np.hypot(one.estimate - one.low, two.high - two.estimate)
-    above = np.hypot(one.high - one.estimate, two.estimate - two.low)
-    return Interval(d, d - below, d + above, min(one.n, two.n))

@@ -4,7 +4,8 @@ from dataclasses import asdict, dataclass
 
 from experiments.judging.intervals import Interval
 
-REPRODUCED, CONTRADICTED, NOT_RESOLVED = "reproduced", "contradicted", "not resolved"
+REPRODUCED, MIXED, CONTRADICTED, NOT_RESOLVED = "reproduced", "mixed", "contradicted", "not resolved"
+VERDICTS = (REPRODUCED, MIXED, CONTRADICTED, NOT_RESOLVED)  # of a claim; a contrast is never mixed
 
 
 @dataclass(frozen=True)
@@ -36,21 +37,22 @@ class Compared:
     pairs: int
     diverged: int
     run_ids: list[str]
+    unfit: str  # why no verdict may rest on these runs; "" where nothing speaks against it
 
     def outcome(self, verdict: str, why: str, interval: Interval | None = None) -> Outcome:
         """Return the contrast with its verdict."""
         return Outcome(self.label, self.where, verdict, why, self.pairs, self.diverged, self.run_ids, interval)
 
     def incomplete(self, planned: int) -> Outcome | None:
-        """Return an unresolved outcome when pairs are missing, None when there are as many as planned.
+        """Return an unresolved outcome when pairs are missing or the runs are unfit for a verdict, else None.
 
         A mean over the surviving runs would flatter the cell whose run diverged.
         """
         missing = planned - self.pairs
-        if not missing:
-            return None
-        why = f"{missing} of {planned} pairs lack a result ({self.diverged} runs diverged)"
-        return self.outcome(NOT_RESOLVED, why)
+        if missing:
+            why = f"{missing} of {planned} pairs lack a result ({self.diverged} runs diverged)"
+            return self.outcome(NOT_RESOLVED, why)
+        return self.outcome(NOT_RESOLVED, self.unfit) if self.unfit else None
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,8 @@ class Verdict:
     experiment: str
     claim: str
     statement: str
-    stated: str
+    stated: str | None  # None: a question of ours
+    identity: bool  # true by construction, where a layer does what its equation says
     kind: str
     claimed: str
     metric: str
@@ -75,9 +78,24 @@ class Verdict:
 
 
 def combined(outcomes: list[Outcome]) -> str:
-    """Return the verdict on a claim that is about all of its contrasts: one contradicted contrast contradicts it."""
+    """Return the verdict on a claim that is about all of its contrasts.
+
+    Reproduced needs every one. Contradicted needs one, and none that is reproduced: a claim of which a part holds and a
+    part does not is mixed.
+    """
+    verdicts = {outcome.verdict for outcome in outcomes}
+    if CONTRADICTED in verdicts:
+        return MIXED if REPRODUCED in verdicts else CONTRADICTED
+    return NOT_RESOLVED if NOT_RESOLVED in verdicts else REPRODUCED
+
+
+def tally(outcomes: list[Outcome]) -> str:
+    """Return how many contrasts came out how: 2 of 3 contrasts reproduced, 1 contradicted."""
     verdicts = [outcome.verdict for outcome in outcomes]
-    return next((verdict for verdict in (CONTRADICTED, NOT_RESOLVED) if verdict in verdicts), REPRODUCED)
+    counts = [(verdicts.count(verdict), verdict) for verdict in VERDICTS if verdict in verdicts]
+    (first, verdict), *rest = counts
+    parts = [f"{first} of {len(outcomes)} contrasts {verdict}", *(f"{count} {verdict}" for count, verdict in rest)]
+    return ", ".join(parts)
 
 
 def reason(outcomes: list[Outcome], unit: str) -> str:
@@ -89,7 +107,7 @@ def reason(outcomes: list[Outcome], unit: str) -> str:
         numbers = numbers_of(outcome.interval) + " " if outcome.interval else ""
         where = f" ({outcome.where})" if outcome.where not in ("", outcome.label) else ""
         parts.append(f"{outcome.label}{where} {numbers}{outcome.verdict}")
-    return f"{'; '.join(parts)} ({unit})"
+    return f"{tally(outcomes)}: {'; '.join(parts)} ({unit})"
 
 
 def numbers_of(interval: Interval) -> str:

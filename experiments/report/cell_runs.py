@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.judging.claims.words import describe
 from experiments.judging.evidence import ExperimentResult
+from experiments.judging.words import describe
 from experiments.report import tables
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
 from functools import cache
+from typing import Any
 
 from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
@@ -66,6 +67,17 @@ def base(experiment: str, profile: str) -> DictConfig:
     """Return the experiment's configuration, read-only: its rule is `experiment`, its grid `hydra.sweeper.params`."""
     with hydra_configs():
         return compose("train", [f"experiment={experiment}", f"profile={profile}"], return_hydra_config=True)
+
+
+def run_columns(configs: Iterable[DictConfig]) -> list[dict[str, Any]]:
+    """Return the columns of runs that a claim's cells are sought in."""
+    return [{"experiment": cfg.experiment.name, **cell(cfg), "seed": cfg.seed} for cfg in configs]
+
+
+def narrows(arguments: Iterable[str], params: Mapping, grids: Iterable[Mapping]) -> bool:
+    """Return whether an argument of the command line changes which runs an experiment has."""
+    keys = {*params, *(key for part in grids for key in part)}
+    return any(argument.lstrip("+~").partition("=")[0] in keys for argument in arguments)
 
 
 def expand(experiment: str, profile: str, overrides: Iterable[str] = ()) -> list[DictConfig]:

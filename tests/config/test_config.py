@@ -18,9 +18,9 @@ from experiments.cli.hydra_private import BasicSweeper, ConfigLoaderImpl
 from experiments.config.cell import cell, cell_key
 from experiments.config.paths import CONFIGS, ROOT
 from experiments.config.schema import settings
-from experiments.judging.claims import kind_of
+from experiments.judging.claims import check_cells
 from experiments.runs.identity import run_id
-from experiments.sweeps.grid import base, expand, run_ids
+from experiments.sweeps.grid import base, expand, run_columns, run_ids
 from models.norms import NORMS
 from tests.helpers.configs import composed
 
@@ -65,31 +65,12 @@ def test_every_experiment_expands_to_its_grid_and_its_claims_name_cells_that_are
     assert len(rule.final_seeds) >= 5
     assert not set(rule.final_seeds) & set(rule.tune_seeds), "the seeds that decide must not have taken part in tuning"
     assert all(cfg.stage == "final" for cfg in configs)
-    run = [{"experiment": cfg.experiment.name, **cell(cfg)} for cfg in configs]
-    for claim in rule.claims:
-        for wanted in cells_of(claim, kind_of(claim, rule).contexts()):
-            found = [c for c in run if all(str(c.get(column)) == str(value) for column, value in wanted.items())]
-            assert len(found) == len(rule.final_seeds), f"{claim.id} needs one cell {wanted}"
+    check_cells(rule, run_columns(configs))
 
 
 def run_id_without_data(cfg) -> str:
     """The configuration that a run id hashes, where the data set itself need not be at hand."""
     return json.dumps(OmegaConf.to_container(cfg, resolve=True), sort_keys=True)
-
-
-def cells_of(claim, contexts) -> list[dict]:
-    """Return every cell that a claim reads. contexts: what holds on both sides of its contrasts."""
-    cells = []
-    for over in contexts:
-        if claim.kind == "share_contrast":
-            for family, more in zip(claim.families, (over, {}), strict=True):
-                cells += [{**family["cell"], **more, "norm": norm} for norm in (claim.base["norm"], *claim.rivals)]
-        elif claim.kind == "exact":
-            cells.append({**over, **claim.a})
-        else:
-            sides = [claim.a, *claim.b, *([claim.base] if claim.base else [])]
-            cells += [{**over, **side, **place} for side in sides for place in (claim.at or [{}])]
-    return cells
 
 
 def test_an_argument_selects_from_an_experiments_grids():

@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 
 from experiments.config.errors import ConfigError
-from experiments.config.experiment import Claim, Experiment
+from experiments.config.experiment import Claim, Experiment, Floor
 from experiments.judging.intervals import holm, p_difference
 from experiments.judging.judge import judge
-from experiments.judging.verdict import CONTRADICTED, NOT_RESOLVED, REPRODUCED
-from experiments.runs.rows import reach
+from experiments.judging.verdict import CONTRADICTED, MIXED, NOT_RESOLVED, REPRODUCED
+from experiments.runs.rows import CURVE_COLUMNS
 
 SEEDS = [20, 21, 22, 23, 24]
 NOISE = np.array([0.01, -0.02, 0.0, 0.02, -0.01])
@@ -27,11 +27,15 @@ def rows(model: str = "lstm", **cells: float | list[float]) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def verdict(table: pd.DataFrame, seeds: list[int] = SEEDS, **rule):
+NO_CURVES = pd.DataFrame(columns=CURVE_COLUMNS)
+
+
+def verdict(table: pd.DataFrame, curves: pd.DataFrame = NO_CURVES, about: dict | None = None, **rule):
+    """The verdict on one claim. about: fields of its experiment."""
     usual = {"id": "c", "statement": "s", "stated": "here", "a": {"norm": "ln"}, "b": [{"norm": "none"}]}
     claim = Claim(**{**usual, **rule})
-    experiment = Experiment(name="e", metric="test/bpc", unit="bits", claims=[claim], final_seeds=seeds)
-    (result,) = judge(experiment, table)
+    fields = {"name": "e", "metric": "test/bpc", "unit": "bits", "final_seeds": SEEDS, **(about or {})}
+    (result,) = judge(Experiment(claims=[claim], **fields), table, curves)
     return result
 
 
@@ -122,7 +126,9 @@ def test_a_claim_is_about_all_its_contrasts():
     rule = {"over": OVER, **DIFFERENCE}
     assert verdict(three(helps, helps, helps), **rule).verdict == REPRODUCED
     assert verdict(three(helps, nothing, helps), **rule).verdict == NOT_RESOLVED
-    assert verdict(three(helps, nothing, hurts), **rule).verdict == CONTRADICTED
+    assert verdict(three(hurts, nothing, nothing), **rule).verdict == CONTRADICTED
+    assert verdict(three(helps, nothing, hurts), **rule).verdict == MIXED
+    assert verdict(three(helps, helps, hurts), **rule).why.startswith("2 of 3 contrasts reproduced, 1 contradicted: ")
     assert [o.verdict for o in verdict(three(helps, nothing, hurts), **rule).outcomes] == [
         REPRODUCED,
         NOT_RESOLVED,
@@ -195,35 +201,40 @@ def test_share_of_a_loss_says_nothing():
         assert result.verdict == NOT_RESOLVED and "not surely above 0" in result.why
 
 
-CONTRAST = {
-    "kind": "share_contrast",
-    "base": {"norm": "none"},
-    "rivals": ["bn", "ln"],
-    "families": [
-        {"cell": {"experiment": "e", "model": "lstm"}, "metric": "test/bpc"},
-        {"cell": {"experiment": "other", "model": "cnn"}, "metric": "test/error"},
-    ],
-    "claimed": "higher",
-    "margin": 0.25,
+RECURRENT = {"over": {"experiment": "e", "model": "lstm"}, "metric": "test/bpc", "unit": "bits", "claimed": "lower"}
+CONVOLUTIONAL = {"over": {"experiment": "o", "model": "cnn"}, "metric": "test/error", "unit": "%", "claimed": "higher"}
+REVERSAL = {
+    "kind": "reversal",
+    "a": {"norm": "ln"},
+    "b": [{"norm": "bn"}],
+    "rivals": ["none", "bn", "ln"],
+    "families": [{**RECURRENT, "margin": 0.1}, {**CONVOLUTIONAL, "margin": 2.0}],
 }
 
 
 def families(recurrent: dict, conv: dict) -> pd.DataFrame:
-    other = rows(model="cnn", **conv).assign(experiment="other").rename(columns={"test/bpc": "test/error"})
+    other = rows(model="cnn", **conv).assign(experiment="o").rename(columns={"test/bpc": "test/error"})
     return pd.concat([rows(**recurrent), other])
 
 
-def test_the_share_of_the_best_gain_is_compared_between_families():
-    most, little = (
-        {"none": 3.0, "ln": 2.0 + NOISE, "bn": 2.5 - NOISE},
-        {"none": 9.0, "ln": 8.0 + NOISE, "bn": 1 - NOISE},
-    )
-    result = verdict(families(most, little), **CONTRAST)
-    assert result.verdict == REPRODUCED and result.outcomes[0].interval.estimate == pytest.approx(1 - 1 / 8, abs=0.01)
-    assert verdict(families(little, most), **CONTRAST).verdict == CONTRADICTED
-    assert verdict(families(most, most), **CONTRAST).verdict == NOT_RESOLVED
-    nothing = verdict(families({"none": 3.0, "ln": 3.0 + NOISE, "bn": 3.0 - 2 * NOISE}, little), **CONTRAST)
-    assert nothing.verdict == NOT_RESOLVED and "says nothing" in nothing.why
+def test_the_sign_of_a_difference_is_reversed_between_families():
+    ahead = {"none": 3.0, "ln": 2.0 + NOISE, "bn": 2.5 - NOISE}
+    behind = {"none": 90.0, "ln": 60.0 + NOISE, "bn": 50 - NOISE}
+    result = verdict(families(ahead, behind), **REVERSAL)
+    assert result.verdict == REPRODUCED
+    first, second = result.outcomes
+    assert first.interval.estimate == pytest.approx(-0.5 / 0.1) and "LN is number 1 of 3 (none, bn, ln)" in first.why
+    assert second.interval.estimate == pytest.approx(10 / 2) and "LN is number 2 of 3" in second.why
+    turned = {"none": 90.0, "ln": 50.0 + NOISE, "bn": 60 - NOISE}
+    assert verdict(families(ahead, turned), **REVERSAL).verdict == MIXED
+    level = {"none": 3.0, "ln": 2.5 + NOISE, "bn": 2.5 - NOISE}
+    assert verdict(families(level, behind), **REVERSAL).verdict == NOT_RESOLVED
+
+
+@pytest.mark.parametrize("families", [[], [{**REVERSAL["families"][0]}] * 2])
+def test_a_reversal_is_between_opposite_claims(families):
+    with pytest.raises(ConfigError, match="claim c: a reversal is between two families"):
+        verdict(rows(ln=1.0, bn=2.0), **{**REVERSAL, "families": families})
 
 
 def test_exact_statements_are_about_every_run():
@@ -244,28 +255,111 @@ def test_a_rule_that_cannot_be_judged_is_refused(rule):
         verdict(rows(ln=1.0, none=2.0), **{**DIFFERENCE, **rule})
 
 
-# --- how soon a run reaches what no normalisation reached -------------------------------------------------------------
+# --- networks that have not learnt ------------------------------------------------------------------------------------
 
 
-def test_reach_is_relative_to_the_un_normalised_run_of_the_same_seed():
-    losses = {"none": [4.0, 3.0, 2.0], "ln": [3.0, 1.0, 0.5], "bn": [5.0, 4.0, 3.0]}  # at steps 10, 20, 30
-    table = rows(**dict.fromkeys(losses, 1.0)).assign(
-        **{"best_val/loss": lambda t: t["norm"].map(lambda n: min(losses[n]))}
-    )
-    curves = pd.DataFrame(
-        {"run_id": row.run_id, "step": step, "examples": 4 * step, "seconds": step / 10, "val/loss": loss}
+def test_no_verdict_rests_on_a_cell_at_chance():
+    table = rows(ln=2.0 + NOISE, none=4.99 + NOISE, bn=1.5 + NOISE)
+    result = verdict(table, about={"chance": 5.0}, **DIFFERENCE)
+    assert result.verdict == NOT_RESOLVED and "NONE has not learnt: 4.99 [4.97, 5.01] bits, chance is 5" in result.why
+    assert verdict(table, about={"chance": 5.1}, **DIFFERENCE).verdict == REPRODUCED
+    assert verdict(table, about={"chance": 5.0}, b=[{"norm": "bn"}], **DIFFERENCE).verdict == CONTRADICTED
+
+
+def test_no_verdict_counts_where_the_un_normalised_network_is_above_its_floor():
+    floor = Floor(cell={"model": "lstm", "norm": "none"}, at_most=1.9)
+    table = pd.concat([rows(m, ln=1.5 + NOISE, bn=1.0 + NOISE, none=2.0) for m in ("lstm", "gru")])
+    rule = {"over": {"model": ["lstm", "gru"]}, "about": {"floors": [floor]}, **DIFFERENCE}
+    for b in ("none", "bn"):  # of the LSTM nothing is decided, not even between two normalisers
+        lstm, gru = verdict(table, b=[{"norm": b}], **rule).outcomes
+        assert lstm.verdict == NOT_RESOLVED and lstm.why == "lstm, NONE stands at 2, above its floor of 1.9 (test/bpc)"
+        assert gru.verdict != NOT_RESOLVED
+    floor.at_most = 2.0
+    assert verdict(table, **rule).verdict == REPRODUCED
+
+
+def test_a_floor_that_was_never_run_is_not_met():
+    floor = Floor(cell={"norm": "none"}, at_most=9.0)
+    table = rows(ln=1.5 + NOISE, bn=1.0 + NOISE)
+    assert verdict(table, b=[{"norm": "bn"}], about={"floors": [floor]}, **DIFFERENCE).verdict == NOT_RESOLVED
+
+
+# --- how soon two runs reach a common loss ----------------------------------------------------------------------------
+
+SPEED = {"kind": "speed", "margin": 0.1}
+
+
+def curves_of(table: pd.DataFrame, losses: dict[str, list[float]]) -> pd.DataFrame:
+    """Evaluations at steps 10, 20, 30 ... of every run of a normaliser."""
+    return pd.DataFrame(
+        {"run_id": row.run_id, "step": step, "examples": 4 * step, "seconds": step**2, "val/loss": loss}
         for row in table.itertuples()
-        for step, loss in zip((10, 20, 30), losses[row.norm], strict=True)
+        for step, loss in enumerate(losses[row.norm], start=1)
+    ).assign(step=lambda frame: 10 * frame["step"])
+
+
+def test_speed_is_the_ratio_of_steps_to_a_loss_that_both_reach():
+    table = rows(ln=1.0, none=1.0)
+    # none's best is the common loss, 2.0: half-way between LN's first and second value
+    result = verdict(table, curves_of(table, {"none": [4.0, 3.0, 2.0], "ln": [3.0, 1.0, 0.5]}), **SPEED)
+    assert result.outcomes[0].interval.estimate == pytest.approx(np.log(15 / 30)) and result.verdict == REPRODUCED
+    assert "0.50 [0.50, 0.50] of the steps" in result.why and result.unit == "log ratio of steps"
+    # the slower one is as slow as the other is fast, whoever ends lower
+    behind = verdict(table, curves_of(table, {"ln": [4.0, 3.0, 2.0], "none": [3.0, 1.0, 0.5]}), **SPEED)
+    assert behind.outcomes[0].interval.estimate == pytest.approx(np.log(30 / 15)) and behind.verdict == CONTRADICTED
+
+
+def test_speed_by_other_clocks():
+    table = rows(ln=1.0, none=1.0)
+    curves = curves_of(table, {"none": [4.0, 3.0, 2.0], "ln": [2.0, 1.0, 0.5]})
+    for clock, ratio in (("steps", 1 / 3), ("examples", 1 / 3), ("seconds", 1 / 9)):
+        assert verdict(table, curves, clock=clock, **SPEED).outcomes[0].interval.estimate == pytest.approx(
+            np.log(ratio)
+        )
+    with pytest.raises(ConfigError, match=r"clock=second is unknown; allowed: .*; nearest: seconds"):
+        verdict(table, curves, clock="second", **SPEED)
+
+
+def test_speed_of_a_run_that_diverged_is_not_resolved():
+    table = rows(ln=[1.0, 1.0, np.nan, 1.0, 1.0], none=1.0)
+    curves = curves_of(table, {"none": [4.0, 3.0, 2.0], "ln": [3.0, 1.0, 0.5]})
+    result = verdict(table, curves, **SPEED)
+    assert result.verdict == NOT_RESOLVED and "1 of 5 pairs lack a result (1 runs diverged)" in result.why
+
+
+# --- sensitivity to the learning rate ---------------------------------------------------------------------------------
+
+SENSITIVITY = {"kind": "sensitivity", "margin": 0.05}
+RATED = {"chance": 5.0, "axes": {"rate": "optim.lr"}}
+
+
+def by_rate(**losses: list[float]) -> pd.DataFrame:
+    """Five seeds of each normaliser at four rates."""
+    return pd.concat(
+        rows(**{norm: loss + NOISE}).assign(rate=str(rate))
+        for norm, of_rate in losses.items()
+        for rate, loss in zip((0.001, 0.01, 0.1, 1.0), of_rate, strict=True)
     )
-    found = reach(table, curves).groupby("norm").first()
-    assert found.loc["none", ["reach/steps", "reach/steps_ratio"]].tolist() == [30, 1]
-    # 2.0 lies half-way between LN's second and first value
-    assert found.loc["ln", ["reach/steps", "reach/examples", "reach/seconds"]].tolist() == [15, 60, 1.5]
-    assert found.loc["ln", ["reach/steps_ratio", "reach/seconds_ratio"]].tolist() == [0.5, 0.5]
-    # never reached: no step, and the whole budget in the ratio
-    assert np.isnan(found.loc["bn", "reach/steps"]) and found.loc["bn", "reach/steps_ratio"] == 1
-    alone = reach(table[table["norm"] == "ln"], curves)
-    assert alone["reach/steps_ratio"].isna().all()
+
+
+def test_sensitivity_is_the_mean_loss_over_the_rates_less_the_lowest():
+    result = verdict(by_rate(ln=[2.1, 2.0, 2.0, 2.1], none=[3.0, 2.0, 2.0, 4.0]), about=RATED, **SENSITIVITY)
+    assert result.verdict == REPRODUCED
+    assert result.outcomes[0].interval.estimate == pytest.approx(0.05 - 0.75)
+
+
+def test_a_diverged_run_counts_as_chance_in_a_sensitivity():
+    result = verdict(by_rate(ln=[2.1, 2.0, 2.0, 2.1], none=[3.0, 2.0, 9.0, np.nan]), about=RATED, **SENSITIVITY)
+    assert result.outcomes[0].interval.estimate == pytest.approx(0.05 - (1.0 + 0.0 + 3.0 + 3.0) / 4)
+    assert result.verdict == REPRODUCED and result.outcomes[0].diverged == 5
+
+
+def test_a_sensitivity_needs_every_rate():
+    table = by_rate(ln=[2.1, 2.0, 2.0, 2.1], none=[3.0, 2.0, 2.0, 4.0])
+    lost = table[(table["seed"] != 22) | (table["rate"] != "0.1")]
+    assert verdict(lost, about=RATED, **SENSITIVITY).verdict == NOT_RESOLVED
+    with pytest.raises(ConfigError, match=r"needs experiment\.axes\.rate=optim\.lr and experiment.chance"):
+        verdict(table, **SENSITIVITY)
 
 
 # --- simulated experiments --------------------------------------------------------------------------------------------

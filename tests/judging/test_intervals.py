@@ -21,15 +21,13 @@ from experiments.judging.intervals import (
     p_difference,
     p_equivalent,
     paired_t,
-    share_difference,
-    share_of_best,
 )
 
 SEEDS = 5
 
 
 def covered(intervals: list[Interval | None], truth: float) -> float:
-    """The part of the defined intervals that hold the truth; a share may touch its end, 1."""
+    """The part of the defined intervals that hold the truth."""
     defined = [interval for interval in intervals if interval is not None]
     assert len(defined) > 0.9 * len(intervals), "too few are defined to say what they cover"
     return float(np.mean([i.low - 1e-9 <= truth <= i.high + 1e-9 for i in defined]))
@@ -172,101 +170,3 @@ def test_fieller_interval_covers_95_percent(spread):
     rng = np.random.default_rng(9)
     pairs = [gains(rng, [0.4, 1.0], spread) for _ in range(4000)]
     assert covered([fieller_ratio(g["a"], g["b"]) for g in pairs], 0.4) == pytest.approx(0.95, abs=0.015)
-
-
-def test_share_against_one_rival_is_fiellers_ratio():
-    g = gains(np.random.default_rng(10), [0.4, 1.0], 0.1)
-    share, ratio = share_of_best(g, "a"), fieller_ratio(g["a"], g["b"])
-    assert (share.low, share.estimate, share.high) == pytest.approx((ratio.low, ratio.estimate, ratio.high))
-
-
-@pytest.mark.parametrize("means", [[0.5, 1.0, 0.9], [1.0, 0.9, 0.5], [0.0, 1.0, 0.3], [-0.5, 1.0, 0.8], [1, 1, 1]])
-def test_share_holds_what_no_test_rejects(means):
-    """All shares on a grid, each against every rival by scipy's t tests."""
-    rng, grid = np.random.default_rng(11), np.linspace(-3, 1, 801)
-    for _ in range(10):
-        g = gains(rng, means, 0.2)
-        share = share_of_best(g, "a")
-        d = np.array([g["a"] - grid[:, None] * g[rival] for rival in "bc"])  # (rivals, shares, seeds)
-        less, more = (stats.ttest_1samp(d, 0, axis=2, alternative=side).pvalue for side in ("less", "greater"))
-        any_, every = np.where(grid >= 0, less, more), np.where(grid >= 0, more, less)
-        kept = grid[(2 * any_.min(0) >= 0.025) & (every.max(0) >= 0.025)]
-        if not kept.size:  # surely the best: every share below 1 is rejected, and 1 is the largest
-            kept = np.ones(1)
-        assert (share.low, share.high) == pytest.approx((kept.min(), kept.max()), abs=0.0051)
-
-
-SHARES = {
-    "one rival": ([0.4, 1.0], 0.4),
-    "a clear best": ([0.3, 1.0, 0.5], 0.3),
-    "four equal rivals": ([0.6, 1.0, 1.0, 1.0, 1.0], 0.6),
-    "all six equal": ([1.0] * 6, 1.0),
-    "no gain": ([0.0, 1.0, 0.3], 0.0),
-    "a loss": ([-0.5, 1.0, 0.3], -0.5),
-}
-
-
-@pytest.mark.parametrize("spread", [0.1, 0.3])
-@pytest.mark.parametrize("case", SHARES)
-def test_share_covers_at_least_95_percent(case, spread):
-    """Over 4000 repetitions: 95 % against one rival, 96 to 98 % against several."""
-    means, truth = SHARES[case]
-    rng = np.random.default_rng(12)
-    part = covered([share_of_best(gains(rng, means, spread), "a") for _ in range(800)], truth)
-    assert part > 0.925
-
-
-def test_share_does_not_depend_on_order_or_scale():
-    g = gains(np.random.default_rng(13), [0.5, 1.0, 0.9], 0.2)
-    share = share_of_best(g, "a")
-    turned = share_of_best({name: 1000 * g[name][::-1] for name in "cab"}, "a")
-    assert (turned.low, turned.estimate, turned.high) == pytest.approx((share.low, share.estimate, share.high))
-
-
-def test_share_of_the_best_itself_and_without_spread():
-    g = gains(np.random.default_rng(14), [1.0, 0.2, 0.1], 0.05)
-    assert share_of_best(g, "a") == Interval(1.0, 1.0, 1.0, SEEDS)
-    flat = {"a": [0.5] * 5, "b": [2.0] * 5, "c": [-1.0] * 5}
-    for name, truth in (("a", 0.25), ("b", 1.0), ("c", -0.5)):
-        share = share_of_best(flat, name)
-        assert (share.low, share.estimate, share.high) == pytest.approx((truth,) * 3)
-
-
-def test_share_is_undefined_where_nothing_gains():
-    """Six names without any gain: one seems to gain, and a share is given, in 2.5 % at most, measured 2.1 %."""
-    rng = np.random.default_rng(15)
-    given = np.mean([share_of_best(gains(rng, [0.0] * 6, 1.0), "a") is not None for _ in range(2000)])
-    assert 0.0 < given < 0.035
-    assert share_of_best({"a": [-1.0, -1.1, -0.9], "b": [-2.0, -2.1, -1.9]}, "a") is None
-    assert share_of_best({"a": [1.0], "b": [2.0]}, "a") is None
-    with pytest.raises(ValueError, match="compares a with others"):
-        share_of_best({"a": [1.0, 1.1]}, "a")
-
-
-CONTRASTS = {
-    "first all, second little": ([1.0, 0.5, 0.3], [0.3, 1.0, 0.6], 0.7),
-    "both half": ([0.5, 1.0, 0.9], [0.5, 1.0, 0.2], 0.0),
-    "all equal in both": ([1.0] * 5, [1.0] * 5, 0.0),
-    "half of four equal, none of one": ([0.5, 1.0, 1.0, 1.0, 1.0], [0.0, 1.0], 0.5),
-}
-
-
-@pytest.mark.parametrize("spread", [0.1, 0.3])
-@pytest.mark.parametrize("case", CONTRASTS)
-def test_share_difference_covers_at_least_95_percent(case, spread):
-    """Over 2000 repetitions: 96 to 100 %."""
-    one, two, truth = CONTRASTS[case]
-    rng = np.random.default_rng(16)
-    found = [share_difference(gains(rng, one, spread), gains(rng, two, spread), "a") for _ in range(400)]
-    part = covered(found, truth)
-    assert part > 0.935
-
-
-def test_share_difference_changes_sign_with_its_order():
-    rng = np.random.default_rng(17)
-    one, two = gains(rng, [0.9, 1.0, 0.3], 0.1), gains(rng, [0.3, 1.0], 0.1)
-    there, back = share_difference(one, two, "a"), share_difference(two, one, "a")
-    assert there.low > 0.3
-    assert (there.low, there.estimate, there.high) == pytest.approx((-back.high, -back.estimate, -back.low))
-    nothing = {"a": [0.1, -0.1, 0.0, 0.1, -0.1], "b": [-0.1, 0.0, 0.1, 0.0, 0.1]}
-    assert share_difference(one, nothing, "a") is None and share_difference(nothing, one, "a") is None

@@ -1,4 +1,4 @@
-"""A kind of claim is one class in one file: a sixth one is checked, judged, printed and charted like the others."""
+"""A kind of claim is one class in one file: another is checked, judged, printed and charted like the others."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from experiments.judging.judge import judge
 from experiments.judging.verdict import CONTRADICTED, REPRODUCED, numbers_of
 from experiments.report import charts, tables
 from experiments.report.claim_view import strips
-from tests.judging.test_claims import NOISE, SEEDS, rows
+from tests.judging.test_claims import NO_CURVES, NOISE, SEEDS, rows
 
 
 class Level(Kind):
@@ -31,6 +31,8 @@ class Level(Kind):
 
     def subjects(self):
         return [{**over, **self.claim.a} for over in self.contexts()]
+
+    cells = subjects
 
     def judge(self, reader):
         outcomes = []
@@ -61,8 +63,8 @@ def experiment(monkeypatch) -> Experiment:
     return Experiment(name="e", metric="test/bpc", unit="bits", claims=[claim], final_seeds=SEEDS)
 
 
-def test_a_sixth_kind_is_judged_printed_and_charted(experiment):
-    (verdict,) = judge(experiment, rows(ln=2.0 + NOISE))
+def test_another_kind_is_judged_printed_and_charted(experiment):
+    (verdict,) = judge(experiment, rows(ln=2.0 + NOISE), NO_CURVES)
     assert verdict.verdict == REPRODUCED and verdict.kind == "level" and verdict.metric == "test/bpc"
     assert tables.difference_table(verdict)["verdict"].tolist() == [REPRODUCED]
     kind = claims.kinds_of(experiment)["c"]
@@ -71,7 +73,7 @@ def test_a_sixth_kind_is_judged_printed_and_charted(experiment):
     assert strip.band[0] == 0.0 and strip.interval is not None
 
 
-def test_a_sixth_kind_is_checked_before_its_runs(experiment):
+def test_another_kind_is_checked_before_its_runs(experiment):
     experiment.claims[0].at_most = 0.0
     with pytest.raises(ConfigError, match="claim c: at_most= must be positive"):
         claims.check_claims(experiment)
@@ -80,7 +82,9 @@ def test_a_sixth_kind_is_checked_before_its_runs(experiment):
 def test_no_other_module_asks_for_a_kind():
     """What depends on the kind is a method of its class."""
     files = [*Path(ROOT / "experiments").rglob("*.py"), *Path(ROOT / "experiments").rglob("*.j2")]
-    names = [f'"{name}"' for name in claims.KINDS if name not in ("difference", "share")]  # words of other uses too
+    names = [
+        f'"{name}"' for name in claims.KINDS if name not in ("difference", "share", "speed")
+    ]  # words of other uses too
     for path in files:
         if "claims" not in path.parts:
             text = path.read_text()

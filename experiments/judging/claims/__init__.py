@@ -4,16 +4,23 @@ A claim has one or several contrasts and is about all of them. The metric is one
 paired over seeds, which share initial weights and the order of the data.
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from experiments.config.errors import ConfigError, nearest
 from experiments.config.experiment import Claim, Experiment
-from experiments.judging.claims.base import Kind
+from experiments.judging.claims.base import Kind, matching, written
 from experiments.judging.claims.difference import Difference
 from experiments.judging.claims.exact import Exact
 from experiments.judging.claims.interaction import Interaction
+from experiments.judging.claims.reversal import Reversal
+from experiments.judging.claims.sensitivity import Sensitivity
 from experiments.judging.claims.share import Share
-from experiments.judging.claims.share_contrast import ShareContrast
+from experiments.judging.claims.speed import Speed
 
-KINDS: dict[str, type[Kind]] = {kind.name: kind for kind in (Difference, Interaction, Share, ShareContrast, Exact)}
+KINDS: dict[str, type[Kind]] = {
+    kind.name: kind for kind in (Difference, Interaction, Speed, Sensitivity, Reversal, Share, Exact)
+}
 
 
 def kind_of(claim: Claim, experiment: Experiment) -> Kind:
@@ -27,6 +34,21 @@ def kind_of(claim: Claim, experiment: Experiment) -> Kind:
 def kinds_of(experiment: Experiment) -> dict[str, Kind]:
     """Return an experiment's claims as their kinds, by the claim's id."""
     return {claim.id: kind_of(claim, experiment) for claim in experiment.claims}
+
+
+def check_cells(experiment: Experiment, runs: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse claims and floors about cells of which the grid has not exactly one run a seed. Raises ConfigError.
+
+    runs: the columns of every run of the grid, or of those of the experiment's sources, with seed and experiment.
+    """
+    for kind in kinds_of(experiment).values():
+        kind.check_cells(runs)
+    for floor in experiment.floors:
+        if len(matching(floor.cell, runs)) != len(experiment.final_seeds):
+            raise ConfigError(
+                f"floor {written(floor.cell)}: {len(matching(floor.cell, runs))} runs have it in place of "
+                f"{len(experiment.final_seeds)}; name one cell of the grid"
+            )
 
 
 def check_claims(experiment: Experiment) -> None:

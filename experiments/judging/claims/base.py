@@ -2,7 +2,7 @@
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,6 +14,21 @@ if TYPE_CHECKING:  # pandas is not needed to check a rule
     from experiments.judging.cells import CellReader
 
 CLAIMED = ("lower", "higher", "same", "not_higher")
+
+
+def matching_columns(cell: Mapping, run: Mapping) -> list[str]:
+    """Return the columns in which a run is of the cell. An axis that a run lacks is "" there, null in a rule."""
+    return [c for c, value in cell.items() if str("" if value is None else value) == str(run.get(c, ""))]
+
+
+def matching(cell: Mapping, runs: Sequence[Mapping]) -> list[Mapping]:
+    """Return the runs of a cell."""
+    return [run for run in runs if len(matching_columns(cell, run)) == len(cell)]
+
+
+def written(cell: Mapping) -> str:
+    """Return a cell as a rule writes it: {norm: bn, batch_size: 2}."""
+    return f"{{{', '.join(f'{column}: {value}' for column, value in cell.items())}}}"
 
 
 @dataclass(frozen=True)
@@ -33,6 +48,7 @@ class Kind(ABC):
     name: ClassVar[str]
     has_interval: ClassVar[bool] = True  # its outcomes are intervals: they get a forest plot
     has_margin: ClassVar[bool] = True  # what it asserts is `claimed`, beyond the smallest effect of interest
+    is_identity: ClassVar[bool] = False  # true by construction: a check of the layers, no finding about networks
 
     def __init__(self, claim: Claim, experiment: Experiment):
         self.claim = claim
@@ -66,8 +82,8 @@ class Kind(ABC):
         return self.metric
 
     def logged_metrics(self) -> list[str]:
-        """Return the columns that decide and that the runs log; the steps to a target are read off the curves."""
-        return [] if self.metric.startswith("reach/") else [self.metric]
+        """Return the columns that decide and that the runs log."""
+        return [self.metric]
 
     def contexts(self) -> Iterator[dict[str, Any]]:
         """Yield the cells of `over`, which hold on both sides of a contrast; a list in one means each of its values."""
@@ -76,6 +92,31 @@ class Kind(ABC):
             choices = [value if isinstance(value, list) else [value] for value in cell.values()]
             for chosen in itertools.product(*choices):
                 yield dict(zip(cell, chosen, strict=True))
+
+    @abstractmethod
+    def cells(self) -> list[dict[str, Any]]:
+        """Return every cell that is read."""
+
+    def check_cells(self, runs: Sequence[Mapping[str, Any]]) -> None:
+        """Refuse a rule that names a cell of which there is not exactly one run a seed. Raises ConfigError.
+
+        runs: the columns of every run of the grid, its seed and experiment among them.
+        """
+        for cell in self.cells():
+            found = matching(cell, runs)
+            if len(found) != len(self.experiment.final_seeds):
+                self.refuse_cell(cell, len(found), runs)
+
+    def refuse_cell(self, cell: Mapping, found: int, runs: Sequence[Mapping[str, Any]]):
+        seeds = len(self.experiment.final_seeds)
+        if not found:
+            alike = max(runs, key=lambda run: len(matching_columns(cell, run)))
+            close = ", ".join(f"{column}: {alike.get(column)}" for column in cell)
+            self.refuse(f"no run has {written(cell)}; nearest: {{{close}}}")
+        self.refuse(
+            f"{written(cell)} names {found} runs for {seeds} seeds, so more than one cell; add a column that differs: "
+            f"{', '.join(sorted({column for run in runs for column in run} - set(cell) - {'seed'}))}"
+        )
 
     # -- the verdict ---------------------------------------------------------------------------------------------------
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from experiments.judging.claims.base import Kind
-from experiments.judging.claims.words import contrast
-from experiments.judging.intervals import bootstrap, holm, iqm, p_below, p_difference, p_equivalent, paired_t
+from experiments.judging.intervals import Interval, bootstrap, holm, iqm, p_below, p_difference, p_equivalent, paired_t
 from experiments.judging.verdict import CONTRADICTED, NOT_RESOLVED, REPRODUCED, Compared, Outcome, numbers_of
+from experiments.judging.words import contrast
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +37,7 @@ class Measured:
 
     @property
     def complete(self) -> bool:
-        return len(self.differences) == self.planned
+        return len(self.differences) == self.planned and not self.compared.unfit
 
 
 class Difference(Kind):
@@ -51,10 +51,15 @@ class Difference(Kind):
     def subjects(self) -> list[dict]:
         return [{**over, **self.claim.a} for over in self.contexts() for _ in self.claim.b]
 
+    def pairs(self) -> list[tuple[dict, dict]]:
+        """Return the cells a and b of every contrast."""
+        return [({**over, **self.claim.a}, {**over, **b}) for over in self.contexts() for b in self.claim.b]
+
+    def cells(self) -> list[dict]:
+        return [cell for pair in self.pairs() for cell in pair]
+
     def judge(self, reader: "CellReader") -> list[Outcome]:
-        claim = self.claim
-        pairs = [({**over, **claim.a}, {**over, **b}) for over in self.contexts() for b in claim.b]
-        measured = [self.measure(reader, a, b) for a, b in pairs]
+        measured = [self.measure(reader, a, b) for a, b in self.pairs()]
         # A contrast without a p value counts in the correction: the claim was about it too.
         p_values = [p_difference(one.differences) if one.complete else 1.0 for one in measured]
         p_margins = [self.p_margin(one.differences) if one.complete else 1.0 for one in measured]
@@ -67,10 +72,15 @@ class Difference(Kind):
 
     @staticmethod
     def measured(
-        reader: "CellReader", label: str, where: str, differences: "pd.Series", cells: Sequence[Mapping]
+        reader: "CellReader",
+        label: str,
+        where: str,
+        differences: "pd.Series",
+        cells: Sequence[Mapping],
+        judged: Sequence[Mapping] | None = None,
     ) -> Measured:
         differences = differences.dropna()
-        compared = reader.compared(label, where, len(differences), cells)
+        compared = reader.compared(label, where, len(differences), cells, judged)
         return Measured(compared, differences, len(reader.seeds))
 
     def p_margin(self, differences: "pd.Series") -> float:
@@ -85,7 +95,7 @@ class Difference(Kind):
         interval = paired_t(d)
         verdict, why = self.decide(interval.estimate, p_holm, p_margin)
         return replace(
-            one.compared.outcome(verdict, f"{numbers_of(interval)} {self.unit}: {why}", interval),
+            one.compared.outcome(verdict, f"{self.numbers(interval)}: {why}", interval),
             second=bootstrap(d),
             median=float(d.median()),
             iqm=iqm(d),
@@ -93,6 +103,10 @@ class Difference(Kind):
             p_holm=p_holm,
             p_margin=p_margin,
         )
+
+    def numbers(self, interval: Interval) -> str:
+        """Return an interval with its unit, for the sentence that says why."""
+        return f"{numbers_of(interval)} {self.unit}"
 
     def decide(self, mean: float, p: float, p_margin: float) -> tuple[str, str]:
         """Return the verdict and its reason. p, p_margin: after Holm's correction."""

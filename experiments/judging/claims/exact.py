@@ -1,14 +1,14 @@
 """Statements without chance: in every run a column of `holds` is at most at_most, one of `breaks` at least at_least.
 
-Reproduced when that is so, else contradicted.
+Reproduced when that is so, else contradicted. These are identities: they follow from the layers' equations.
 """
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from experiments.judging.claims.base import Bound, Kind
-from experiments.judging.claims.words import column_name, describe
 from experiments.judging.verdict import CONTRADICTED, REPRODUCED, Outcome
+from experiments.judging.words import column_name, describe
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,6 +20,7 @@ class Exact(Kind):
     name = "exact"
     has_interval = False
     has_margin = False
+    is_identity = True
     unit = "relative change"
 
     def check(self) -> None:
@@ -35,6 +36,9 @@ class Exact(Kind):
 
     def subjects(self) -> list[dict]:
         return [{**over, **self.claim.a} for over in self.contexts()]
+
+    def cells(self) -> list[dict]:
+        return self.subjects()
 
     def judge(self, reader: "CellReader") -> list[Outcome]:
         return [self.compare(reader, cell) for cell in self.subjects()]

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from experiments.judging.claims.difference import Difference, Measured
-from experiments.judging.claims.words import contrast, describe
 from experiments.judging.verdict import Outcome
+from experiments.judging.words import contrast, describe
 
 if TYPE_CHECKING:
     from experiments.judging.cells import CellReader
@@ -18,6 +18,9 @@ class Interaction(Difference):
         if len(self.claim.at) != 2:
             self.refuse(f"at={list(self.claim.at)} must be two cells; give at: [{{...: small}}, {{...: large}}]")
         super().check()
+
+    def cells(self) -> list[dict]:
+        return [{**cell, **at} for cell in super().cells() for at in self.claim.at]
 
     def measure(self, reader: "CellReader", a: Mapping, b: Mapping) -> Measured:
         first, second = self.claim.at

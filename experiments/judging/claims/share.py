@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from experiments.judging.claims.base import Kind
-from experiments.judging.claims.words import describe
 from experiments.judging.intervals import Interval, fieller_ratio
 from experiments.judging.verdict import CONTRADICTED, NOT_RESOLVED, REPRODUCED, Outcome, numbers_of
+from experiments.judging.words import describe
 
 if TYPE_CHECKING:
     from experiments.judging.cells import CellReader
@@ -24,6 +24,10 @@ class Share(Kind):
 
     def subjects(self) -> list[dict]:
         return [{**over, **self.claim.a} for over in self.contexts() for _ in self.claim.b]
+
+    def cells(self) -> list[dict]:
+        sides = [self.claim.base, self.claim.a, *self.claim.b]
+        return [{**over, **side} for over in self.contexts() for side in sides]
 
     def judge(self, reader: "CellReader") -> list[Outcome]:
         return [self.compare(reader, over, b) for over in self.contexts() for b in self.claim.b]

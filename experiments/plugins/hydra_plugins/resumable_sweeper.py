@@ -77,6 +77,7 @@ class ResumableSweeper(BasicSweeper):
                 )
             jobs = self._jobs(arguments)
             configs = compose_all(jobs, self._compose)
+            self._check_cells(arguments, configs)
             runs, pending = select_pending(configs, [grid.apart_from_seed(job) for job in jobs])
         no_effect.warn(arguments, configs)
         if self.config.plan:
@@ -107,6 +108,18 @@ class ResumableSweeper(BasicSweeper):
             params = config.hydra.sweeper.params or {}
             jobs += grid.jobs(params, config.experiment.grids, experiment_arguments, parser)
         return jobs
+
+    def _check_cells(self, arguments: list[str], configs: list[DictConfig]) -> None:
+        """Refuse claims about cells that are not run, of every experiment whose whole grid is. Raises ConfigError."""
+        from experiments.judging.claims import check_cells
+
+        runs = grid.run_columns(configs)
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        for config, own in self._experiments(arguments, parser.parse_overrides(arguments)):
+            of_rule = config.experiment
+            whole = config.stage == "final" and not of_rule.sources
+            if whole and not grid.narrows(own, config.hydra.sweeper.params or {}, of_rule.grids):
+                check_cells(settings(of_rule), [run for run in runs if run["experiment"] == of_rule.name])
 
     def _experiments(self, arguments: list[str], parsed: list[Override]) -> Iterator[tuple[DictConfig, list[str]]]:
         """Yield every experiment's configuration and arguments."""

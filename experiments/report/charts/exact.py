@@ -6,8 +6,8 @@ import pandas as pd
 from experiments.judging.cells import values
 from experiments.judging.claims import kinds_of
 from experiments.judging.claims.base import Bound, Kind
-from experiments.judging.claims.words import column_name, describe
 from experiments.judging.evidence import ExperimentResult
+from experiments.judging.words import column_name, describe
 from experiments.report.charts.layout import Figure, hover, seeds, varies
 from experiments.report.tables import each_cell
 from experiments.report.vega import layered, mark

@@ -7,7 +7,7 @@ import altair as alt
 import pandas as pd
 
 from experiments.config.experiment import Experiment
-from experiments.judging.claims.words import describe
+from experiments.judging.words import describe
 from experiments.report.style import norms_of
 from experiments.report.vega import for_page, side_by_side, svg, titled
 from experiments.runs.rows import cell_columns

@@ -1,0 +1,93 @@
+"""d = (metric(a) - metric(b)) / margin in two families of networks, claimed in opposite directions.
+
+Bits per character and percentage points cannot be compared, but the sign of a difference can, and its size in smallest
+effects of interest, of which each family has its own. Every contrast is decided as a difference is, within its family;
+reproduced needs all of them. Beside it stands the rank of a among `rivals`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from experiments.judging.claims.difference import Difference
+from experiments.judging.verdict import Outcome
+
+if TYPE_CHECKING:
+    from experiments.judging.cells import CellReader
+
+
+class Reversal(Difference):
+    name = "reversal"
+    unit = "smallest effects of interest"
+
+    def check(self) -> None:
+        families = self.claim.families
+        if len(families) != 2 or {family["claimed"] for family in families} != {"lower", "higher"}:
+            self.refuse("a reversal is between two families, one claimed lower and one higher; give both in families")
+        for part in self.parts():
+            Difference.check(part)
+
+    def parts(self) -> list["Family"]:
+        """Return the difference that is claimed in each family."""
+        return [Family(self, family) for family in self.claim.families]
+
+    def decided_by(self) -> str:
+        return " and ".join(self.logged_metrics())
+
+    def logged_metrics(self) -> list[str]:
+        return [family["metric"] for family in self.claim.families]
+
+    def pairs(self) -> list[tuple[dict, dict]]:
+        return [pair for part in self.parts() for pair in part.pairs()]
+
+    def cells(self) -> list[dict]:
+        ranked = [{**a, "norm": norm} for a, _ in self.pairs() for norm in self.claim.rivals]
+        return [*super().cells(), *ranked]
+
+    def subjects(self) -> list[dict]:
+        return [a for a, _ in self.pairs()]
+
+    def judge(self, reader: "CellReader") -> list[Outcome]:
+        return [outcome for part in self.parts() for outcome in part.judge(reader)]
+
+    def bounds(self) -> list[float]:
+        return [-1.0, 1.0]
+
+    def bands(self, low: float) -> list[tuple[float, float]]:
+        return [(-1.0, 1.0)]
+
+    def caption(self) -> str:
+        margins = " and ".join(f"{family['margin']:g} {family['unit']}" for family in self.claim.families)
+        return f"Line: Student's 95 % interval; dashed: bootstrap. 1 is the smallest effect of interest: {margins}."
+
+    def shading(self) -> str:
+        return "below 1, too small to matter"
+
+
+class Family(Difference):
+    """The contrasts of one family, in units of its smallest effect of interest."""
+
+    def __init__(self, whole: Reversal, family: Mapping[str, Any]):
+        rule = replace(whole.claim, over=family["over"], claimed=family["claimed"], margin=1.0)
+        super().__init__(rule, whole.experiment)
+        self.family = family
+
+    def check(self) -> None:
+        super().check()
+        if self.family["margin"] <= 0:
+            self.refuse(f"margin={self.family['margin']:g} of a family must be positive")
+
+    @property
+    def unit(self) -> str:
+        return f"times {self.family['margin']:g} {self.family['unit']}"
+
+    def judge(self, reader: "CellReader") -> list[Outcome]:
+        reader = reader.of_metric(self.family["metric"], 1 / self.family["margin"])
+        ranked = zip(super().judge(reader), self.pairs(), strict=True)
+        return [replace(outcome, why=f"{outcome.why}; {self.rank(reader, a)}") for outcome, (a, _) in ranked]
+
+    def rank(self, reader: "CellReader", a: Mapping) -> str:
+        """Return how many of the rivals have a lower mean than a, in words."""
+        means = {norm: reader.values({**a, "norm": norm}).mean() for norm in self.claim.rivals}
+        better = sum(mean < means[a["norm"]] for mean in means.values())
+        return f"{a['norm'].upper()} is number {better + 1} of {len(means)} ({', '.join(self.claim.rivals)})"
