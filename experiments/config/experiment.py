@@ -23,6 +23,7 @@ class Claim:
     metric: str | None = field(
         default=None, metadata={"help": "column that decides this claim; null: the experiment's metric"}
     )
+    log10: bool = field(default=False, metadata={"help": "difference: compare the metric's decimal logarithms"})
     unit: str | None = field(
         default=None, metadata={"help": "unit of this claim's metric; null: the experiment's unit"}
     )

@@ -116,7 +116,10 @@ class Trainer:
     )
     measure: list[str] = field(
         default_factory=list,
-        metadata={"help": "what is measured on the trained model", "choices": ("invariance", "train_test_gap")},
+        metadata={
+            "help": "what is measured on the trained model",
+            "choices": ("invariance", "train_test_gap", "training_loss"),
+        },
     )
 
 

@@ -125,6 +125,15 @@ def train_test_gap(model: nn.Module, task: DataTask) -> dict[str, float]:
     return {"gap/output": gap / (largest or 1.0), "gap/loss": total / len(batches)}
 
 
+def training_loss(model: nn.Module, task: DataTask) -> dict[str, float]:
+    """Return the loss over the training split in evaluation mode, train_eval/loss.
+
+    The loss of a training step is of one batch and, with batch normalisation, of that batch's statistics: at batch 4 it
+    says little about how well the network fits.
+    """
+    return {"train_eval/loss": task.evaluate(model, "train")["loss"]}
+
+
 def validation_batches(task: DataTask) -> list[Batch]:
     """Return inputs and targets in whole batches of the training batch size. Raises ValueError if there is none."""
     if isinstance(task, LanguageModelling):
@@ -151,4 +160,5 @@ def _loss(logits: Tensor, targets: Tensor) -> Tensor:
 MEASUREMENTS: dict[str, Callable[[Any, Any], dict[str, float]]] = {
     "invariance": lambda model, task: invariance(model, task.images["val"][: task.batch_size]),
     "train_test_gap": train_test_gap,
+    "training_loss": training_loss,
 }

@@ -10,6 +10,7 @@
 p values are of t tests, after Holm's correction over the claim's contrasts.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -68,7 +69,12 @@ class Difference(Kind):
 
     def measure(self, reader: "CellReader", a: Mapping, b: Mapping) -> Measured:
         label, where = contrast(a, b)
-        return self.measured(reader, label, where, reader.values(a) - reader.values(b), [a, b])
+        first, second = (self.read(reader, cell) for cell in (a, b))
+        return self.measured(reader, label, where, first - second, [a, b])
+
+    def read(self, reader: "CellReader", cell: Mapping) -> "pd.Series":
+        values = reader.values(cell)
+        return values.map(math.log10) if self.claim.log10 else values
 
     @staticmethod
     def measured(
