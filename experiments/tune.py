@@ -20,7 +20,16 @@ from omegaconf import DictConfig
 from experiments.cli.command import command, refusals_in_one_line
 from experiments.config.errors import ConfigError
 from experiments.config.paths import CONFIGS, tuned_path
-from experiments.judging.tuning import at_edge_of_grid, choose, tuning_metric, tuning_overrides, write_chosen_rates
+from experiments.config.schema import settings
+from experiments.judging.power import pairs_needed
+from experiments.judging.tuning import (
+    at_chosen_rates,
+    at_edge_of_grid,
+    choose,
+    tuning_metric,
+    tuning_overrides,
+    write_chosen_rates,
+)
 from experiments.runs.rows import cell_columns, collect
 from experiments.sweeps.grid import run_ids
 
@@ -40,8 +49,11 @@ def tune(cfg: DictConfig) -> None:
     means = choose(rows, cell_columns(cfg.experiment.axes), metric)
     path = tuned_path(cfg.profile.name, cfg.experiment.name)
     origin = f"python -m experiments.tune experiment={cfg.experiment.name} profile={cfg.profile.name}"
-    write_chosen_rates(path, rows, means, origin)
+    needed = pairs_needed(settings(cfg.experiment), at_chosen_rates(rows, means))
+    write_chosen_rates(path, rows, means, origin, needed)
     print(means.to_string())
+    for claim, pairs in needed.items():
+        print(f"{claim}: {pairs} pairs for a power of 80 % at its margin")
     print(f"wrote {path}")
     if edge := at_edge_of_grid(means, list(cfg.experiment.tune_lr)):
         print(f"at the end of the grid, widen tune_lr and run again: {'; '.join(edge)}")

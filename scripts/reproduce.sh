@@ -7,10 +7,5 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 source scripts/experiments_of.sh
 
 profile="${1:-quick}"
-with_runs=""
-for experiment in $(experiments_of "$profile"); do
-    # One with `sources` judges the rows of others and has no runs.
-    grep -q "^  sources:" "configs/experiment/$experiment.yaml" || with_runs="$with_runs,$experiment"
-done
-python -m experiments.train -m experiment="${with_runs#,}" profile="$profile" hydra/launcher=joblib
+python -m experiments.train -m experiment="$(with_runs "$profile")" profile="$profile" hydra/launcher=joblib
 python -m experiments.report profile="$profile"

@@ -55,14 +55,19 @@ class ExperimentResult:
     verdicts: list[Verdict]
 
 
-def configs_of(profile: DictConfig) -> dict[str, DictConfig]:
-    """Return every experiment of the profile and those whose rows they read, composed."""
+def configs_of(profile: DictConfig, first_seed: int) -> dict[str, DictConfig]:
+    """Return every experiment of the profile and those whose rows they read, composed for these final seeds."""
     if not profile.experiments:
         raise ConfigError("profile.experiments=[] leaves nothing to report; name an experiment, as [conv_gain]")
-    configs = {name: base(name, profile.name) for name in profile.experiments}
+    seeds = first_seed_override(first_seed)
+    configs = {name: base(name, profile.name, seeds) for name in profile.experiments}
     for cfg in list(configs.values()):
-        configs |= {name: base(name, profile.name) for name in cfg.experiment.sources if name not in configs}
+        configs |= {name: base(name, profile.name, seeds) for name in cfg.experiment.sources if name not in configs}
     return configs
+
+
+def first_seed_override(first_seed: int) -> str:
+    return f"profile.first_seed={first_seed}"
 
 
 def from_folders(configs: dict[str, DictConfig], profile: str, runs_dir: str) -> RunTables | None:
@@ -76,7 +81,9 @@ def from_folders(configs: dict[str, DictConfig], profile: str, runs_dir: str) ->
         tuned = not cfg.experiment.tune_lr or tuned_path(profile, name).exists()
         if not (started and tuned):
             continue
-        its_rows, its_curves, its_missing = collect(run_ids(name, profile), runs_dir)
+        its_rows, its_curves, its_missing = collect(
+            run_ids(name, profile, [first_seed_override(cfg.profile.first_seed)]), runs_dir
+        )
         rows.append(its_rows)
         curves.append(its_curves)
         missing += its_missing

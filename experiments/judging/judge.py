@@ -36,6 +36,7 @@ def _judge(kind: Kind, rows: pd.DataFrame, curves: pd.DataFrame) -> Verdict:
         metric=kind.decided_by(),
         unit=kind.unit,
         margin=claim.margin,
+        margin_from=claim.margin_from,
         verdict=combined(outcomes),
         why=reason(outcomes, kind.unit),
         outcomes=outcomes,

@@ -1,12 +1,13 @@
 """The rule that chooses a learning rate for every cell, from the rows of the tuning stage."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
 
 from experiments.config.cell import cell_key
 from experiments.config.errors import ConfigError
+from experiments.judging.power import FEWEST, MOST
 
 SET_BY_TUNING = {  # settings that the tuning sweep makes itself, and what to give in their place
     "optim.lr": "experiment.tune_lr=[...]",
@@ -60,16 +61,28 @@ def tuning_overrides(experiment, arguments: Iterable[str]) -> list[str]:
     return [*arguments, *fixed, *grid]
 
 
-def write_chosen_rates(path: Path, rows: pd.DataFrame, means: pd.DataFrame, command: str) -> None:
+def at_chosen_rates(rows: pd.DataFrame, means: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the chosen rates. means: from `choose`."""
+    chosen = means["chosen"].rename("chosen").reset_index()
+    joined = rows.merge(chosen, on=list(means.index.names))
+    return joined[joined["lr"] == joined["chosen"]].drop(columns="chosen")
+
+
+def write_chosen_rates(
+    path: Path, rows: pd.DataFrame, means: pd.DataFrame, command: str, needed: Mapping[str, int]
+) -> None:
     """Write the chosen rates as YAML to `path`, which names the command, and the rows that chose them as CSV beside it.
 
-    means: from `choose`.
+    means: from `choose`. needed: pairs of runs by claim (judging/power.py).
     """
     commits = ", ".join(sorted(set(rows["git"].str[:12] + rows["dirty"].map({True: "-dirty", False: ""}))))
     lines = [
         f"# Chosen by: {command}",
         f"# at commit {commits}; the rows that chose are in {path.stem}.csv. Not edited by hand.",
     ]
+    if needed:
+        each = ", ".join(f"{claim} {pairs}" for claim, pairs in needed.items())
+        lines.append(f"# Pairs for a power of 80 % at the margin, at least {FEWEST}, at most {MOST}: {each}.")
     lines += [f"{key}: {rate:g}" for key, rate in _rate_of_cell(means).items()]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines) + "\n")

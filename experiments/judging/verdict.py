@@ -69,6 +69,7 @@ class Verdict:
     metric: str
     unit: str
     margin: float
+    margin_from: str
     verdict: str
     why: str
     outcomes: list[Outcome]

@@ -1,5 +1,6 @@
 """From the rows to everything that a report consists of; the command is in __main__.py."""
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -23,7 +24,7 @@ from experiments.judging.evidence import (
     from_tables,
     results_of,
 )
-from experiments.report import charts, tables
+from experiments.report import charts, replication, tables
 from experiments.report.page import page
 from experiments.report.readme import put_into_readme
 from experiments.runs.folder import write_json
@@ -35,21 +36,25 @@ def write_all(cfg: DictConfig) -> None:
     with refusals_in_one_line("report"):
         profile, output = cfg.profile, Path(cfg.output)
         check_folder("output", cfg.output)
-        configs = configs_of(profile)
+        configs = configs_of(profile, profile.first_seed)
         run_tables = find(cfg, configs)
         results = results_of(run_tables, configs, profile)
-        reference = reference_beside(run_tables, output, configs, profile)
+        reference = reference_beside(run_tables, output, profile)
         output.mkdir(parents=True, exist_ok=True)
     write(results, run_tables, output, profile.name)
-    provenance = origin(run_tables, profile.name)
+    provenance = origin(run_tables, profile)
     write_json(output / "provenance.json", provenance)
     (output / "claims.md").write_text(markdown(results, provenance))
     figures = draw(results, output / "figures")
-    text = page(results, figures, run_tables, reference, output, profile.name, provenance_line(provenance))
+    replicated = replication.beside(output, replication.verdicts_of(results))
+    line = provenance_line(provenance)
+    text = page(results, figures, run_tables, reference, replicated, output, profile.name, line)
     (output / "report.html").write_text(text)
     if cfg.readme:
         put_into_readme()
     say(results)
+    if reference is not None:
+        print(replication.of(results, reference, "against the committed runs").sentence())
     print(f"report: {(output / 'report.html').resolve()}")
     if run_tables.missing:
         sys.exit(
@@ -75,13 +80,12 @@ def find(cfg: DictConfig, configs: dict[str, DictConfig]) -> RunTables:
     return from_tables(configs, committed)
 
 
-def reference_beside(
-    run_tables: RunTables, output: Path, configs: dict, profile: DictConfig
-) -> list[ExperimentResult] | None:
+def reference_beside(run_tables: RunTables, output: Path, profile: DictConfig) -> list[ExperimentResult] | None:
     """Return the verdicts on the committed rows, to compare with; None where the rows are the committed ones."""
     committed = REFERENCE / profile.name
     if not (committed / "runs.csv").exists() or committed in (run_tables.source.resolve(), output.resolve()):
         return None
+    configs = configs_of(profile, json.loads((committed / "provenance.json").read_text())["first_seed"])
     return results_of(from_tables(configs, committed), configs, profile)
 
 
@@ -114,12 +118,13 @@ def draw(results: list[ExperimentResult], folder: Path) -> dict[str, list[charts
     return figures
 
 
-def origin(run_tables: RunTables, profile: str) -> dict:
+def origin(run_tables: RunTables, profile: DictConfig) -> dict:
     """Return where the numbers come from: the commits and versions that the rows themselves carry."""
     rows = run_tables.rows
     commits = rows["git"] + rows["dirty"].map({True: " (with uncommitted changes)", False: ""})
     return {
-        "command": f"bash scripts/<experiment>.sh profile={profile}",
+        "command": f"bash scripts/<experiment>.sh profile={profile.name}",
+        "first_seed": profile.first_seed,
         "commits": sorted(set(commits)),
         "python": sorted(set(rows["python"])),
         "torch": sorted(set(rows["torch"])),
@@ -145,7 +150,7 @@ def provenance_line(provenance: dict, quote: str = "") -> str:
 
 def markdown(results: list[ExperimentResult], provenance: dict) -> str:
     """Return claims.md: the verdicts, then the paired differences and the cells of every experiment."""
-    sections = ["# Verdicts", provenance_line(provenance, quote="`"), tables.counts(results)]
+    sections = ["# Verdicts", provenance_line(provenance, quote="`"), tables.counts_of(results)]
     sections.append(tables.markdown(tables.headline(results)))
     sections.append("Every number, with the ids of the runs behind it: differences.csv, cells.csv, runs.csv.")
     for result in results:
@@ -153,7 +158,7 @@ def markdown(results: list[ExperimentResult], provenance: dict) -> str:
         sections += [f"These rows are not consistent: {problem}." for problem in result.problems]
         for verdict in result.verdicts:
             about = f"**{verdict.statement}** {verdict.verdict} ({verdict.metric}, {verdict.unit})"
-            sections += [about, tables.markdown(tables.difference_table(verdict))]
+            sections += [about, tables.source(verdict), tables.markdown(tables.difference_table(verdict))]
         if len(result.rows):
             sections.append(tables.markdown(tables.cell_table(result)))
         elif not result.experiment.sources:
@@ -176,4 +181,4 @@ def say(results: list[ExperimentResult]) -> None:
     for result in results:
         for problem in result.problems:
             print(f"{result.experiment.name}: {problem}")
-    print(tables.counts(results))
+    print(tables.counts_of(results))

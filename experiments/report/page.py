@@ -12,10 +12,12 @@ from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
 from experiments.judging.evidence import ExperimentResult, RunTables
-from experiments.judging.verdict import CONTRADICTED, NOT_RESOLVED, REPRODUCED
+from experiments.judging.verdict import CONTRADICTED, MIXED, NOT_RESOLVED, REPRODUCED
 from experiments.report import charts, tables, vega
+from experiments.report.answers import answers
 from experiments.report.cell_runs import CellRuns, cell_runs, recipe
 from experiments.report.claim_view import ClaimView, claim_view
+from experiments.report.replication import Replication
 from experiments.report.style import norms_of
 
 MARKS = {  # paths within a circle of radius 1, as the charts draw them
@@ -26,7 +28,7 @@ MARKS = {  # paths within a circle of radius 1, as the charts draw them
     "triangle-down": "M0,1.1L1.2,-1L-1.2,-1Z",
     "cross": "M-1.2,-.4H-.4V-1.2H.4V-.4H1.2V.4H.4V1.2H-.4V.4H-1.2Z",
 }
-SIGN = {REPRODUCED: "✓", CONTRADICTED: "✗", NOT_RESOLVED: "?"}
+SIGN = {REPRODUCED: "✓", MIXED: "±", CONTRADICTED: "✗", NOT_RESOLVED: "?"}
 NORMS = {
     "none": "no normalisation",
     "bn": "batch",
@@ -57,6 +59,7 @@ def page(
     figures: dict[str, list[charts.Figure]],
     run_tables: RunTables,
     reference: list[ExperimentResult] | None,
+    replications: list[Replication],
     output: Path,
     profile: str,
     provenance: str,
@@ -71,7 +74,10 @@ def page(
     return templates.get_template("page.html.j2").render(
         profile=profile,
         provenance=provenance,
-        counts=tables.counts(results),
+        counts=tables.counts_of(results),
+        answers=answers([tables.plain(verdict.as_dict()) for result in results for verdict in result.verdicts]),
+        replications=replications,
+        source=tables.source,
         sign=SIGN,
         norms=norms,
         looks={norm: (colour, MARKS.get(shape, shape)) for norm in norms for colour, shape in [vega.look(norm)]},

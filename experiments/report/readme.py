@@ -6,8 +6,6 @@ the runs. The parts stand between markers; everything else on the pages is writt
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -15,98 +13,15 @@ import pandas as pd
 from experiments.config.errors import ConfigError
 from experiments.config.paths import ROOT
 from experiments.judging.evidence import REFERENCE
-from experiments.report.tables import markdown, signed
+from experiments.report.answers import answers
+from experiments.report.replication import Replication, beside
+from experiments.report.tables import counts, markdown, signed
 from experiments.runs.progress import format_duration
 
 FINDINGS_START, FINDINGS_END = "<!-- findings: written by experiments.report -->", "<!-- end of findings -->"
 VERDICTS_START, VERDICTS_END = "<!-- verdicts: written by experiments.report -->", "<!-- end of verdicts -->"
 PROFILES = ("quick", "standard", "full")  # from left to right
-MARKS = {"reproduced": "✓", "contradicted": "✗", "not resolved": "?"}
-NAMES = {"rnn": "RNN", "lstm": "LSTM", "gru": "GRU", "cnn": "plain CNN", "resnet20": "ResNet-20"}
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The answer that some claims of one experiment give together, by their common verdict.
-
-    `{where}` in a text becomes the networks whose contrasts have that verdict.
-    """
-
-    experiment: str
-    claims: tuple[str, ...]
-    reproduced: str
-    contradicted: str
-    not_resolved: str = "open"
-
-    def text(self, verdict: str) -> str:
-        return {"reproduced": self.reproduced, "contradicted": self.contradicted}.get(verdict, self.not_resolved)
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A row of the README: a question, and the answers that settle it."""
-
-    question: str
-    answers: tuple[Answer, ...]
-
-
-FINDINGS = (
-    Finding(
-        "Does LN lower the loss of a recurrent language model?",
-        (Answer("recurrent_gain", ("ln_helps_recurrent",), "yes", "no, higher in the {where}"),),
-    ),
-    Finding(
-        "Does recurrent BN break down at batch 4?",
-        (
-            Answer(
-                "recurrent_batch_size",
-                ("bn_hurts_recurrent_at_4", "bn_needs_batch_recurrent"),
-                "yes, worse than no normalisation",
-                "no, not in the {where}",
-            ),
-        ),
-    ),
-    Finding(
-        "Is the order in a CNN at a large batch BN, GN, LN?",
-        (
-            Answer(
-                "conv_gain",
-                ("ln_loses_to_bn_conv", "gn_loses_to_bn_conv", "gn_beats_ln_conv"),
-                "yes, BN before GN before LN",
-                "no, not in the {where}",
-            ),
-        ),
-    ),
-    Finding(
-        "Are 8 groups better than one (LN) or all (IN)?",
-        (Answer("groups", ("gn_beats_its_ends",), "yes, better than both", "no, worse than one of them"),),
-    ),
-    Finding(
-        "Does the paper's table 1 of invariances hold?",
-        (Answer("invariance", ("table1_bn", "table1_wn", "table1_ln"), "yes, in every entry", "no, an entry fails"),),
-    ),
-    Finding(
-        "Which initial gain, and where in the LSTM?",
-        (
-            Answer(
-                "gain_init",
-                ("bn_wants_small_gain", "ln_wants_gain_one"),
-                "0.1 for BN, 1 for LN",
-                "not 0.1 for BN and 1 for LN",
-                "gain open",
-            ),
-            Answer(
-                "placement",
-                ("inside_beats_outside",),
-                "LN inside the recurrence",
-                "LN on the layer's output",
-                "placement open",
-            ),
-        ),
-    ),
-)
-
-
+MARKS = {"reproduced": "✓", "mixed": "±", "contradicted": "✗", "not resolved": "?"}
 # --- the pages --------------------------------------------------------------------------------------------------------
 
 
@@ -129,45 +44,23 @@ def replace_block(path: Path, start: str, end: str, text: str) -> None:
 
 
 def findings(reference: Path) -> str:
-    """Return the table of FINDINGS, the counts and a figure; the answers are those of the largest profile."""
+    """Return the answers of the largest profile, the counts, the replications and a figure."""
     claims = {profile: claims_of(reference / profile) for profile in committed_profiles(reference)}
     largest = list(claims)[-1]
-    rows = []
-    for finding in FINDINGS:
-        row = {"question": finding.question}
-        row["answer"] = "; ".join(answer_text(answer, claims[largest]) for answer in finding.answers)
-        for profile, by_id in claims.items():
-            row[profile] = " ".join(MARKS[common_verdict(chosen(answer, by_id))] for answer in finding.answers)
-        row["evidence"] = ", ".join(
-            f"[{answer.experiment}](results/reference/{largest}/claims.md#{answer.experiment})"
-            for answer in finding.answers
-        )
-        rows.append(row)
-    figure = f"![What each normaliser does in {largest}](results/reference/{largest}/figures/summary.svg)"
-    totals = [
-        f"- `{profile}`: {counts(by_id)}, {provenance_of(reference / profile)['runs']} runs."
-        for profile, by_id in claims.items()
+    sentences = [
+        f"{n}. **{about}:** {text}" for n, (about, text) in enumerate(answers(list(claims[largest].values())), 1)
     ]
-    return "\n\n".join([markdown(pd.DataFrame(rows)), "\n".join(totals), figure])
+    totals = []
+    for profile, by_id in claims.items():
+        runs = provenance_of(reference / profile)["runs"]
+        totals.append(f"- [`{profile}`](results/reference/{profile}/claims.md), {runs} runs: {counts(by_id.values())}")
+        totals += [f"  - Once more, {one.sentence()}" for one in replications(reference / profile, by_id)]
+    figure = f"![What each normaliser does in {largest}](results/reference/{largest}/figures/summary.svg)"
+    return "\n\n".join(["\n".join(sentences), "\n".join(totals), figure])
 
 
-def answer_text(answer: Answer, by_id: dict[tuple[str, str], dict]) -> str:
-    """Return the text for the common verdict of an answer's claims."""
-    claims = chosen(answer, by_id)
-    verdict = common_verdict(claims)
-    contrasts = [outcome for claim in claims for outcome in claim["outcomes"] if outcome["verdict"] == verdict]
-    networks = dict.fromkeys(outcome["where"].partition(",")[0] for outcome in contrasts)
-    return answer.text(verdict).format(where=" and ".join(NAMES.get(name, name) for name in networks))
-
-
-def chosen(answer: Answer, by_id: dict[tuple[str, str], dict]) -> list[dict]:
-    return [by_id[answer.experiment, claim] for claim in answer.claims]
-
-
-def common_verdict(claims: Sequence[dict]) -> str:
-    """Return the verdict on several claims: reproduced if all are, contradicted if one is, else not resolved."""
-    verdicts = {claim["verdict"] for claim in claims}
-    return next((verdict for verdict in ("contradicted", "not resolved") if verdict in verdicts), "reproduced")
+def replications(folder: Path, by_id: dict[tuple[str, str], dict]) -> list[Replication]:
+    return beside(folder, {claim: entry["verdict"] for claim, entry in by_id.items()})
 
 
 # --- results/README.md ------------------------------------------------------------------------------------------------
@@ -176,15 +69,20 @@ def common_verdict(claims: Sequence[dict]) -> str:
 def verdicts(reference: Path) -> str:
     """Return a line for each profile, the table of all claims, and the figures."""
     claims = {profile: claims_of(reference / profile) for profile in committed_profiles(reference)}
-    flipped = {profile: flips(reference / profile, by_id) for profile, by_id in claims.items()}
+    repeated = {profile: replications(reference / profile, by_id) for profile, by_id in claims.items()}
     statements = {key: claim for profile in reversed(claims) for key, claim in claims[profile].items()}
     rows = []
     for key, claim in statements.items():
-        row = {"claim": f"{claim['statement']} <sub>{claim['experiment']}, {claim['unit']}</sub>"}
-        row |= {profile: entry(by_id.get(key), key in flipped[profile]) for profile, by_id in claims.items()}
+        origin = claim["stated"] or "a question of our own"
+        row = {"claim": f"{claim['statement']} <sub>{claim['experiment']}, {claim['unit']}; {origin}</sub>"}
+        for profile, by_id in claims.items():
+            flips = any(key in one.differing for one in repeated[profile])
+            row[profile] = entry(by_id.get(key), flips)
         rows.append(row)
-    lines = [total(reference / profile, by_id) for profile, by_id in claims.items()]
-    lines += [replication(reference / profile, by_id) for profile, by_id in claims.items() if flipped[profile]]
+    lines = []
+    for profile, by_id in claims.items():
+        lines.append(total(reference / profile, by_id))
+        lines += [f"  - [Once more](reference/{one.folder}/claims.md), {one.sentence()}" for one in repeated[profile]]
     figures = [
         f"![What each normaliser does in {profile}](reference/{profile}/figures/summary.svg)" for profile in claims
     ]
@@ -197,43 +95,16 @@ def total(folder: Path, by_id: dict[tuple[str, str], dict]) -> str:
     cost = (
         f"{provenance['runs']} runs, {provenance['diverged']} diverged, {format_duration(provenance['core_seconds'])}"
     )
-    return f"- [`{folder.name}`](reference/{folder.name}/claims.md): {counts(by_id)} ({cost} of one core)."
+    where = ", ".join(provenance["processor"])
+    line = counts(by_id.values())
+    return f"- [`{folder.name}`](reference/{folder.name}/claims.md) ({cost} of one core, {where}): {line}"
 
 
-def replication(folder: Path, by_id: dict[tuple[str, str], dict]) -> str:
-    """Return which verdicts differ when the profile is run once more on another processor."""
-    other = elsewhere(folder)
-    flipped = flips(folder, by_id)
-    details = [
-        f"{experiment}/{claim} (here {here}, there {there})" for (experiment, claim), (here, there) in flipped.items()
-    ]
-    differing = f"; these differ (†): {', '.join(details)}" if details else ""
-    processors = ", ".join(provenance_of(other)["processor"])
-    return (
-        f"- [`{folder.name}` once more, on another processor](reference/{other.name}/claims.md) ({processors}): "
-        f"{len(by_id) - len(flipped)} of {len(by_id)} verdicts are the same{differing}."
-    )
-
-
-def elsewhere(folder: Path) -> Path:
-    """Return the folder of the same profile, run on another processor."""
-    return folder.with_name(f"{folder.name}_elsewhere")
-
-
-def flips(folder: Path, by_id: dict[tuple[str, str], dict]) -> dict[tuple[str, str], tuple[str, str]]:
-    """Return the verdicts, here and on another processor, of the claims where they differ."""
-    if not elsewhere(folder).exists():
-        return {}
-    other = claims_of(elsewhere(folder))
-    pairs = {key: (claim["verdict"], other[key]["verdict"]) for key, claim in by_id.items()}
-    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
-
-
-def entry(claim: dict | None, flips_elsewhere: bool = False) -> str:
+def entry(claim: dict | None, flips: bool = False) -> str:
     """Return the verdict with its deciding contrast, and with the number of contrasts if there are several."""
     if claim is None:
         return ""
-    verdict = f"{MARKS[claim['verdict']]} **{claim['verdict']}**{' †' if flips_elsewhere else ''}"
+    verdict = f"{MARKS[claim['verdict']]} **{claim['verdict']}**{' †' if flips else ''}"
     with_interval = [outcome for outcome in claim["outcomes"] if outcome["interval"]]
     if not with_interval:
         return verdict
@@ -247,7 +118,8 @@ def entry(claim: dict | None, flips_elsewhere: bool = False) -> str:
 def deciding(verdict: str, outcomes: list[dict]) -> dict:
     """Return the contrast that a verdict depends on, of those with that verdict.
 
-    A claim is contradicted by one contrast, so the clearest; it is reproduced only by all, so the least clear.
+    A claim is contradicted by one contrast, so the clearest; it is reproduced only by all, so the least clear. A mixed
+    one shows its clearest contrast of all.
     """
     same = [outcome for outcome in outcomes if outcome["verdict"] == verdict] or outcomes
 
@@ -257,7 +129,7 @@ def deciding(verdict: str, outcomes: list[dict]) -> dict:
             return 0.0
         return abs(interval["estimate"]) / (interval["high"] - interval["low"] or math.inf)
 
-    return (max if verdict == "contradicted" else min)(same, key=clearness)
+    return (max if verdict in ("contradicted", "mixed") else min)(same, key=clearness)
 
 
 # --- both pages -------------------------------------------------------------------------------------------------------
@@ -275,10 +147,3 @@ def claims_of(folder: Path) -> dict[tuple[str, str], dict]:
 
 def provenance_of(folder: Path) -> dict:
     return json.loads((folder / "provenance.json").read_text())
-
-
-def counts(by_id: dict[tuple[str, str], dict]) -> str:
-    """Return how many claims have each verdict, in words."""
-    each = [claim["verdict"] for claim in by_id.values()]
-    kinds = ", ".join(f"{each.count(verdict)} {verdict}" for verdict in MARKS)
-    return f"{kinds}, of {len(each)} claims"

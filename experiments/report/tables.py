@@ -1,6 +1,6 @@
 """The tables of a report: verdicts, paired differences, cells. Numbers here are for CSV and Markdown alike."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from experiments.config.experiment import Experiment
 from experiments.judging.cells import values
 from experiments.judging.evidence import ExperimentResult
 from experiments.judging.intervals import Interval, iqm
-from experiments.judging.verdict import CONTRADICTED, NOT_RESOLVED, REPRODUCED, Outcome, Verdict
+from experiments.judging.verdict import REPRODUCED, VERDICTS, Outcome, Verdict
 from experiments.runs.rows import cell_columns
 
 DIGITS = 6  # significant; the last ones of a float64 differ between processors, and the tables must not
@@ -70,11 +70,35 @@ def markdown(frame: pd.DataFrame) -> str:
 # --- verdicts ---------------------------------------------------------------------------------------------------------
 
 
-def counts(results: list[ExperimentResult]) -> str:
-    """Return a sentence that counts the claims by verdict."""
-    verdicts = [verdict.verdict for result in results for verdict in result.verdicts]
-    kinds = ", ".join(f"{verdicts.count(kind)} {kind}" for kind in (REPRODUCED, CONTRADICTED, NOT_RESOLVED))
-    return f"Of {len(verdicts)} claims: {kinds}."
+def counts(claims: Iterable[Mapping]) -> str:
+    """Return a sentence that counts claims by verdict: those of papers, our own questions, identities.
+
+    claims: dictionaries with verdict, stated and identity, as claims.json has them.
+    """
+    claims = list(claims)
+    empirical = [claim for claim in claims if not claim["identity"]]
+    stated = [claim["verdict"] for claim in empirical if claim["stated"]]
+    ours = [claim["verdict"] for claim in empirical if not claim["stated"]]
+    identities = [claim["verdict"] for claim in claims if claim["identity"]]
+    parts = [
+        f"of {len(verdicts)} {what}: {', '.join(f'{verdicts.count(kind)} {kind}' for kind in VERDICTS)}"
+        for verdicts, what in ((stated, "claims of the papers"), (ours, "questions of our own"))
+        if verdicts
+    ]
+    if identities:
+        parts.append(f"{identities.count(REPRODUCED)} of {len(identities)} identities hold")
+    return f"{'; '.join(parts).capitalize()}."
+
+
+def counts_of(results: list[ExperimentResult]) -> str:
+    """Return the same sentence of results."""
+    return counts(verdict.as_dict() for result in results for verdict in result.verdicts)
+
+
+def source(verdict: Verdict) -> str:
+    """Return who states a claim, and where the margin comes from, in a sentence."""
+    who = f"Stated: {verdict.stated}." if verdict.stated else "A question of our own."
+    return f"{who} Smallest effect of interest: {verdict.margin_from}." if verdict.margin_from else who
 
 
 def pairs(verdict: Verdict) -> str:

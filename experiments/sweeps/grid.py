@@ -63,10 +63,14 @@ def select(grids: list[Mapping], chosen: Mapping[str, list[str]]) -> list[dict]:
 
 
 @cache
-def base(experiment: str, profile: str) -> DictConfig:
-    """Return the experiment's configuration, read-only: its rule is `experiment`, its grid `hydra.sweeper.params`."""
+def base(experiment: str, profile: str, *overrides: str) -> DictConfig:
+    """Return the experiment's configuration, read-only: its rule is `experiment`, its grid `hydra.sweeper.params`.
+
+    overrides: of the profile, as profile.first_seed=40.
+    """
+    arguments = [f"experiment={experiment}", f"profile={profile}", *overrides]
     with hydra_configs():
-        return compose("train", [f"experiment={experiment}", f"profile={profile}"], return_hydra_config=True)
+        return compose("train", arguments, return_hydra_config=True)
 
 
 def run_columns(configs: Iterable[DictConfig]) -> list[dict[str, Any]]:
@@ -109,7 +113,7 @@ def run_ids(experiment: str, profile: str, overrides: Iterable[str] = ()) -> lis
 @contextmanager
 def _experiment_jobs(experiment: str, profile: str, overrides: Iterable[str]):
     """Yield the overrides of every run, with Hydra ready to compose them."""
-    cfg = base(experiment, profile)
+    cfg = base(experiment, profile, *(override for override in overrides if override.startswith("profile.")))
     arguments = [f"experiment={experiment}", f"profile={profile}", *overrides]
     with hydra_configs():
         parser = OverridesParser.create(GlobalHydra.instance().config_loader())

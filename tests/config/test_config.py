@@ -26,6 +26,13 @@ from tests.helpers.configs import composed
 
 GROUPS = ("model", "norm", "data", "optim", "profile", "experiment")
 CHOICES = {group: sorted(path.stem for path in (ROOT / "configs" / group).glob("*.yaml")) for group in GROUPS}
+# (experiment, profile): one whose sizes depend on the profile has a file for each that it is in
+EXPERIMENTS = [
+    (path.stem, profile)
+    for path in sorted((CONFIGS / "experiment").glob("*.yaml"))
+    for profile in CHOICES["profile"]
+    if "${profile}" not in path.read_text() or (path.with_suffix("") / f"{profile}.yaml").exists()
+]
 # what has no default has to be given
 NEEDED = {"text_file": ["data.path=/any.txt"], "hf_text": ["data.path=any"]}
 
@@ -34,7 +41,8 @@ NEEDED = {"text_file": ["data.path=/any.txt"], "hf_text": ["data.path=any"]}
 def test_every_choice_composes_and_resolves(group, choice):
     overrides = [f"{group}={choice}", *NEEDED.get(choice, [])]
     if group == "experiment":
-        overrides.append("optim.lr=0.1")  # the tuned rate of the default cell need not exist
+        profile = next(profile for experiment, profile in EXPERIMENTS if experiment == choice)
+        overrides += [f"profile={profile}", "optim.lr=0.1"]  # the tuned rate of the default cell need not exist
     OmegaConf.to_container(composed(*overrides), resolve=True, throw_on_missing=True)
 
 
@@ -52,20 +60,53 @@ def test_all_choices_compose_as_one_multirun():
     assert names == set(itertools.product(CHOICES["model"], CHOICES["norm"]))
 
 
-@pytest.mark.parametrize("experiment", CHOICES["experiment"])
-@pytest.mark.parametrize("profile", ["quick", "standard", "full"])
+@pytest.mark.parametrize("experiment, profile", EXPERIMENTS)
 def test_every_experiment_expands_to_its_grid_and_its_claims_name_cells_that_are_run(experiment, profile):
     rule = settings(base(experiment, profile).experiment)
     sources = rule.sources or [experiment]
-    configs = [cfg for name in sources for cfg in expand(name, profile, ["optim.lr=0.1"])]
+    given = ["optim.lr=0.1"] if rule.tune_lr or rule.sources else []
+    configs = [cfg for name in sources for cfg in expand(name, profile, given)]
     assert len({run_id_without_data(cfg) for cfg in configs}) == len(configs)
     if not rule.sources:
-        assert run_ids(experiment, profile, ["optim.lr=0.1"]) == [run_id(cfg) for cfg in configs]
+        assert run_ids(experiment, profile, given) == [run_id(cfg) for cfg in configs]
     assert {cfg.seed for cfg in configs} == set(rule.final_seeds)
     assert len(rule.final_seeds) >= 5
     assert not set(rule.final_seeds) & set(rule.tune_seeds), "the seeds that decide must not have taken part in tuning"
     assert all(cfg.stage == "final" for cfg in configs)
     check_cells(rule, run_columns(configs))
+
+
+def test_every_experiment_of_a_profile_is_there_and_in_no_other():
+    for profile in CHOICES["profile"]:
+        listed = list(base("invariance", profile).profile.experiments)
+        assert sorted(listed) == sorted(experiment for experiment, has in EXPERIMENTS if has == profile)
+
+
+def test_a_profile_that_an_experiment_lacks_is_named(cli):
+    result = cli("train", "-m", "experiment=placement", "profile=quick", "plan=true")
+    assert result.returncode and not result.stdout
+    assert (
+        result.stderr.strip() == "error: experiment/placement=quick is unknown; allowed: full, standard; nearest: full"
+    )
+
+
+def test_a_rule_about_a_cell_that_is_not_run_is_refused_before_the_first_run(cli):
+    unknown = "experiment.claims=[{id: c, statement: s, stated: here, kind: difference, a: {norm: ln}, margin: 1.0, b: [{norm: wm}]}]"
+    result = cli("train", "-m", "experiment=train_test", "plan=true", unknown)
+    assert result.returncode and not result.stdout
+    assert result.stderr.strip().startswith(
+        "error: claim c: {norm: ln} names 10 runs for 5 seeds, so more than one cell"
+    )
+
+
+@pytest.mark.parametrize("experiment, profile", EXPERIMENTS)
+def test_a_claim_of_speed_has_twenty_evaluations_and_every_margin_its_source(experiment, profile):
+    cfg = base(experiment, profile)
+    for claim in cfg.experiment.claims:
+        if claim.kind == "speed":
+            assert cfg.trainer.evaluations >= 20
+        if claim.kind not in ("exact", "share"):
+            assert claim.margin_from, f"{claim.id} has a margin from nowhere"
 
 
 def run_id_without_data(cfg) -> str:
@@ -75,7 +116,7 @@ def run_id_without_data(cfg) -> str:
 
 def test_an_argument_selects_from_an_experiments_grids():
     def cells(*arguments: str) -> set[str]:
-        return {cell_key(cell(cfg)) for cfg in expand("groups", "quick", ["optim.lr=0.1", *arguments])}
+        return {cell_key(cell(cfg)) for cfg in expand("groups", "standard", ["optim.lr=0.1", *arguments])}
 
     assert cells() == {
         f"cnn/{norm}" for norm in ("ln/b128", "in/b128", *(f"gn/b128/groups={g}" for g in (2, 4, 8, 16)))

@@ -1,14 +1,17 @@
 """The tests and intervals that decide a claim, against statsmodels."""
 
 import itertools
+import math
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import DescrStatsW, ttost_paired
 
 from experiments.judging.intervals import holm, p_below, p_difference, p_equivalent, paired_t
+from experiments.judging.power import pairs_for, power
 
 
 def paired_differences() -> Iterator[tuple[np.ndarray, float]]:
@@ -44,3 +47,18 @@ def test_holm_is_statsmodels_multipletests():
     for m in (1, 2, 3, 8):
         p_values = random.uniform(0, 0.2, m)
         assert holm(list(p_values)) == pytest.approx(multipletests(p_values, method="holm")[1], rel=1e-12)
+
+
+@pytest.mark.parametrize("level", [0.05, 0.0125])
+@pytest.mark.parametrize("n", [5, 9, 20])
+@pytest.mark.parametrize("effect", [0.2, 0.8, 2.0])
+def test_power_is_statsmodels_power_of_a_t_test(effect, n, level):
+    expected = TTestPower().power(effect, n, level / 2, alternative="larger")  # of the right sign
+    assert power(effect, n, level) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("effect", [0.9, 1.2])
+def test_pairs_are_those_of_statsmodels(effect):
+    wanted = TTestPower().solve_power(effect, power=0.8, alpha=0.025, alternative="larger")
+    assert pairs_for(effect, 0.05) == math.ceil(wanted)
+    assert pairs_for(50.0, 0.05) == 5 and pairs_for(0.01, 0.05) == 20

@@ -13,7 +13,6 @@ from data.settings import BinarizedMNIST
 from experiments.cli.compose import hydra_configs
 from experiments.config.schema import Adam, Trainer
 from experiments.runs.folder import RunFolder
-from experiments.runs.rows import CURVE_COLUMNS, reach
 from experiments.runs.run import Run
 from experiments.training.loop import fit
 from experiments.training.run import train_run
@@ -28,9 +27,15 @@ from tests.helpers.recorder import RowRecorder
 TEXTS = ["model=rnn", "norm=ln", "model.hidden_size=8", "data=text_file", "data.seq_len=8", "data.batch_size=4"]
 SMALL = ["trainer.steps=2", "trainer.evaluations=1", "wandb.mode=disabled"]
 RUNS = {
-    "characters, a cell of an experiment": [*TEXTS, "experiment=placement", "experiment.arm=paper", "optim.lr=0.01"],
+    "characters, a cell of an experiment": [
+        *TEXTS,
+        "experiment=placement",
+        "profile=standard",
+        "experiment.arm=paper",
+        "optim.lr=0.01",
+    ],
     "words, with statistics": [*TEXTS, "data.unit=word", "trainer.statistics=true", "trainer.measure=[train_test_gap]"],
-    "images": ["model=mlp", "data=digits", "trainer.measure=[invariance]"],
+    "images": ["model=mlp", "data=digits", "trainer.measure=[invariance,training_loss]"],
     "diverged": ["model=mlp", "data=digits", "optim=sgd", "optim.lr=1e38", "trainer.log_every=1"],
 }
 RULES = [yaml.safe_load(path.read_text())["experiment"] for path in (ROOT / "configs" / "experiment").glob("*.yaml")]
@@ -52,20 +57,18 @@ def entries() -> dict[str, re.Pattern]:
 
 @pytest.fixture(scope="module")
 def logged(tmp_path_factory) -> set[str]:
-    """The keys of the rows and summaries of every kind of run, and of a table of them."""
+    """The keys of the rows and summaries of every kind of run."""
     folder = tmp_path_factory.mktemp("glossary")
     (folder / "text.txt").write_text(TEXT)
-    keys, rows, curves = keys_of_pixels(), [], []
+    keys = keys_of_pixels()
     for overrides in RUNS.values():
         text = [f"data.path={folder / 'text.txt'}"] if "data=text_file" in overrides else []
         with hydra_configs():
             cfg = compose("train", [*overrides, *text, *SMALL, f"runs_dir={folder / 'runs'}"])
         done = RunFolder(folder / "runs", train_run(Run.of(cfg))["run_id"])
         assert done.finished, (done.path / "error.txt").read_text()
-        rows.append(done.summary)
-        curves += [{"run_id": done.run_id, **row} for row in done.metrics()]
         keys |= {key for row in (done.summary, *done.metrics()) for key in row}
-    return keys | set(reach(pd.DataFrame(rows), pd.DataFrame(curves, columns=CURVE_COLUMNS)).columns)
+    return keys
 
 
 def keys_of_pixels() -> set[str]:

@@ -13,7 +13,7 @@ p values are of t tests, after Holm's correction over the claim's contrasts.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from experiments.judging.claims.base import Kind
 from experiments.judging.intervals import Interval, bootstrap, holm, iqm, p_below, p_difference, p_equivalent, paired_t
@@ -43,6 +43,7 @@ class Measured:
 
 class Difference(Kind):
     name = "difference"
+    in_tuning_rows: ClassVar[bool] = True  # what is compared is a column of the tuning runs too
 
     def check(self) -> None:
         super().check()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 class Reversal(Difference):
     name = "reversal"
+    in_tuning_rows = False
     unit = "smallest effects of interest"
 
     def check(self) -> None:

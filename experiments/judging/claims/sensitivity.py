@@ -22,6 +22,7 @@ FEWEST_RATES = 4
 
 class Sensitivity(Difference):
     name = "sensitivity"
+    in_tuning_rows = False
 
     def check(self) -> None:
         super().check()

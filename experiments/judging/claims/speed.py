@@ -26,6 +26,7 @@ CLOCKS = {"steps": "step", "examples": "examples", "seconds": "seconds"}  # clai
 
 class Speed(Difference):
     name = "speed"
+    in_tuning_rows = False
 
     @property
     def metric(self) -> str:

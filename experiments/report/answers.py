@@ -1,0 +1,182 @@
+"""The answer in five sentences, made of the verdicts: which normaliser for which network, in which regime.
+
+A sentence is made of clauses, one for each claim. A clause names the contrasts that came out one way or another, with
+their numbers, so that no sentence can say more than its rows do.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from experiments.judging.verdict import CONTRADICTED, NOT_RESOLVED, REPRODUCED
+
+NETWORKS = {"rnn": "tanh RNN", "lstm": "LSTM", "gru": "GRU", "cnn": "plain CNN", "resnet20": "ResNet-20"}
+
+
+@dataclass(frozen=True)
+class Clause:
+    """What is said of a claim's contrasts, by their verdict. {of} becomes the contrasts with their numbers."""
+
+    experiment: str
+    claim: str
+    reproduced: str
+    contradicted: str
+    open: str
+
+    def text(self, claim: Mapping[str, Any]) -> str:
+        """Return the clause for the claim as claims.json has it."""
+        parts = []
+        for verdict, template in (
+            (REPRODUCED, self.reproduced),
+            (CONTRADICTED, self.contradicted),
+            (NOT_RESOLVED, self.open),
+        ):
+            contrasts = [named(outcome) for outcome in claim["outcomes"] if outcome["verdict"] == verdict]
+            if contrasts:
+                parts.append(template.format(of=listed(contrasts)))
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class Sentence:
+    about: str
+    clauses: tuple[Clause, ...]
+
+
+SENTENCES = (
+    Sentence(
+        "Recurrent networks at a constant rate",
+        (
+            Clause(
+                "recurrent_gain",
+                "ln_helps_recurrent",
+                "LN lowers the test loss of the {of}",
+                "LN raises the test loss of the {of}",
+                "whether LN lowers the test loss is open for the {of}",
+            ),
+            Clause(
+                "recurrent_gain",
+                "ln_speeds_up_recurrent",
+                "it reaches a common loss sooner in the {of}",
+                "it reaches a common loss later in the {of}",
+                "its speed is open for the {of}",
+            ),
+        ),
+    ),
+    Sentence(
+        "Another regime",
+        (
+            Clause(
+                "recurrent_gain",
+                "ln_anneals_itself",
+                "a rate that falls to 0 along a cosine takes a part of LN's gain away ({of})",
+                "a rate that falls to 0 along a cosine adds to LN's gain ({of})",
+                "whether a rate that falls to 0 along a cosine takes LN's gain away is open ({of})",
+            ),
+            Clause(
+                "recurrent_gain",
+                "ln_helps_under_cosine",
+                "and LN still lowers the loss under it ({of})",
+                "and LN raises the loss under it ({of})",
+                "and whether LN still lowers the loss under it is open ({of})",
+            ),
+            Clause(
+                "recurrent_rates",
+                "ln_forgives_the_rate",
+                "LN makes the learning rate matter less in the {of}",
+                "LN makes the learning rate matter more in the {of}",
+                "how much the rate matters is open for the {of}",
+            ),
+        ),
+    ),
+    Sentence(
+        "CNNs at batch 128",
+        (
+            Clause(
+                "conv_gain",
+                "ln_helps_conv",
+                "LN lowers the test error of the {of}",
+                "LN raises the test error of the {of}",
+                "LN neither surely helps nor surely hurts the {of}",
+            ),
+            Clause(
+                "conv_gain",
+                "ln_loses_to_bn_conv",
+                "LN loses to BN in the {of}",
+                "LN beats BN in the {of}",
+                "LN against BN is open for the {of}",
+            ),
+        ),
+    ),
+    Sentence(
+        "Small batches",
+        (
+            Clause(
+                "batch_size",
+                "bn_loses_at_2",
+                "at batch 2 BN is worse in a CNN ({of})",
+                "at batch 2 BN is better in a CNN ({of})",
+                "at batch 2 it is open in a CNN ({of})",
+            ),
+            Clause(
+                "recurrent_batch_size",
+                "bn_hurts_recurrent_at_4",
+                "at batch 4 recurrent BN is worse than no normalisation in the {of}",
+                "at batch 4 recurrent BN is better than no normalisation in the {of}",
+                "at batch 4 recurrent BN against no normalisation is open for the {of}",
+            ),
+        ),
+    ),
+    Sentence(
+        "The others",
+        (
+            Clause(
+                "recurrent_gain",
+                "wn_weaker_than_ln_recurrent",
+                "WN is weaker than LN in the {of}",
+                "WN is stronger than LN in the {of}",
+                "WN against LN is open for the {of}",
+            ),
+            Clause(
+                "conv_gain",
+                "gn_beats_ln_conv",
+                "GN is ahead of LN in the {of}",
+                "GN is behind LN in the {of}",
+                "GN against LN is open for the {of}",
+            ),
+            Clause(
+                "conv_gain",
+                "gn_loses_to_bn_conv",
+                "and behind BN in the {of}",
+                "and ahead of BN in the {of}",
+                "and GN against BN is open for the {of}",
+            ),
+        ),
+    ),
+)
+
+
+def answers(claims: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Return (what it is about, sentence) for every sentence of whose clauses a profile has a claim.
+
+    claims: as claims.json has them.
+    """
+    by_id = {(claim["experiment"], claim["claim"]): claim for claim in claims}
+    found = []
+    for sentence in SENTENCES:
+        clauses = [c.text(by_id[c.experiment, c.claim]) for c in sentence.clauses if (c.experiment, c.claim) in by_id]
+        if clauses:
+            found.append((sentence.about, f"{'; '.join(clauses)}."))
+    return found
+
+
+def named(outcome: Mapping[str, Any]) -> str:
+    """Return a contrast with its numbers: LSTM (-0.055 [-0.062, -0.048] bits per character)."""
+    first, _, _ = outcome["where"].partition(", ")
+    name = NETWORKS.get(first, "") or outcome["label"]
+    numbers = outcome["why"].partition(": ")[0] if outcome["interval"] else "no interval"
+    return f"{name} ({numbers.partition(' (')[0]})"
+
+
+def listed(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

@@ -1,0 +1,68 @@
+"""The same rules on other seeds or another processor: which verdicts are the same.
+
+A replication is a report of its own, beside the one it repeats: results/reference/quick_seeds40 repeats
+results/reference/quick. scripts/replicate.sh makes one.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.judging.evidence import ExperimentResult
+from experiments.judging.verdict import CONTRADICTED, REPRODUCED
+
+Verdicts = Mapping[tuple[str, str], str]  # of (experiment, claim)
+
+
+@dataclass(frozen=True)
+class Replication:
+    """Verdicts here and there, of the claims that both have. there: what was repeated, in words."""
+
+    there: str
+    pairs: dict[tuple[str, str], tuple[str, str]]
+    folder: str = ""
+
+    @property
+    def differing(self) -> dict[tuple[str, str], tuple[str, str]]:
+        return {claim: pair for claim, pair in self.pairs.items() if pair[0] != pair[1]}
+
+    @property
+    def reversed(self) -> list[tuple[str, str]]:
+        """The claims that are reproduced in one and contradicted in the other."""
+        return [claim for claim, pair in self.pairs.items() if set(pair) == {REPRODUCED, CONTRADICTED}]
+
+    def sentence(self) -> str:
+        same = len(self.pairs) - len(self.differing)
+        details = [
+            f"{name}/{claim} (here {here}, there {there})" for (name, claim), (here, there) in self.differing.items()
+        ]
+        differ = f"; these differ: {', '.join(details)}" if details else ""
+        return (
+            f"{self.there}: {same} of {len(self.pairs)} verdicts are the same, {len(self.reversed)} reversed{differ}."
+        )
+
+
+def of(results: list[ExperimentResult], reference: list[ExperimentResult], there: str) -> Replication:
+    """Return how the verdicts of two sets of results agree."""
+    return compare(verdicts_of(results), verdicts_of(reference), there)
+
+
+def compare(here: Verdicts, there: Verdicts, name: str, folder: str = "") -> Replication:
+    return Replication(name, {claim: (here[claim], there[claim]) for claim in here if claim in there}, folder)
+
+
+def verdicts_of(results: list[ExperimentResult]) -> Verdicts:
+    return {(v.experiment, v.claim): v.verdict for result in results for v in result.verdicts}
+
+
+def beside(folder: Path, here: Verdicts) -> list[Replication]:
+    """Return the replications that lie beside a report, in the order of their names."""
+    found = []
+    for other in sorted(folder.parent.glob(f"{folder.name}_*/claims.json")):
+        claims = json.loads(other.read_text())["claims"]
+        there = {(claim["experiment"], claim["claim"]): claim["verdict"] for claim in claims}
+        provenance = json.loads(other.with_name("provenance.json").read_text())
+        name = f"seeds from {provenance['first_seed']} on, {', '.join(provenance['processor'])}"
+        found.append(compare(here, there, name, other.parent.name))
+    return found
