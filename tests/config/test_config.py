@@ -91,12 +91,18 @@ def test_a_profile_that_an_experiment_lacks_is_named(cli):
 
 
 def test_a_rule_about_a_cell_that_is_not_run_is_refused_before_the_first_run(cli):
-    unknown = "experiment.claims=[{id: c, statement: s, stated: here, kind: difference, a: {norm: ln}, margin: 1.0, b: [{norm: wm}]}]"
-    result = cli("train", "-m", "experiment=train_test", "plan=true", unknown)
-    assert result.returncode and not result.stdout
-    assert result.stderr.strip().startswith(
-        "error: claim c: {norm: ln} names 10 runs for 5 seeds, so more than one cell"
-    )
+    for a, b, message in (
+        ("{norm: ln}", "{norm: bn}", "{norm: ln} names 10 runs for 5 seeds, so more than one cell; add a column that "),
+        (
+            "{norm: ln, batch_size: 2}",
+            "{norm: wm, batch_size: 2}",
+            "no run has {norm: wm, batch_size: 2}; nearest: {norm: ",
+        ),
+    ):
+        rule = f"{{id: c, statement: s, stated: here, kind: difference, a: {a}, b: [{b}], margin: 1.0}}"
+        result = cli("train", "-m", "experiment=train_test", "plan=true", f"experiment.claims=[{rule}]")
+        assert result.returncode and not result.stdout
+        assert result.stderr.strip().startswith(f"error: claim c: {message}")
 
 
 @pytest.mark.parametrize("experiment, profile", EXPERIMENTS)

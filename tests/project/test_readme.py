@@ -65,7 +65,13 @@ def test_every_claim_of_every_profile_stands_in_the_results():
 
 
 def outcome(verdict: str, where: str, numbers: str = "+0.500 [+0.400, +0.600] bits (x)") -> dict:
-    return {"verdict": verdict, "where": where, "label": "LN - NONE", "interval": {}, "why": f"{numbers}: because"}
+    return {
+        "verdict": verdict,
+        "where": where,
+        "label": "LN - NONE",
+        "interval": {"low": 0.4},
+        "why": f"{numbers}: because",
+    }
 
 
 def test_every_clause_is_about_a_claim_that_exists():
@@ -108,10 +114,8 @@ def test_counts_keep_identities_and_questions_of_ours_apart():
 
 def test_verdicts_that_flip_in_a_replication_are_named(tmp_path):
     here = {("e", str(k)): "reproduced" for k in range(3)}
-    there = [
-        {"experiment": "e", "claim": str(k), "verdict": v}
-        for k, v in enumerate(["reproduced", "mixed", "contradicted"])
-    ]
+    verdicts = ["reproduced", "mixed", "contradicted"]
+    there = [{"experiment": "e", "claim": str(k), "verdict": verdict} for k, verdict in enumerate(verdicts)]
     folder = tmp_path / "quick_seeds40"
     folder.mkdir()
     (folder / "claims.json").write_text(json.dumps({"claims": there}))
