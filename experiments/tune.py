@@ -53,7 +53,7 @@ def tune(cfg: DictConfig) -> None:
     write_chosen_rates(path, rows, means, origin, needed)
     print(means.to_string())
     for claim, pairs in needed.items():
-        print(f"{claim}: {pairs} pairs for a power of 80 % at its margin")
+        print(f"{claim}: {pairs} pairs for a power of 80 %")
     print(f"wrote {path}")
     if edge := at_edge_of_grid(means, list(cfg.experiment.tune_lr)):
         print(f"at the end of the grid, widen tune_lr and run again: {'; '.join(edge)}")

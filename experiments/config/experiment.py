@@ -97,6 +97,9 @@ class Experiment:
     metric: str = field(default="test/loss", metadata={"help": "the column that decides; lower is better"})
     unit: str = field(default="nats", metadata={"help": "unit of the metric"})
     claims: list[Claim] = field(default_factory=list, metadata={"help": "the rules, written before the runs"})
+    without: list[str] = field(
+        default_factory=list, metadata={"help": "claims that this profile leaves out, whose runs it does not have"}
+    )
     floors: list[Floor] = field(
         default_factory=list, metadata={"help": "what un-normalised networks must reach for a verdict to count"}
     )

@@ -21,11 +21,12 @@ FEWEST_SEEDS = 3  # for a spread
 
 
 def pairs_needed(experiment: Experiment, rows: pd.DataFrame) -> dict[str, int]:
-    """Return the pairs with which a difference as large as the margin is found with a power of 80 %, by claim.
+    """Return the pairs with which every contrast of a claim is found with a power of 80 %, by claim.
 
-    rows: the tuning runs at the chosen rates. The spread is the root mean square of the standard deviations of a
-    claim's contrasts, on the validation split; the level is that of Holm's first step. Only claims whose metric the
-    tuning runs have are planned, and none where the tuning has fewer than three seeds.
+    rows: the tuning runs at the chosen rates. The effect of a contrast is the tuning seeds' own mean difference on the
+    validation split, or the margin where that is larger; the spread, of few seeds each, is the root mean square of the
+    contrasts' standard deviations; the level is that of Holm's first step. Only claims whose metric the tuning runs
+    have are planned, and none where the tuning has fewer than three seeds.
     """
     seeds = list(experiment.tune_seeds)
     if len(seeds) < FEWEST_SEEDS:
@@ -36,10 +37,11 @@ def pairs_needed(experiment: Experiment, rows: pd.DataFrame) -> dict[str, int]:
         if not (isinstance(kind, Difference) and kind.in_tuning_rows and kind.metric.startswith("test/")):
             continue
         reader = CellReader(rows, pd.DataFrame(columns=CURVE_COLUMNS), plain, kind.metric.replace("test/", "val/"))
-        variances = [kind.measure(reader, a, b).differences.var() for a, b in kind.pairs()]
-        spread = math.sqrt(sum(variances) / len(variances))
+        found = [kind.measure(reader, a, b).differences for a, b in kind.pairs()]
+        spread = math.sqrt(sum(d.var() for d in found) / len(found))
+        effect = min(max(abs(d.mean()), kind.claim.margin) for d in found)
         if math.isfinite(spread):
-            needed[name] = pairs_for(kind.claim.margin / spread, LEVEL / len(variances)) if spread else FEWEST
+            needed[name] = pairs_for(effect / spread, LEVEL / len(found)) if spread else FEWEST
     return needed
 
 

@@ -82,7 +82,9 @@ def write_chosen_rates(
     ]
     if needed:
         each = ", ".join(f"{claim} {pairs}" for claim, pairs in needed.items())
-        lines.append(f"# Pairs for a power of 80 % at the margin, at least {FEWEST}, at most {MOST}: {each}.")
+        lines.append(
+            f"# Pairs for a power of 80 % at these rows' effect, at least at the margin ({FEWEST} to {MOST}): {each}."
+        )
     lines += [f"{key}: {rate:g}" for key, rate in _rate_of_cell(means).items()]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines) + "\n")

@@ -181,4 +181,4 @@ def say(results: list[ExperimentResult]) -> None:
     for result in results:
         for problem in result.problems:
             print(f"{result.experiment.name}: {problem}")
-    print(tables.counts_of(results))
+    console.print(tables.counts_of(results))

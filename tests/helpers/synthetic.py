@@ -25,7 +25,7 @@ def tables(profile: str, only: tuple[str, ...] = (), shift: float = 0.0) -> tupl
     with hydra_configs():
         chosen = compose("report", [f"profile={profile}"]).profile
     rows, curves = [], []
-    for name, cfg in configs_of(chosen).items():
+    for name, cfg in configs_of(chosen, chosen.first_seed).items():
         if only and name not in only:
             continue
         for run in expand(name, profile, ["optim.lr=0.01"] if cfg.experiment.tune_lr else []):
@@ -58,6 +58,7 @@ def tables(profile: str, only: tuple[str, ...] = (), shift: float = 0.0) -> tupl
                     "dirty": False,
                     "torch": "2.13.0+cpu",
                     "python": "3.11.7",
+                    "processor": "made up",
                 }
             )
             for k, value in enumerate(values):

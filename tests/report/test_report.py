@@ -22,6 +22,7 @@ from experiments.report.cell_runs import overrides
 from experiments.report.page import library
 from experiments.report.style import STYLE, norms_of
 from experiments.runs.identity import run_id
+from experiments.runs.rows import CURVE_COLUMNS
 from experiments.sweeps.grid import base, expand
 from tests.conftest import ROOT
 from tests.helpers.synthetic import diverge, folders
@@ -40,23 +41,26 @@ def report(*arguments: str) -> subprocess.CompletedProcess:
 def rebuilt(request, tmp_path_factory):
     """(committed folder, the same rebuilt from its rows, what was printed)"""
     output = tmp_path_factory.mktemp("report")
-    result = report(f"profile={profile_of(request.param)}", f"rows={request.param}", f"output={output}")
+    profile, first_seed = profile_of(request.param)
+    seeds = f"profile.first_seed={first_seed}"
+    result = report(f"profile={profile}", seeds, f"rows={request.param}", f"output={output}")
     assert result.returncode == 0, result.stderr
     return request.param, output, result.stdout
 
 
-def profile_of(reference: Path) -> str:
-    return reference.name.removesuffix("_elsewhere")
+def profile_of(reference: Path) -> tuple[str, int]:
+    """(profile, first seed) of committed results; quick_seeds40 repeats quick."""
+    return reference.name.partition("_")[0], json.loads((reference / "provenance.json").read_text())["first_seed"]
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A report on made-up rows of some experiments, one run of them diverged: (folder, what was printed)."""
     folder = tmp_path_factory.mktemp("made")
-    rows, curves = synthetic("quick", ("recurrent_gain", "train_test", "invariance", "groups"))
+    rows, curves = synthetic("standard", ("recurrent_gain", "train_test", "invariance", "groups"))
     diverge(rows, 12).to_csv(folder / "runs.csv", index=False)
     curves.to_csv(folder / "curves.csv", index=False)
-    result = report(f"rows={folder}", f"output={folder / 'out'}")
+    result = report("profile=standard", f"rows={folder}", f"output={folder / 'out'}")
     assert result.returncode == 0, result.stderr
     return folder / "out", result.stdout
 
@@ -118,9 +122,9 @@ def test_a_missing_run_is_reported_and_a_users_runs_stand_beside_the_reference(o
 
 
 def test_without_runs_the_committed_rows_are_read_and_that_is_printed(tmp_path, capsys):
-    cfg = OmegaConf.create({"rows": None, "runs_dir": str(tmp_path), "profile": {"name": REFERENCES[0].name}})
+    cfg = OmegaConf.create({"rows": None, "runs_dir": str(tmp_path), "profile": {"name": "quick", "first_seed": 20}})
     found = find(cfg, {})
-    assert found.source == REFERENCES[0] and len(found.rows) and not found.missing
+    assert found.source.name == "quick" and len(found.rows) and not found.missing
     assert len(capsys.readouterr().out.splitlines()) == 1
 
 
@@ -141,7 +145,7 @@ def test_every_difference_names_runs_that_are_in_the_tables(made):
     for _, line in used.iterrows():
         runs = line["run_ids"].split()
         assert len(runs) >= line["n"] and set(runs) <= set(rows.index)
-    one = used[(used["claim"] == "ln_helps_recurrent") & (used["where"] == "lstm")].iloc[0]
+    one = used[(used["claim"] == "ln_helps_recurrent") & (used["where"] == "lstm, schedule constant")].iloc[0]
     metric = rows.loc[one["run_ids"].split()].pivot(index="seed", columns="norm", values="test/bpc")
     assert np.isclose(one["mean"], (metric["ln"] - metric["none"]).mean(), rtol=1e-5)
 
@@ -189,11 +193,11 @@ def test_a_report_without_runs_is_refused_in_one_line(tmp_path):
 
 
 def test_the_command_of_a_cell_makes_exactly_its_runs():
-    axes = base("groups", "quick").experiment.axes
-    whole = expand("groups", "quick", ["optim.lr=0.1", "device=cpu"])
+    axes = base("groups", "standard").experiment.axes
+    whole = expand("groups", "standard", ["optim.lr=0.1", "device=cpu"])
     for wanted in ({"norm": "gn", "groups": "8"}, {"norm": "ln", "groups": ""}):
         wanted = {"model": "cnn", "batch_size": 128, **wanted}
-        found = expand("groups", "quick", ["optim.lr=0.1", "device=cpu", *overrides(wanted, axes)])
+        found = expand("groups", "standard", ["optim.lr=0.1", "device=cpu", *overrides(wanted, axes)])
         assert found and [run_id(c) for c in found] == [run_id(c) for c in whole if cell(c) == wanted]
 
 
@@ -207,7 +211,8 @@ def test_own_runs_agree_with_the_reference_when_verdict_and_interval_do():
         noise = np.random.default_rng(0).normal(0, 0.01, 10)
         rows = pd.DataFrame({"norm": ["none"] * 5 + ["ln"] * 5, "seed": [0, 1, 2, 3, 4] * 2, "status": "done"})
         rows["test/loss"] = noise + np.array([0.0] * 5 + [shift] * 5)
-        return judge(experiment, rows.assign(run_id=rows.index.astype(str)))[0].outcomes[0]
+        no_curves = pd.DataFrame(columns=CURVE_COLUMNS)
+        return judge(experiment, rows.assign(run_id=rows.index.astype(str)), no_curves)[0].outcomes[0]
 
     assert tables.agreement(outcome(-0.1), outcome(-0.1)) == "yes"
     assert tables.agreement(outcome(-0.1), outcome(-0.5)) == "same verdict, intervals apart"

@@ -32,8 +32,9 @@ def kind_of(claim: Claim, experiment: Experiment) -> Kind:
 
 
 def kinds_of(experiment: Experiment) -> dict[str, Kind]:
-    """Return an experiment's claims as their kinds, by the claim's id."""
-    return {claim.id: kind_of(claim, experiment) for claim in experiment.claims}
+    """Return an experiment's claims as their kinds, by the claim's id; those that its profile leaves out are left out."""
+    judged = [claim for claim in experiment.claims if claim.id not in experiment.without]
+    return {claim.id: kind_of(claim, experiment) for claim in judged}
 
 
 def check_cells(experiment: Experiment, runs: Sequence[Mapping[str, Any]]) -> None:
@@ -53,5 +54,10 @@ def check_cells(experiment: Experiment, runs: Sequence[Mapping[str, Any]]) -> No
 
 def check_claims(experiment: Experiment) -> None:
     """Refuse rules that could not be judged, before their runs. Raises ConfigError."""
+    ids = [claim.id for claim in experiment.claims]
+    for unknown in (name for name in experiment.without if name not in ids):
+        raise ConfigError(
+            f"experiment.without={unknown} is no claim; allowed: {', '.join(ids)}; nearest: {nearest(unknown, ids)}"
+        )
     for kind in kinds_of(experiment).values():
         kind.check()

@@ -40,7 +40,8 @@ class Sensitivity(Difference):
         label, where = contrast(a, b)
         first, second = (losses_by_rate(reader, cell) for cell in (a, b))
         d = (first.mean(axis=1) - first.min(axis=1)) - (second.mean(axis=1) - second.min(axis=1))
-        judged = [{**cell, "rate": losses.mean().idxmin()} for cell, losses in ((a, first), (b, second))]
+        rated = [(cell, losses.mean()) for cell, losses in ((a, first), (b, second)) if losses.size]
+        judged = [{**cell, "rate": mean.idxmin()} for cell, mean in rated]
         return self.measured(reader, label, where, d, [a, b], judged)
 
 

@@ -55,4 +55,5 @@ def summary(results: list[ExperimentResult], background: str | None = "white") -
 
 def summarised(result: ExperimentResult) -> bool:
     """Return whether an experiment compares normalisers with none by a metric of the networks."""
-    return len(result.rows) > 0 and comparable(result.rows) and not result.experiment.axes.keys() - {"arm"}
+    axes = result.experiment.axes.keys()
+    return len(result.rows) > 0 and comparable(result.rows) and axes <= {"schedule", "data_init", "order"}
