@@ -32,7 +32,7 @@ def kind_of(claim: Claim, experiment: Experiment) -> Kind:
 
 
 def kinds_of(experiment: Experiment) -> dict[str, Kind]:
-    """Return an experiment's claims as their kinds, by the claim's id; those that its profile leaves out are left out."""
+    """Return an experiment's claims as their kinds, by the claim's id, without those that its profile leaves out."""
     judged = [claim for claim in experiment.claims if claim.id not in experiment.without]
     return {claim.id: kind_of(claim, experiment) for claim in judged}
 
