@@ -95,9 +95,13 @@ def counts_of(results: list[ExperimentResult]) -> str:
     return counts(verdict.as_dict() for result in results for verdict in result.verdicts)
 
 
+def stated_by(stated: str | None) -> str:
+    return f"Stated: {stated}." if stated else "A question of our own."
+
+
 def source(verdict: Verdict) -> str:
     """Return who states a claim, and where the margin comes from, in a sentence."""
-    who = f"Stated: {verdict.stated}." if verdict.stated else "A question of our own."
+    who = stated_by(verdict.stated)
     return f"{who} Smallest effect of interest: {verdict.margin_from}." if verdict.margin_from else who
 
 

@@ -17,9 +17,11 @@ from wandb_workspaces import expr
 from experiments.config.errors import ConfigError, first_line
 from experiments.config.experiment import Claim, Experiment
 from experiments.config.schema import settings
-from experiments.judging.claims import kind_of, kinds_of
+from experiments.judging.claims import kinds_of
+from experiments.judging.claims.base import Kind
 from experiments.report.charts.curves import AXES
 from experiments.report.style import OTHER, STYLE
+from experiments.report.tables import stated_by
 from experiments.runs.folder import write_atomically
 from experiments.runs.wandb_mirror import PATIENCE, labels, set_up_wandb
 from experiments.sweeps.grid import base, expand
@@ -64,7 +66,7 @@ def view(name: str, profile: str, project: str, entity: str) -> ws.Workspace:
 def sections(experiment: Experiment, deciding: list[str]) -> list[ws.Section]:
     """Return a section for each claim, then the learning curves, the diverged runs and the probes."""
     return [
-        *(section(claim.id, [rule(claim), *claim_panels(claim, experiment)]) for claim in experiment.claims),
+        *(section(name, [rule(kind.claim), *claim_panels(kind)]) for name, kind in kinds_of(experiment).items()),
         section("learning curves", [curve(metric, axis) for metric in curve_metrics(deciding) for axis in AXES]),
         section("diverged runs", [bars("diverged", "runs that diverged", groupby_aggfunc="sum")]),
         section("gradients and summed inputs", [probe(title, regex) for title, regex in PROBES.items()]),
@@ -87,19 +89,18 @@ def section(name: str, panels: list) -> ws.Section:
     return ws.Section(name=name, panels=panels, is_open=True)
 
 
-def claim_panels(claim: Claim, experiment: Experiment) -> list:
+def claim_panels(kind: Kind) -> list:
     """Return a panel for each metric that decides a claim; the validation loss by step if none is logged."""
-    metrics = kind_of(claim, experiment).logged_metrics()
-    return [bars(metric, metric) for metric in metrics] or [curve("val/loss", "step")]
+    return [bars(metric, metric) for metric in kind.logged_metrics()] or [curve("val/loss", "step")]
 
 
 def rule(claim: Claim) -> wr.MarkdownPanel:
     """Return the claim, and its rule as it was committed: the fields that differ from their defaults."""
-    stated = ("id", "statement", "stated")
+    apart = ("id", "statement", "stated")
     defaults = asdict(Claim())
-    fields = {key: value for key, value in asdict(claim).items() if value != defaults[key] and key not in stated}
+    fields = {key: value for key, value in asdict(claim).items() if value != defaults[key] and key not in apart}
     text = yaml.safe_dump(fields, sort_keys=False, default_flow_style=None, width=60)
-    return wr.MarkdownPanel(markdown=f"**{claim.statement}**\n\nStated: {claim.stated}.\n\n```yaml\n{text}```")
+    return wr.MarkdownPanel(markdown=f"**{claim.statement}**\n\n{stated_by(claim.stated)}\n\n```yaml\n{text}```")
 
 
 def curve(metric: str, axis: str) -> wr.LinePlot:

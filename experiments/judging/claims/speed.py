@@ -39,6 +39,9 @@ class Speed(Difference):
     def decided_by(self) -> str:
         return f"{self.claim.clock} to a common val/loss"
 
+    def logged_metrics(self) -> list[str]:
+        return []  # it is read off the curves
+
     def check(self) -> None:
         super().check()
         if self.claim.clock not in CLOCKS:
