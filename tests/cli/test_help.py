@@ -62,14 +62,14 @@ def test_help_of_train_has_groups_choices_defaults_and_meanings():
     text = help_of("train")
     assert "python -m experiments.train -m model=rnn,lstm,gru" in text
     assert "its normaliser: bn, gn, in, [ln], none, rms, wn" in text
-    assert "[adam], adam_cosine, sgd" in text and "recurrent_gain" in text and "joblib" in text
+    assert "[adam], sgd" in text and "recurrent_gain" in text and "joblib" in text
     assert "  trainer.checkpoint_every=30.0   seconds between two checkpoints (>= 0)\n" in text
     assert "  model.hidden_size=128           H, units of a layer (1 to 1048576)\n" in text
     assert "(constant, cosine, step)" in " ".join(text.split())
 
 
 def test_help_explains_the_choices_beside_it():
-    text = help_of("train", "model=cnn", "norm=gn", "data=noisy_digits", "optim=sgd", "experiment=groups")
+    text = help_of("train", "model=cnn", "norm=gn", "data=noisy_digits", "optim=sgd", "experiment=conv_gain")
     assert "  model.width=16                  channels of the first stage (1 to 1048576)\n" in text
     assert "  norm.groups=8                   into which the features are cut" in text
     assert "optim.momentum=" in text and "[sgd]" in text and "optim.beta1" not in text
@@ -78,7 +78,7 @@ def test_help_explains_the_choices_beside_it():
 
 @pytest.mark.parametrize("width", [60, 80, 140])
 def test_help_keeps_to_the_width(width):
-    lines = help_of("train", "experiment=batch_size", width=width).splitlines()
+    lines = help_of("train", "experiment=conv_gain", width=width).splitlines()
     too_long = [line for line in lines if len(line) > width and " " in line.strip() and "-m experiments." not in line]
     assert too_long == [] and max(map(len, lines)) > width - 20
 

@@ -86,7 +86,7 @@ def test_plan_prints_the_runs_and_starts_none(plan, cli, tmp_path):
 
 
 def test_without_local_runs_the_committed_rows_give_the_estimate(tmp_path):
-    result = train(tmp_path / "none", "experiment=gain_init", "norm=ln", "seed=20", "plan=true")
+    result = train(tmp_path / "none", "experiment=conv_gain", "norm=ln", "seed=20", "plan=true")
     assert result.returncode == 0, result.stderr
     assert "learnt from: reference, same cell (" in result.stdout
     assert "reference: results/reference/quick/runs.csv, of another machine" in result.stdout

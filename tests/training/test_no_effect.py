@@ -91,8 +91,8 @@ def test_every_row_of_the_table_is_tested():
 
 
 def test_only_what_was_typed_is_reported(capsys):
-    cfg = composed("experiment=placement", "norm=none", "optim.lr=0.1", "trainer.capture=false")
-    warn(["experiment=placement", "norm=none", "optim.lr=0.1"], [cfg])
+    cfg = composed("experiment=placement", "profile=standard", "norm=none", "optim.lr=0.1", "trainer.capture=false")
+    warn(["experiment=placement", "profile=standard", "norm=none", "optim.lr=0.1"], [cfg])
     assert capsys.readouterr().err == ""
 
 
