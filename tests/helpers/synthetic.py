@@ -18,21 +18,22 @@ from experiments.sweeps.grid import expand
 LEVELS = {"none": 2.6, "bn": 2.4, "ln": 2.45, "wn": 2.55, "gn": 2.45, "in": 2.8, "rms": 2.46}
 
 
-def tables(profile: str, only: tuple[str, ...] = (), shift: float = 0.0) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(rows, curves) of a profile's experiments, or of `only` some. shift: added to every metric, for other runs."""
+def tables(profile: str, only: tuple[str, ...] = (), first_seed: int = 20) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(rows, curves) of a profile's experiments, or of `only` some."""
     from hydra import compose
 
     with hydra_configs():
         chosen = compose("report", [f"profile={profile}"]).profile
     rows, curves = [], []
-    for name, cfg in configs_of(chosen, chosen.first_seed).items():
+    for name, cfg in configs_of(chosen, first_seed).items():
         if only and name not in only:
             continue
-        for run in expand(name, profile, ["optim.lr=0.01"] if cfg.experiment.tune_lr else []):
+        rate = ["optim.lr=0.01"] if cfg.experiment.tune_lr else []
+        for run in expand(name, profile, [*rate, f"profile.first_seed={first_seed}"]):
             columns = cell(run)
             random = np.random.default_rng([run.seed, *map(ord, str(columns))])
             small = 0.3 if columns["norm"] == "bn" and columns["batch_size"] <= 2 else 0.0
-            level = LEVELS.get(columns["norm"], 2.5) + small + shift + 0.02 * random.standard_normal()
+            level = LEVELS.get(columns["norm"], 2.5) + small + 0.02 * random.standard_normal()
             metric = "test/bpc" if run.model.kind == "text" else cfg.experiment.metric
             values = level * (10 if metric == "test/error" else 1) + np.array([1.0, 0.5, 0.2, 0.05])
             exact = {column: 1e-7 for claim in cfg.experiment.claims for column in claim.holds}

@@ -121,6 +121,21 @@ def test_a_missing_run_is_reported_and_a_users_runs_stand_beside_the_reference(o
     assert len(linked) == 24 and all((output / link / "summary.json").exists() for link in linked)
 
 
+def test_a_replication_is_judged_on_its_own_seeds_and_compared_claim_by_claim(tmp_path):
+    rows, curves = synthetic("quick", ("invariance", "train_test"), first_seed=40)
+    assert set(rows["seed"]) == {40, 41, 42, 43, 44}
+    rows.to_csv(tmp_path / "runs.csv", index=False)
+    curves.to_csv(tmp_path / "curves.csv", index=False)
+    result = report("profile.first_seed=40", f"rows={tmp_path}", f"output={tmp_path / 'out'}")
+    assert result.returncode == 0, result.stderr
+    claims = json.loads((tmp_path / "out" / "claims.json").read_text())["claims"]
+    judged = [claim for claim in claims if claim["experiment"] in ("invariance", "train_test")]
+    assert all(outcome["pairs"] == 5 for claim in judged for outcome in claim["outcomes"])
+    (compared,) = [line for line in result.stdout.splitlines() if line.startswith("against the committed runs: ")]
+    assert f"of {len(claims)} verdicts are the same" in compared and "reversed" in compared
+    assert json.loads((tmp_path / "out" / "provenance.json").read_text())["first_seed"] == 40
+
+
 def test_without_runs_the_committed_rows_are_read_and_that_is_printed(tmp_path, capsys):
     cfg = OmegaConf.create({"rows": None, "runs_dir": str(tmp_path), "profile": {"name": "quick", "first_seed": 20}})
     found = find(cfg, {})
