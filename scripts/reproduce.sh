@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every experiment of a profile, then the report. bash scripts/reproduce.sh takes the quick one, on data that come with
 # Python and scikit-learn: about 10 minutes on two cores. bash scripts/reproduce.sh standard needs data sets of yours
-# (data/README.md) and an hour or two. Started again it runs only what is missing.
+# (data/README.md) and a night. Started again it runs only what is missing.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 source scripts/experiments_of.sh

@@ -6,7 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from experiments.config.errors import ConfigError
-from experiments.config.experiment import Claim, Experiment
+from experiments.config.experiment import Claim, Experiment, Floor
 from experiments.config.paths import ROOT
 from experiments.judging import claims
 from experiments.judging.claims.base import CLAIMED, Kind
@@ -117,3 +117,34 @@ def test_a_kind_that_does_not_exist_names_the_nearest():
     claim = OmegaConf.to_object(OmegaConf.structured(Claim(id="c", statement="s", stated="here", kind="shares")))
     with pytest.raises(ConfigError, match=r"claim c: kind=shares is unknown; .*nearest: share"):
         claims.check_claims(Experiment(claims=[claim]))
+
+
+def test_a_claim_that_a_profile_leaves_out_is_not_judged(experiment):
+    experiment.without = ["c"]
+    claims.check_claims(experiment)
+    assert judge(experiment, rows(ln=2.0 + NOISE), NO_CURVES) == []
+    experiment.without = ["d"]
+    with pytest.raises(ConfigError, match=r"experiment.without=d is no claim; allowed: c; nearest: c"):
+        claims.check_claims(experiment)
+
+
+def test_null_stands_for_an_axis_that_a_run_lacks(experiment):
+    experiment.claims[0].a = {"norm": "ln", "groups": None}
+    runs = [{"model": "lstm", "norm": "ln", "groups": groups, "seed": s} for groups in ("", "4") for s in SEEDS]
+    claims.check_cells(experiment, runs)
+    experiment.claims[0].a = {"norm": "ln", "groups": 8}
+    with pytest.raises(ConfigError, match=r"claim c: no run has \{model: lstm, norm: ln, groups: 8\}; nearest: \{"):
+        claims.check_cells(experiment, runs)
+
+
+def test_a_floor_names_one_cell(experiment):
+    runs = [
+        {"model": "lstm", "norm": norm, "batch_size": n, "seed": s}
+        for norm, n in (("none", 4), ("none", 8), ("ln", 4))
+        for s in SEEDS
+    ]
+    experiment.floors = [Floor(cell={"norm": "none"}, at_most=1.0)]
+    with pytest.raises(ConfigError, match=r"floor \{norm: none\}: 10 runs have it in place of 5; name one cell"):
+        claims.check_cells(experiment, runs)
+    experiment.floors[0].cell["batch_size"] = 8
+    claims.check_cells(experiment, runs)

@@ -257,10 +257,10 @@ def rows(page: Path, heading: str) -> list[list[str]]:
 
 
 def test_the_estimate_for_ten_thousand_runs_starts_from_the_committed_costs():
-    """Training from the standard profile's rows, the overhead of a run from the benchmark, tables from the campaign."""
+    """Training from the quick profile's rows, the overhead of a run from the benchmark, tables from the campaign."""
     page, reference = (ROOT / "docs" / "clusters.md").read_text(), ROOT / "results" / "reference"
-    standard = json.loads((reference / "standard" / "provenance.json").read_text())
-    seconds = standard["core_seconds"] / standard["runs"]
+    quick = json.loads((reference / "quick" / "provenance.json").read_text())
+    seconds = quick["core_seconds"] / quick["runs"]
     assert (
         f"| {seconds:.1f} s of a core | {seconds * 1e4 / 3600:.0f} core hours; {seconds * 1e4 / 60 / 64:.0f} min"
         in page

@@ -8,7 +8,7 @@ from torch import nn
 
 import data.settings
 from data import Images, Text
-from experiments.training.measurements import SCALE, invariance, train_test_gap
+from experiments.training.measurements import SCALE, invariance, train_test_gap, training_loss
 from experiments.training.tasks import Classification, LanguageModelling
 from models.build import build
 from models.create_norm import NormLayer
@@ -217,3 +217,15 @@ def test_less_than_a_batch_is_refused():
     task.batch_size = 101
     with pytest.raises(ValueError, match="100 validation examples make no batch of 101"):
         train_test_gap(model, task)
+
+
+# --- the loss over the training split ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("norm", ["none", "bn"])
+def test_the_training_loss_is_that_of_the_whole_split_in_evaluation_mode(norm):
+    model, task = network(norm)
+    with torch.no_grad():
+        logits = model.eval()(task.images["train"])
+        expected = nn.functional.cross_entropy(logits, task.labels["train"]).item()
+    assert training_loss(model.train(), task) == {"train_eval/loss": pytest.approx(expected, rel=1e-5)}

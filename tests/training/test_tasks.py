@@ -39,6 +39,22 @@ def test_windows_predict_every_token_once_and_differ_by_epoch():
     assert sorted(seen) == list(range(1, 103))
 
 
+@pytest.mark.parametrize("split, symbols", [("val", 42), ("test", 103)])
+def test_a_shortened_validation_text_is_its_start_and_the_test_text_stays_whole(split, symbols):
+    tokens = {each: torch.arange(103) for each in ("train", "val", "test")}
+    text = data.Text(tokens, [str(i) for i in range(103)], unit="char", row_length=None, manifest={})
+    given = data.settings.TextData(name="x", unit="char", seq_len=10, batch_size=4, val_symbols=42)
+    seen = []
+
+    def model(tokens):
+        seen.extend(tokens.flatten().tolist())
+        return (torch.zeros(*tokens.shape, 103),)
+
+    model.eval = lambda: None
+    LanguageModelling(text, given, 0, "cpu").evaluate(model, split)
+    assert sorted(seen) == list(range(symbols - 1)), "every symbol but the last is an input once"
+
+
 def test_the_order_of_the_data_is_the_same_for_every_norm():
     images = data.load(settings(composed("data=digits").data))
     tasks = [make_task(images, settings(composed("data=digits").data), seed, "cpu") for seed in (3, 3, 4)]
