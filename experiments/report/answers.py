@@ -4,6 +4,7 @@ A sentence is made of clauses, one for each claim. A clause names the contrasts 
 their numbers, so that no sentence can say more than its rows do.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -61,6 +62,13 @@ SENTENCES = (
                 "it reaches a common loss later in the {of}",
                 "its speed is open for the {of}",
             ),
+            Clause(
+                "recurrent_gain",
+                "ln_beats_bn_recurrent",
+                "LN is ahead of BN in the {of}",
+                "LN is behind BN in the {of}",
+                "LN against BN is open for the {of}",
+            ),
         ),
     ),
     Sentence(
@@ -69,16 +77,16 @@ SENTENCES = (
             Clause(
                 "recurrent_gain",
                 "ln_anneals_itself",
-                "a rate that falls to 0 along a cosine takes a part of LN's gain away ({of})",
-                "a rate that falls to 0 along a cosine adds to LN's gain ({of})",
-                "whether a rate that falls to 0 along a cosine takes LN's gain away is open ({of})",
+                "a cosine takes a part of LN's gain away in the {of}",
+                "a cosine adds to LN's gain in the {of}",
+                "whether a cosine takes LN's gain away is open for the {of}",
             ),
             Clause(
                 "recurrent_gain",
                 "ln_helps_under_cosine",
-                "and LN still lowers the loss under it ({of})",
-                "and LN raises the loss under it ({of})",
-                "and whether LN still lowers the loss under it is open ({of})",
+                "under a rate that falls to 0 along a cosine LN lowers the loss of the {of}",
+                "under a rate that falls to 0 along a cosine LN raises the loss of the {of}",
+                "whether LN lowers the loss under a rate that falls to 0 along a cosine is open for the {of}",
             ),
             Clause(
                 "recurrent_rates",
@@ -105,6 +113,13 @@ SENTENCES = (
                 "LN loses to BN in the {of}",
                 "LN beats BN in the {of}",
                 "LN against BN is open for the {of}",
+            ),
+            Clause(
+                "conv_gain",
+                "ln_helps_conv_little",
+                "LN brings at most half of what BN brings to the {of}",
+                "LN brings more than half of what BN brings to the {of}",
+                "LN's part of BN's gain is open for the {of}",
             ),
         ),
     ),
@@ -147,9 +162,9 @@ SENTENCES = (
             Clause(
                 "conv_gain",
                 "gn_loses_to_bn_conv",
-                "and behind BN in the {of}",
-                "and ahead of BN in the {of}",
-                "and GN against BN is open for the {of}",
+                "GN is behind BN in the {of}",
+                "GN is ahead of BN in the {of}",
+                "GN against BN is open for the {of}",
             ),
         ),
     ),
@@ -172,10 +187,9 @@ def answers(claims: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
 
 def named(outcome: Mapping[str, Any]) -> str:
     """Return a contrast with its numbers: LSTM (-0.055 [-0.062, -0.048] bits per character)."""
-    first, _, _ = outcome["where"].partition(", ")
-    name = NETWORKS.get(first, "") or outcome["label"]
-    numbers = outcome["why"].partition(": ")[0] if outcome["interval"] else "no interval"
-    return f"{name} ({numbers.partition(' (')[0]})"
+    name = next((NETWORKS[word] for word in outcome["where"].split(", ") if word in NETWORKS), outcome["label"])
+    numbers = re.split(r": |; | \(", outcome["why"])[0] if outcome["interval"] else "no interval"
+    return f"{name} ({numbers})"
 
 
 def listed(words: Sequence[str]) -> str:
