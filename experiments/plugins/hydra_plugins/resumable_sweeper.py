@@ -18,6 +18,7 @@ from experiments.cli.command import refusals_in_one_line
 from experiments.cli.compose import SweepLoader, compose_all
 from experiments.cli.hydra_private import BasicSweeper, BasicSweeperConf
 from experiments.config.errors import ConfigError
+from experiments.config.experiment import Experiment
 from experiments.config.schema import settings
 from experiments.runs.signals import stop_request
 from experiments.runs.torchrun import num_ranks
@@ -67,6 +68,7 @@ class ResumableSweeper(BasicSweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         # Imported here, since Hydra imports its plugins whenever it starts, for tab completion too.
+        from experiments.judging.claims import check_cells
         from experiments.sweeps.launch import conclude, select_pending
         from experiments.sweeps.plan import print_plan, workers
 
@@ -75,9 +77,11 @@ class ResumableSweeper(BasicSweeper):
                 raise ConfigError(
                     "torchrun spreads one run over its processes; leave out -m, or start it without torchrun"
                 )
-            jobs = self._jobs(arguments)
+            jobs, rules = self._jobs(arguments)
             configs = compose_all(jobs, self._compose)
-            self._check_cells(arguments, configs)
+            columns = grid.run_columns(configs)
+            for rule in rules:
+                check_cells(rule, [run for run in columns if run["experiment"] == rule.name])
             runs, pending = select_pending(configs, [grid.apart_from_seed(job) for job in jobs])
         no_effect.warn(arguments, configs)
         if self.config.plan:
@@ -93,33 +97,29 @@ class ResumableSweeper(BasicSweeper):
         if not all_finished:
             sys.exit(1)
 
-    def _jobs(self, arguments: list[str]) -> list[list[str]]:
-        """Return the overrides of every job. Each experiment has its own grid: no product with the others'.
+    def _jobs(self, arguments: list[str]) -> tuple[list[list[str]], list[Experiment]]:
+        """Return the overrides of every job, and the rules of the experiments whose whole grid is to be run.
 
-        Raises ConfigError for a claim whose rule could not be judged.
+        Each experiment has its own grid: no product with the others'. Raises ConfigError for a claim whose rule could
+        not be judged.
         """
         from experiments.judging.claims import check_claims
 
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         parsed = parser.parse_overrides(arguments)
-        jobs = []
+        jobs, rules = [], []
         for config, experiment_arguments in self._experiments(arguments, parsed):
-            check_claims(settings(config.experiment))
+            rule = settings(config.experiment)
+            check_claims(rule)
             params = config.hydra.sweeper.params or {}
-            jobs += grid.jobs(params, config.experiment.grids, experiment_arguments, parser)
-        return jobs
-
-    def _check_cells(self, arguments: list[str], configs: list[DictConfig]) -> None:
-        """Refuse claims about cells that are not run, of every experiment whose whole grid is. Raises ConfigError."""
-        from experiments.judging.claims import check_cells
-
-        runs = grid.run_columns(configs)
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        for config, own in self._experiments(arguments, parser.parse_overrides(arguments)):
-            of_rule = config.experiment
-            whole = config.stage == "final" and not of_rule.sources
-            if whole and not grid.narrows(own, config.hydra.sweeper.params or {}, of_rule.grids):
-                check_cells(settings(of_rule), [run for run in runs if run["experiment"] == of_rule.name])
+            jobs += grid.jobs(params, rule.grids, experiment_arguments, parser)
+            if (
+                config.stage == "final"
+                and not rule.sources
+                and not grid.narrows(experiment_arguments, params, rule.grids)
+            ):
+                rules.append(rule)
+        return jobs, rules
 
     def _experiments(self, arguments: list[str], parsed: list[Override]) -> Iterator[tuple[DictConfig, list[str]]]:
         """Yield every experiment's configuration and arguments."""
