@@ -58,7 +58,7 @@ def gain_panel(
     x = alt.X(
         "low:Q",
         title=f"difference to none ({unit})",
-        axis=alt.Axis(tickCount=5),
+        axis=alt.Axis(tickCount=4, labelOverlap="greedy"),
         scale=alt.Scale(zero=True),
     )
     tips = hover(normaliser="name:N", difference="difference:N", pairs="n:Q", diverged="diverged:Q")
