@@ -6,6 +6,7 @@ the runs. The parts stand between markers; everything else on the pages is writt
 
 import json
 import math
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -44,12 +45,11 @@ def replace_block(path: Path, start: str, end: str, text: str) -> None:
 
 
 def findings(reference: Path) -> str:
-    """Return the answers of the largest profile, the counts, the replications and a figure."""
+    """Return the answers of the largest profile without their intervals, counts, replications and a figure."""
     claims = {profile: claims_of(reference / profile) for profile in committed_profiles(reference)}
     largest = list(claims)[-1]
-    sentences = [
-        f"{n}. **{about}:** {text}" for n, (about, text) in enumerate(answers(list(claims[largest].values())), 1)
-    ]
+    brief = [(about, re.sub(r" \[[^]]*\]", "", text)) for about, text in answers(list(claims[largest].values()))]
+    sentences = [f"{n}. **{about}:** {text}" for n, (about, text) in enumerate(brief, 1)]
     totals = []
     for profile, by_id in claims.items():
         runs = provenance_of(reference / profile)["runs"]
