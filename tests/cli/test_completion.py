@@ -60,7 +60,10 @@ def test_keys_are_those_of_the_choices_made_before(installed):
         ("device=c", ["device=cpu", "device=cuda"]),
         ("wandb.mode=o", ["wandb.mode=offline", "wandb.mode=online"]),
         ("model.placement=p", ["model.placement=paper", "model.placement=per_gate"]),
-        ("trainer.measure=", ["trainer.measure=[invariance]", "trainer.measure=[train_test_gap]"]),
+        (
+            "trainer.measure=",
+            ["trainer.measure=[invariance]", "trainer.measure=[train_test_gap]", "trainer.measure=[training_loss]"],
+        ),
         ("trainer.evaluations=", ["trainer.evaluations=10"]),
     ],
 )

@@ -160,7 +160,7 @@ def test_every_difference_names_runs_that_are_in_the_tables(made):
     for _, line in used.iterrows():
         runs = line["run_ids"].split()
         assert len(runs) >= line["n"] and set(runs) <= set(rows.index)
-    one = used[(used["claim"] == "ln_helps_recurrent") & (used["where"] == "lstm, schedule constant")].iloc[0]
+    one = used[(used["claim"] == "ln_helps_recurrent") & (used["where"] == "rnn, schedule constant")].iloc[0]
     metric = rows.loc[one["run_ids"].split()].pivot(index="seed", columns="norm", values="test/bpc")
     assert np.isclose(one["mean"], (metric["ln"] - metric["none"]).mean(), rtol=1e-5)
 

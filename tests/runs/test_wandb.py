@@ -15,6 +15,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from experiments.cli.compose import hydra_configs
+from experiments.config.cell import cell, cell_key
 from experiments.report.style import STYLE
 from experiments.runs.folder import RunFolder, write_json
 from experiments.runs.identity import run_id
@@ -235,9 +236,12 @@ def test_without_a_key_a_run_neither_asks_nor_fails(tmp_path):
 
 def test_the_death_of_wandbs_own_process_costs_one_run_its_mirror_and_no_more(server, tmp_path):
     process = begin(server, tmp_path, "-m", *MEDIUM, "norm=none,ln")
-    until(lambda: any(folder.metrics() for folder in folders(tmp_path)))
-    (core,) = (pid for pid, line in processes(server) if "wandb-core" in line)
-    os.kill(core, signal.SIGKILL)
+
+    def cores() -> list[int]:
+        return [pid for pid, line in processes(server) if "wandb-core" in line]
+
+    until(lambda: any(folder.metrics() for folder in folders(tmp_path)) and cores())
+    os.kill(cores()[0], signal.SIGKILL)
     output, errors = process.communicate(timeout=300)
     assert process.returncode == 0 and "2 runs: 2 done" in output, errors
     assert errors.count("wandb is given up for this run") == 1
@@ -391,9 +395,9 @@ def test_the_dashboard_has_every_claim_with_its_cells_colours_and_axes(tmp_path)
             **{"group": groups, "jobType": "final", "tags": ["profile:quick"]}
         }
         colours = spec["section"]["customRunColors"]
-        cells = {(c.model.name, c.norm.name, c.data.batch_size) for g in groups for c in expand(g, "quick")}
-        assert len(colours) == len(cells)
-        assert set(colours.values()) == {STYLE[norm][0] for _, norm, _ in cells}
+        cells = [cell(c) for g in groups for c in expand(g, "quick")]
+        assert len(colours) == len({cell_key(columns) for columns in cells})
+        assert set(colours.values()) == {STYLE[columns["norm"]][0] for columns in cells}
 
 
 def test_the_dashboard_is_created_then_brought_up_to_date(server):

@@ -81,9 +81,9 @@ def test_the_start_is_that_of_the_run(tmp_path):
         torch.testing.assert_close(value, start[key], rtol=0, atol=1e-20)
 
 
-@pytest.mark.parametrize("experiment", ["recurrent_gain", "batch_size", "permutation_invariant_mnist"])
+@pytest.mark.parametrize("experiment", ["recurrent_gain", "where_ln_helps", "permutation_invariant_mnist"])
 def test_the_configuration_of_an_experiments_run_is_read_as_it_was(experiment, tmp_path):
-    cfg = composed(f"experiment={experiment}", "optim.lr=0.1")
+    cfg = composed(f"experiment={experiment}", "profile=standard", "optim.lr=0.1")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
     read = trained_module._configuration(RunFolder(tmp_path, "run"))

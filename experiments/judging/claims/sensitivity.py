@@ -48,6 +48,8 @@ class Sensitivity(Difference):
 def losses_by_rate(reader: "CellReader", cell: Mapping) -> "pd.DataFrame":
     """Return the metric of a cell's runs: a row a seed, a column a rate. At most chance; NaN where a run is missing."""
     runs = reader.runs(cell)
+    if reader.metric not in runs:  # of tables without any run of this experiment
+        runs = runs.assign(**{reader.metric: float("nan")})
     chance = reader.experiment.chance
     metric = runs[reader.metric].where(runs["status"] == "done", chance).clip(upper=chance)
     table = runs.assign(metric=metric).pivot(index="seed", columns="rate", values="metric").reindex(reader.seeds)
