@@ -1,6 +1,6 @@
 """What judging gives: the outcome of each contrast, and the verdict on the claim that needs all of them."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from experiments.judging.intervals import Interval
 
@@ -40,19 +40,21 @@ class Compared:
     unfit: str  # why no verdict may rest on these runs; "" where nothing speaks against it
 
     def outcome(self, verdict: str, why: str, interval: Interval | None = None) -> Outcome:
-        """Return the contrast with its verdict."""
+        """Return the contrast with its verdict: not resolved, whatever its numbers, where the runs are unfit for one."""
+        if self.unfit:
+            verdict, why = NOT_RESOLVED, self.unfit
         return Outcome(self.label, self.where, verdict, why, self.pairs, self.diverged, self.run_ids, interval)
 
     def incomplete(self, planned: int) -> Outcome | None:
-        """Return an unresolved outcome when pairs are missing or the runs are unfit for a verdict, else None.
+        """Return an unresolved outcome when pairs are missing, None when there are as many as planned.
 
         A mean over the surviving runs would flatter the cell whose run diverged.
         """
         missing = planned - self.pairs
-        if missing:
-            why = f"{missing} of {planned} pairs lack a result ({self.diverged} runs diverged)"
-            return self.outcome(NOT_RESOLVED, why)
-        return self.outcome(NOT_RESOLVED, self.unfit) if self.unfit else None
+        if not missing:
+            return None
+        why = f"{missing} of {planned} pairs lack a result ({self.diverged} runs diverged)"
+        return replace(self, unfit="").outcome(NOT_RESOLVED, why)
 
 
 @dataclass(frozen=True)

@@ -273,7 +273,7 @@ def test_no_verdict_counts_where_the_un_normalised_network_is_above_its_floor():
     for b in ("none", "bn"):  # of the LSTM nothing is decided, not even between two normalisers
         lstm, gru = verdict(table, b=[{"norm": b}], **rule).outcomes
         assert lstm.verdict == NOT_RESOLVED and lstm.why == "lstm, NONE stands at 2, above its floor of 1.9 (test/bpc)"
-        assert gru.verdict != NOT_RESOLVED
+        assert gru.verdict != NOT_RESOLVED and lstm.interval is not None, "its numbers are shown all the same"
     floor.at_most = 2.0
     assert verdict(table, **rule).verdict == REPRODUCED
 
