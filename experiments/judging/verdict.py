@@ -40,7 +40,7 @@ class Compared:
     unfit: str  # why no verdict may rest on these runs; "" where nothing speaks against it
 
     def outcome(self, verdict: str, why: str, interval: Interval | None = None) -> Outcome:
-        """Return the contrast with its verdict: not resolved, whatever its numbers, where the runs are unfit for one."""
+        """Return the contrast with its verdict: not resolved where the runs are unfit for one."""
         if self.unfit:
             verdict, why = NOT_RESOLVED, self.unfit
         return Outcome(self.label, self.where, verdict, why, self.pairs, self.diverged, self.run_ids, interval)

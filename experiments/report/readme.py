@@ -54,7 +54,10 @@ def findings(reference: Path) -> str:
     for profile, by_id in claims.items():
         runs = provenance_of(reference / profile)["runs"]
         totals.append(f"- [`{profile}`](results/reference/{profile}/claims.md), {runs} runs: {counts(by_id.values())}")
-        totals += [f"  - Once more, {one.sentence()}" for one in replications(reference / profile, by_id)]
+        totals += [
+            f"  - [Once more](results/reference/{one.folder}/claims.md), {one.counts()}."
+            for one in replications(reference / profile, by_id)
+        ]
     figure = f"![What each normaliser does in {largest}](results/reference/{largest}/figures/summary.svg)"
     return "\n\n".join(["\n".join(sentences), "\n".join(totals), figure])
 

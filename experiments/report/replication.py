@@ -32,15 +32,17 @@ class Replication:
         """The claims that are reproduced in one and contradicted in the other."""
         return [claim for claim, pair in self.pairs.items() if set(pair) == {REPRODUCED, CONTRADICTED}]
 
-    def sentence(self) -> str:
+    def counts(self) -> str:
         same = len(self.pairs) - len(self.differing)
+        return f"{self.there}: {same} of {len(self.pairs)} verdicts are the same, {len(self.reversed)} reversed"
+
+    def sentence(self) -> str:
+        """Return the counts, and which verdicts differ."""
         details = [
             f"{name}/{claim} (here {here}, there {there})" for (name, claim), (here, there) in self.differing.items()
         ]
         differ = f"; these differ: {', '.join(details)}" if details else ""
-        return (
-            f"{self.there}: {same} of {len(self.pairs)} verdicts are the same, {len(self.reversed)} reversed{differ}."
-        )
+        return f"{self.counts()}{differ}."
 
 
 def of(results: list[ExperimentResult], reference: list[ExperimentResult], there: str) -> Replication:
