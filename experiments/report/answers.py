@@ -84,9 +84,9 @@ SENTENCES = (
             Clause(
                 "recurrent_gain",
                 "ln_helps_under_cosine",
-                "under a rate that falls to 0 along a cosine LN lowers the loss of the {of}",
-                "under a rate that falls to 0 along a cosine LN raises the loss of the {of}",
-                "whether LN lowers the loss under a rate that falls to 0 along a cosine is open for the {of}",
+                "under a cosine to 0 LN lowers the loss of the {of}",
+                "under a cosine to 0 LN raises the loss of the {of}",
+                "whether LN lowers the loss under a cosine to 0 is open for the {of}",
             ),
             Clause(
                 "recurrent_rates",

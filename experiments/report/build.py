@@ -46,7 +46,7 @@ def write_all(cfg: DictConfig) -> None:
     write_json(output / "provenance.json", provenance)
     (output / "claims.md").write_text(markdown(results, provenance))
     figures = draw(results, output / "figures")
-    replicated = replication.beside(output, replication.verdicts_of(results))
+    replicated = replication.beside(output if cfg.rows is None else Path(cfg.rows), replication.verdicts_of(results))
     line = provenance_line(provenance)
     text = page(results, figures, run_tables, reference, replicated, output, profile.name, line)
     (output / "report.html").write_text(text)

@@ -80,11 +80,10 @@ def counts(claims: Iterable[Mapping]) -> str:
     stated = [claim["verdict"] for claim in empirical if claim["stated"]]
     ours = [claim["verdict"] for claim in empirical if not claim["stated"]]
     identities = [claim["verdict"] for claim in claims if claim["identity"]]
-    parts = [
-        f"of {len(verdicts)} {what}: {', '.join(f'{verdicts.count(kind)} {kind}' for kind in VERDICTS)}"
-        for verdicts, what in ((stated, "claims of the papers"), (ours, "questions of our own"))
-        if verdicts
-    ]
+    parts = []
+    for verdicts, what in ((stated, "claims of the papers"), (ours, "questions of our own")):
+        each = [f"{verdicts.count(kind)} {kind}" for kind in VERDICTS if kind in verdicts]
+        parts += [f"of {len(verdicts)} {what}: {', '.join(each)}"] if each else []
     if identities:
         parts.append(f"{identities.count(REPRODUCED)} of {len(identities)} identities hold")
     return f"{'; '.join(parts).capitalize()}."
