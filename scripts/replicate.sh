@@ -4,10 +4,15 @@
 #   bash scripts/replicate.sh standard 60          another profile, other seeds
 # The report goes to results/<profile>_seeds<first seed>.
 set -euo pipefail
+profile="${1:-quick}" first="${2:-40}"
+# A profile's own seeds are at most 20, from 20 on; 0, 1 and 2 choose the learning rates.
+if ! [[ "$first" =~ ^[0-9]+$ ]] || [ "$first" -lt 40 ]; then
+    echo "error: first seed $first is not beyond the profile's own; give 40 or more" >&2
+    exit 2
+fi
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 source scripts/experiments_of.sh
 
-profile="${1:-quick}" first="${2:-40}"
 python -m experiments.train -m experiment="$(with_runs "$profile")" profile="$profile" profile.first_seed="$first" \
     hydra/launcher=joblib
 python -m experiments.report profile="$profile" profile.first_seed="$first" output="results/${profile}_seeds$first"

@@ -23,7 +23,9 @@ class Claim:
     metric: str | None = field(
         default=None, metadata={"help": "column that decides this claim; null: the experiment's metric"}
     )
-    log10: bool = field(default=False, metadata={"help": "difference: compare the metric's decimal logarithms"})
+    log10: bool = field(
+        default=False, metadata={"help": "difference, interaction: compare the metric's decimal logarithms"}
+    )
     unit: str | None = field(
         default=None, metadata={"help": "unit of this claim's metric; null: the experiment's unit"}
     )
@@ -127,7 +129,7 @@ class Experiment:
     arm: str = field(
         default="", metadata={"help": "the part of the experiment that a run belongs to, where budgets differ"}
     )
-    seeds: int = field(default=5, metadata={"help": "number of final runs of a cell", "range": (1, 1000)})
+    seeds: int = field(default=5, metadata={"help": "number of final runs of a cell, 1 or more"})
     final_seeds: list[int] = field(
         default=II("seeds:${profile.first_seed},${experiment.seeds}"),
         metadata={"help": "seeds of the runs that decide; none of them takes part in tuning"},

@@ -149,8 +149,7 @@ class Profile:
     first_seed: int = field(
         default=20,
         metadata={
-            "help": "lowest seed of the final runs; another one, beyond theirs, replicates an experiment",
-            "range": (0, INT32_MAX),
+            "help": "lowest seed of the final runs; one beyond theirs, as 40, replicates an experiment",
         },
     )
 

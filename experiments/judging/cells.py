@@ -9,7 +9,7 @@ import pandas as pd
 from experiments.config.experiment import Experiment
 from experiments.judging.intervals import paired_t
 from experiments.judging.verdict import Compared
-from experiments.judging.words import describe
+from experiments.judging.words import describe, text
 
 
 @dataclass(frozen=True)
@@ -95,11 +95,6 @@ class CellReader:
             if not mean <= floor.at_most:
                 return f"{describe(floor.cell)} stands at {mean:.3g}, above its floor of {floor.at_most:g} ({metric})"
         return ""
-
-
-def text(value: object) -> str:
-    """Return a column's value as it is compared: an axis is text in a row, "" where a run has none."""
-    return "" if value is None else str(value)
 
 
 def mask(rows: pd.DataFrame, cell: Mapping) -> np.ndarray:

@@ -13,10 +13,8 @@ from experiments.judging.claims.difference import LEVEL, Difference
 from experiments.runs.rows import CURVE_COLUMNS
 
 WANTED = 0.8
-FEWEST, MOST = (
-    5,
-    20,
-)  # pairs: below, an interval is wide whatever the spread; above, a difference is too small to matter
+FEWEST = 5  # pairs: with fewer an interval is wide whatever the spread
+MOST = 20  # with more an effect is found that hardly matters
 FEWEST_SEEDS = 3  # for a spread
 
 

@@ -3,6 +3,11 @@
 from collections.abc import Mapping
 
 
+def text(value: object) -> str:
+    """Return a column's value as it is compared: an axis is text in a row, "" where a run has none, null in a rule."""
+    return "" if value is None else str(value)
+
+
 def describe(cell: Mapping) -> str:
     """Return a cell in words: LN, batch 2."""
     words = []

@@ -54,7 +54,7 @@ def write_all(cfg: DictConfig) -> None:
         put_into_readme()
     say(results)
     if reference is not None:
-        print(replication.of(results, reference, "against the committed runs").sentence())
+        say_replication(replication.of(results, reference, "against the committed runs"))
     print(f"report: {(output / 'report.html').resolve()}")
     if run_tables.missing:
         sys.exit(
@@ -156,6 +156,8 @@ def markdown(results: list[ExperimentResult], provenance: dict) -> str:
     for result in results:
         sections += [f"## {result.experiment.name}", result.experiment.question]
         sections += [f"These rows are not consistent: {problem}." for problem in result.problems]
+        if left_out := result.experiment.without:
+            sections.append(f"Claims that this profile leaves out: {', '.join(left_out)}.")
         for verdict in result.verdicts:
             about = f"**{verdict.statement}** {verdict.verdict} ({verdict.metric}, {verdict.unit})"
             sections += [about, tables.source(verdict), tables.markdown(tables.difference_table(verdict))]
@@ -164,6 +166,18 @@ def markdown(results: list[ExperimentResult], provenance: dict) -> str:
         elif not result.experiment.sources:
             sections.append("No run of this experiment yet.")
     return "\n\n".join(sections) + "\n"
+
+
+def say_replication(repeated: replication.Replication) -> None:
+    """Print claim by claim whether the verdict is the committed one, then the counts."""
+    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    shown = Table()
+    for column in ("experiment", "claim", "here", "committed", "same"):
+        shown.add_column(column)
+    for (experiment, claim), (here, there) in repeated.pairs.items():
+        shown.add_row(experiment, claim, here, there, "yes" if here == there else "no")
+    console.print(shown)
+    print(f"{repeated.counts()}.")
 
 
 def say(results: list[ExperimentResult]) -> None:

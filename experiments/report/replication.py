@@ -33,6 +33,7 @@ class Replication:
         return [claim for claim, pair in self.pairs.items() if set(pair) == {REPRODUCED, CONTRADICTED}]
 
     def counts(self) -> str:
+        """Return how many verdicts are the same, and how many reversed."""
         same = len(self.pairs) - len(self.differing)
         return f"{self.there}: {same} of {len(self.pairs)} verdicts are the same, {len(self.reversed)} reversed"
 
@@ -65,6 +66,8 @@ def beside(folder: Path, here: Verdicts) -> list[Replication]:
         claims = json.loads(other.read_text())["claims"]
         there = {(claim["experiment"], claim["claim"]): claim["verdict"] for claim in claims}
         provenance = json.loads(other.with_name("provenance.json").read_text())
-        name = f"seeds from {provenance['first_seed']} on, {', '.join(provenance['processor'])}"
+        if "first_seed" not in provenance:  # of another kind: a copy that was made before replications were
+            continue
+        name = ", ".join([f"seeds from {provenance['first_seed']} on", *provenance.get("processor", [])])
         found.append(compare(here, there, name, other.parent.name))
     return found

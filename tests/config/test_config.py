@@ -105,6 +105,29 @@ def test_a_rule_about_a_cell_that_is_not_run_is_refused_before_the_first_run(cli
         assert result.stderr.strip().startswith(f"error: claim c: {message}")
 
 
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        (
+            "profile.first_seed=1",
+            "experiment.final_seeds holds seeds that choose the learning rates (1, 2); give profile.",
+        ),
+        ("experiment.seeds=0", "experiment.seeds=0 leaves no run to judge; give 5 or more"),
+    ],
+)
+def test_seeds_that_cannot_judge_are_refused_before_the_first_run(given, message, cli):
+    result = cli("train", "-m", "experiment=conv_gain", "plan=true", given)
+    assert result.returncode and not result.stdout
+    assert result.stderr.strip().startswith(f"error: {message}")
+
+
+def test_a_replication_on_a_profiles_own_seeds_is_refused():
+    result = subprocess.run(["bash", "scripts/replicate.sh", "quick", "22"], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 2 and result.stderr == (
+        "error: first seed 22 is not beyond the profile's own; give 40 or more\n"
+    )
+
+
 @pytest.mark.parametrize("experiment, profile", EXPERIMENTS)
 def test_a_claim_of_speed_has_twenty_evaluations_and_every_margin_its_source(experiment, profile):
     cfg = base(experiment, profile)

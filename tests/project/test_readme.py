@@ -126,6 +126,11 @@ def test_verdicts_that_flip_in_a_replication_are_named(tmp_path):
         "seeds from 40 on, A, B: 1 of 3 verdicts are the same, 1 reversed; these differ: e/1 (here reproduced, there "
         "mixed), e/2 (here reproduced, there contradicted)."
     )
+    copied = tmp_path / "quick_copy"
+    copied.mkdir()
+    (copied / "claims.json").write_text(json.dumps({"claims": there}))
+    (copied / "provenance.json").write_text("{}")
+    assert len(beside(tmp_path / "quick", here)) == 1, "a folder of before replications were is none"
     assert beside(tmp_path / "standard", here) == [], "a profile that has not been repeated"
 
 

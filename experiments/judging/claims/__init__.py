@@ -54,6 +54,13 @@ def check_cells(experiment: Experiment, runs: Sequence[Mapping[str, Any]]) -> No
 
 def check_claims(experiment: Experiment) -> None:
     """Refuse rules that could not be judged, before their runs. Raises ConfigError."""
+    if experiment.seeds < 1:
+        raise ConfigError(f"experiment.seeds={experiment.seeds} leaves no run to judge; give 5 or more")
+    if shared := sorted(set(experiment.final_seeds) & set(experiment.tune_seeds)):
+        raise ConfigError(
+            f"experiment.final_seeds holds seeds that choose the learning rates ({', '.join(map(str, shared))}); "
+            f"give profile.first_seed={max(experiment.tune_seeds) + 1} or more"
+        )
     ids = [claim.id for claim in experiment.claims]
     for unknown in (name for name in experiment.without if name not in ids):
         raise ConfigError(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from experiments.config.errors import ConfigError, nearest
 from experiments.config.experiment import Claim, Experiment
 from experiments.judging.verdict import Outcome
+from experiments.judging.words import text
 
 if TYPE_CHECKING:  # pandas is not needed to check a rule
     from experiments.judging.cells import CellReader
@@ -17,8 +18,8 @@ CLAIMED = ("lower", "higher", "same", "not_higher")
 
 
 def matching_columns(cell: Mapping, run: Mapping) -> list[str]:
-    """Return the columns in which a run is of the cell. An axis that a run lacks is "" there, null in a rule."""
-    return [c for c, value in cell.items() if str("" if value is None else value) == str(run.get(c, ""))]
+    """Return the columns in which a run is of the cell."""
+    return [column for column, value in cell.items() if text(value) == text(run.get(column))]
 
 
 def matching(cell: Mapping, runs: Sequence[Mapping]) -> list[Mapping]:

@@ -51,7 +51,7 @@ class Difference(Kind):
             self.refuse(f"margin={self.claim.margin:g} must be positive; give the smallest effect of interest")
 
     def subjects(self) -> list[dict]:
-        return [{**over, **self.claim.a} for over in self.contexts() for _ in self.claim.b]
+        return [a for a, _ in self.pairs()]
 
     def pairs(self) -> list[tuple[dict, dict]]:
         """Return the cells a and b of every contrast."""

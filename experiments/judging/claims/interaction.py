@@ -25,7 +25,7 @@ class Interaction(Difference):
     def measure(self, reader: "CellReader", a: Mapping, b: Mapping) -> Measured:
         first, second = self.claim.at
         cells = [{**cell, **at} for at in (first, second) for cell in (a, b)]
-        a_first, b_first, a_second, b_second = (reader.values(cell) for cell in cells)
+        a_first, b_first, a_second, b_second = (self.read(reader, cell) for cell in cells)
         label, where = contrast(a, b)
         label += f" at {describe(first)} less that at {describe(second)}"
         return self.measured(reader, label, where, (a_first - b_first) - (a_second - b_second), cells)

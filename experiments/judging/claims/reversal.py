@@ -45,9 +45,6 @@ class Reversal(Difference):
         ranked = [{**a, "norm": norm} for a, _ in self.pairs() for norm in self.claim.rivals]
         return [*super().cells(), *ranked]
 
-    def subjects(self) -> list[dict]:
-        return [a for a, _ in self.pairs()]
-
     def judge(self, reader: "CellReader") -> list[Outcome]:
         return [outcome for part in self.parts() for outcome in part.judge(reader)]
 
