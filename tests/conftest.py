@@ -2,13 +2,13 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.helpers.commands import run
+
 torch.set_num_threads(1)
 
 
@@ -30,8 +30,7 @@ def cli(tmp_path):
 
     def call(module: str, *arguments: str, runs: bool = True) -> subprocess.CompletedProcess:
         runs_dir = [f"runs_dir={tmp_path / 'runs'}"] if runs else []
-        command = [sys.executable, "-m", f"experiments.{module}", *arguments, *runs_dir]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL)
+        return run(f"experiments.{module}", *arguments, *runs_dir)
 
     return call
 

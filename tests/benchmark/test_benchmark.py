@@ -3,8 +3,6 @@
 import ctypes
 import json
 import os
-import subprocess
-import sys
 from xml.etree import ElementTree
 
 import pytest
@@ -28,7 +26,7 @@ from experiments.benchmark.timing import (
 )
 from experiments.config.errors import ConfigError
 from models.recurrent.compiler import library
-from tests.conftest import ROOT
+from tests.helpers.commands import ROOT, run
 
 REFERENCE = ROOT / "results" / "reference" / "benchmark"
 SIZE = Size(T=5, B=4, I=9, H=16)
@@ -191,16 +189,7 @@ def test_a_sweep_is_given_to_one_and_to_two_workers():
 def smoke(tmp_path_factory):
     """A quick benchmark's folder and what it printed."""
     output = tmp_path_factory.mktemp("benchmark")
-    command = [
-        sys.executable,
-        "-m",
-        "experiments.benchmark",
-        "quick=true",
-        "sizes=[16]",
-        "device=cpu",
-        f"output={output}",
-    ]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    result = run("experiments.benchmark", "quick=true", "sizes=[16]", "device=cpu", f"output={output}")
     assert result.returncode == 0, result.stderr
     return output, result.stdout
 

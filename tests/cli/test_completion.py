@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.helpers.commands import ROOT
 
 COMMAND = ROOT / "scripts" / "layernorm"
 COMMANDS = (

@@ -20,7 +20,7 @@ from experiments.inspect.command import Inspect
 from experiments.report.__main__ import Report
 from models.recurrent.layer import BACKENDS, PLACEMENTS
 from models.sequence_classifier import ORDERS
-from tests.conftest import ROOT
+from tests.helpers.commands import ROOT
 
 SCHEMAS = [*models.settings.SCHEMAS.values(), *data.settings.SCHEMAS.values()]
 SCHEMAS += [Adam, SGD, Trainer, Wandb, Experiment, Claim, Profile, Config]

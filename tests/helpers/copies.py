@@ -4,7 +4,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests.conftest import ROOT
+from tests.helpers.commands import ROOT
 
 
 def copy_repository(target: Path) -> Path:

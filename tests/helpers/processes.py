@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from experiments.runs.folder import RunFolder
-from tests.conftest import ROOT
+from tests.helpers.commands import ROOT, run
 
 QUIET = ["wandb.mode=disabled"]
 MLP = ["model=mlp", "data=digits", "trainer.log_every=5", "trainer.evaluations=2", *QUIET]  # fractions of a second
@@ -28,7 +28,9 @@ def command(runs_dir: Path, *arguments: str) -> list[str]:
 
 
 def train(runs_dir: Path, *arguments: str, **options) -> subprocess.CompletedProcess:
-    """Run the command to its end; return it with its output."""
+    """Run the command to its end; return it with its output. With options, those of subprocess.run."""
+    if not options:
+        return run("experiments.train", *arguments, f"runs_dir={runs_dir}")
     return subprocess.run(
         command(runs_dir, *arguments),
         **{"cwd": ROOT, "capture_output": True, "text": True, "timeout": 300, "stdin": subprocess.DEVNULL, **options},
@@ -43,12 +45,14 @@ def start(runs_dir: Path, *arguments: str, **options) -> subprocess.Popen:
     )
 
 
-def wait_for(condition, process: subprocess.Popen | None = None, seconds: float = 120.0):
+def wait_for(condition, process: subprocess.Popen | None = None, seconds: float = 200.0):
     """Wait until `condition()` is true and return its value. Fails when the process ends before, or after `seconds`."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, "waited in vain"
-        assert process is None or process.poll() is None, f"the process ended with {process.returncode}"
+        if process is not None and process.poll() is not None:
+            errors = process.stderr.read() if process.stderr else ""
+            raise AssertionError(f"the process ended with {process.returncode} {errors}")
         time.sleep(0.01)
     return value
 

@@ -3,12 +3,11 @@
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 from experiments.runs.folder import RunFolder
 from experiments.training.load import find
-from tests.conftest import ROOT
+from tests.helpers.commands import run
 from tests.helpers.configs import trained
 
 SHORT = ["trainer.steps=3", "trainer.evaluations=1"]
@@ -55,7 +54,4 @@ def copy_of(name: str, runs_dir: Path, target: Path) -> RunFolder:
 
 def command(module: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
     """Run python -m experiments.<module> to its end, with its output."""
-    called = [sys.executable, "-m", f"experiments.{module}", *arguments]
-    return subprocess.run(
-        called, cwd=ROOT, capture_output=True, text=True, timeout=300, env={**os.environ, **environment}
-    )
+    return run(f"experiments.{module}", *arguments, environment={**os.environ, **environment})

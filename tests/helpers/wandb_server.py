@@ -105,7 +105,9 @@ class WandbServer:
     @property
     def environment(self) -> dict[str, str]:
         where = {"WANDB_BASE_URL": f"http://127.0.0.1:{self.port}", "WANDB_API_KEY": "0" * 40}
-        return {**where, "WANDB__FILE_STREAM_TRANSMIT_INTERVAL": "1"}  # seconds, whole ones; left alone it is 15
+        # Seconds, whole ones. Left alone, rows are sent every 15, and wandb's process has 30 to start, which is little
+        # on a machine whose cores all run tests.
+        return {**where, "WANDB__FILE_STREAM_TRANSMIT_INTERVAL": "1", "WANDB__SERVICE_WAIT": "120"}
 
     def start(self) -> None:
         """Listen; after a stop, at the same port."""

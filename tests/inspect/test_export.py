@@ -16,7 +16,7 @@ from experiments.inspect.exporting import export_model
 from experiments.inspect.model_card import train_command
 from experiments.runs.identity import run_id
 from experiments.training.load import find, load
-from tests.conftest import ROOT
+from tests.helpers.commands import ROOT
 from tests.helpers.configs import composed
 from tests.helpers.tiny_runs import MODELS, command, copy_of, train_all
 

@@ -2,7 +2,6 @@
 
 import re
 import subprocess
-import sys
 
 import matplotlib.image
 import pytest
@@ -13,7 +12,7 @@ from experiments.inspect.cells import Look, cells_of
 from experiments.inspect.draw import evenly, legend, location_in_words, panels
 from experiments.report.style import STYLE
 from experiments.training.load import find_all, load
-from tests.conftest import ROOT
+from tests.helpers.commands import run
 from tests.helpers.configs import trained
 
 LSTM = ["model=lstm", "model.hidden_size=8", "data.seq_len=10", "data.batch_size=8", "optim.lr=0.01"]
@@ -38,8 +37,7 @@ def runs(tmp_path_factory):
 
 
 def inspected(runs, *arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "experiments.inspect", f"runs_dir={runs}", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL)
+    return run("experiments.inspect", f"runs_dir={runs}", *arguments)
 
 
 def words(svg: str) -> str:

@@ -19,7 +19,7 @@ from models.create_norm import NormLayer
 from models.language_model import LanguageModel
 from models.recurrent import CELLS
 from models.settings import Recurrent
-from tests.conftest import ROOT
+from tests.helpers.commands import ROOT, run
 from tests.helpers.configs import composed, trained
 
 NORMS = ("none", "bn", "ln", "wn", "gn", "rms")
@@ -41,8 +41,7 @@ def runs(tmp_path_factory):
 
 
 def sampled(runs, *arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "experiments.sample", f"runs_dir={runs}", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL)
+    return run("experiments.sample", f"runs_dir={runs}", *arguments)
 
 
 def options(**given):

@@ -25,7 +25,7 @@ from markdown_it.token import Token
 import data
 from experiments.cli.compose import hydra_configs
 from experiments.sweeps.grid import expand, values
-from tests.conftest import ROOT
+from tests.helpers.commands import ROOT
 
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "data" / "README.md", ROOT / "results" / "README.md"]
 EXTENDING = ROOT / "docs" / "extending.md"  # true once its edits are made: tests/project/test_extending.py

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from markdown_it import MarkdownIt
 
-from tests.conftest import ROOT
+from tests.helpers.commands import ROOT
 from tests.helpers.copies import copy_repository
 from tests.project.test_documentation import missing_paths
 

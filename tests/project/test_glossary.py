@@ -20,7 +20,7 @@ from experiments.training.tasks import make_task
 from models.build import build
 from models.create_norm import NormLayer
 from models.settings import Recurrent
-from tests.conftest import ROOT
+from tests.helpers.commands import ROOT
 from tests.helpers.golden import TEXT
 from tests.helpers.recorder import RowRecorder
 

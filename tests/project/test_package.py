@@ -13,7 +13,7 @@ import yaml
 from markdown_it import MarkdownIt
 
 import models
-from tests.conftest import ROOT
+from tests.helpers.commands import ROOT
 from tests.helpers.copies import copy_repository
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

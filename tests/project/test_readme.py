@@ -24,7 +24,7 @@ from experiments.report.readme import (
 from experiments.report.replication import beside
 from experiments.report.tables import counts
 from experiments.sweeps.grid import base
-from tests.conftest import ROOT
+from tests.helpers.commands import ROOT
 
 README, RESULTS = ROOT / "README.md", ROOT / "results" / "README.md"
 PROFILES = [path.parent for path in sorted(REFERENCE.glob("*/claims.json"))]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.helpers.commands import ROOT
 
 STAND_IN = """#!/usr/bin/env bash
 echo "$*" >> log

@@ -5,7 +5,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,7 @@ from experiments.report.style import STYLE, norms_of
 from experiments.runs.identity import run_id
 from experiments.runs.rows import CURVE_COLUMNS
 from experiments.sweeps.grid import base, expand
-from tests.conftest import ROOT
+from tests.helpers.commands import ROOT, run
 from tests.helpers.synthetic import diverge, folders
 from tests.helpers.synthetic import tables as synthetic
 
@@ -33,8 +32,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 
 
 def report(*arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "experiments.report", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    return run("experiments.report", *arguments)
 
 
 @pytest.fixture(scope="module", params=REFERENCES, ids=lambda path: path.name)

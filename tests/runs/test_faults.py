@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from experiments.runs.folder import AlreadyRunningError, DamagedCheckpointError, RunFolder, read_checkpoint
-from tests.conftest import ROOT
 from tests.helpers import processes
+from tests.helpers.commands import ROOT
 from tests.helpers.processes import OFTEN, TASKS, alive, assert_equal, folders, only, same, start, train, wait_for
 
 SWEEP = ["-m", "model=mlp", "norm=none,ln", "seed=0,1", "data=digits", "trainer.steps=400", *OFTEN]

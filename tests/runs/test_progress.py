@@ -25,7 +25,7 @@ from experiments.runs.progress import (
     format_rate,
     progress_table,
 )
-from tests.conftest import ROOT
+from tests.helpers.commands import ROOT
 from tests.helpers.processes import QUIET, command, folders, only, train
 
 TINY = ["data=python_docs", "model.hidden_size=16", "data.seq_len=16", "data.batch_size=8", *QUIET]

@@ -20,7 +20,8 @@ from experiments.report.style import STYLE
 from experiments.runs.folder import RunFolder, write_json
 from experiments.runs.identity import run_id
 from experiments.sweeps.grid import expand
-from tests.conftest import ROOT
+from tests.helpers.commands import ROOT, run
+from tests.helpers.processes import wait_for
 from tests.helpers.wandb_server import ENTITY, WandbServer
 
 TINY = ["model=mlp", "model.hidden_sizes=[16]", "data=digits", "data.batch_size=8", "trainer.evaluations=2"]
@@ -62,6 +63,8 @@ def command(module: str, tmp_path: Path, *arguments: str) -> list[str]:
 def call(line: list[str], environment: dict) -> subprocess.CompletedProcess:
     """Run a command of a user who is nobody's account: no settings, no key but the one given."""
     nobody = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")} | {"NETRC": "/nowhere"}
+    if line[:2] == [sys.executable, "-m"]:
+        return run(*line[2:], environment=nobody | environment)
     return subprocess.run(
         line, cwd=ROOT, env=nobody | environment, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL
     )
@@ -86,13 +89,6 @@ def sync(server: WandbServer, tmp_path: Path, *arguments: str) -> subprocess.Com
 
 def folders(tmp_path: Path) -> list[RunFolder]:
     return [RunFolder(path.parent, path.name) for path in sorted(tmp_path.glob("runs/*"))]
-
-
-def until(condition, limit: float = 200.0) -> None:
-    deadline = time.monotonic() + limit
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
 
 
 def arrived(server: WandbServer) -> int:
@@ -164,7 +160,7 @@ def test_pictures_of_an_online_run_go_into_a_run_beside_it_as_often_as_they_are_
 @pytest.mark.scorecard("R13", "an online run killed and resumed: no gap, no row twice")
 def test_a_killed_online_run_goes_on_under_its_id_without_gap_or_repetition(server, tmp_path, record_property):
     process = begin(server, tmp_path, *LONG, "norm=ln", ONLINE)
-    until(lambda: list(tmp_path.glob("runs/*/last.pt")) and arrived(server))
+    wait_for(lambda: list(tmp_path.glob("runs/*/last.pt")) and arrived(server), process)
     process.kill()
     process.communicate()
     (folder,) = folders(tmp_path)
@@ -177,10 +173,10 @@ def test_a_killed_online_run_goes_on_under_its_id_without_gap_or_repetition(serv
 @pytest.mark.scorecard("R13", "wandb's server gone in the middle of a run and back: every row arrives once")
 def test_a_server_that_goes_and_comes_back_has_every_row(server, tmp_path, record_property):
     process = begin(server, tmp_path, *MEDIUM, "norm=ln", ONLINE)
-    until(lambda: server.runs)
+    wait_for(lambda: server.runs, process)
     server.stop()
     (folder,) = folders(tmp_path)
-    until(lambda: len(folder.metrics()) > 50)
+    wait_for(lambda: len(folder.metrics()) > 50, process)
     server.start()
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
@@ -191,7 +187,7 @@ def test_a_server_that_goes_and_comes_back_has_every_row(server, tmp_path, recor
 @pytest.mark.scorecard("R13", "wandb's server gone for good: the run ends, a later upload brings all")
 def test_a_server_that_goes_for_good_ends_nothing_and_gets_the_run_later(server, tmp_path, record_property):
     process = begin(server, tmp_path, *MEDIUM, "norm=ln", ONLINE)
-    until(lambda: server.runs)
+    wait_for(lambda: server.runs, process)
     server.stop()
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
@@ -240,8 +236,9 @@ def test_the_death_of_wandbs_own_process_costs_one_run_its_mirror_and_no_more(se
     def cores() -> list[int]:
         return [pid for pid, line in processes(server) if "wandb-core" in line]
 
-    until(lambda: any(folder.metrics() for folder in folders(tmp_path)) and cores())
-    os.kill(cores()[0], signal.SIGKILL)
+    core = wait_for(cores, process)[0]
+    wait_for(lambda: any(folder.metrics() for folder in folders(tmp_path)), process)
+    os.kill(core, signal.SIGKILL)
     output, errors = process.communicate(timeout=300)
     assert process.returncode == 0 and "2 runs: 2 done" in output, errors
     assert errors.count("wandb is given up for this run") == 1
@@ -280,7 +277,7 @@ def test_an_offline_run_that_was_killed_and_went_on_is_one_run(server, tmp_path,
     """wandb made a folder an attempt, and `wandb sync` stops at the first, which ends in the middle of a record."""
     for _ in range(trials["rounds"]):
         process = begin(server, tmp_path, *LONG, "norm=ln")
-        until(lambda p=process: list(tmp_path.glob("runs/*/last.pt")) and in_its_steps(p, tmp_path))
+        wait_for(lambda p=process: list(tmp_path.glob("runs/*/last.pt")) and in_its_steps(p, tmp_path), process)
         process.kill()
         process.communicate()
     (folder,) = folders(tmp_path)
@@ -330,7 +327,7 @@ def test_a_server_that_breaks_down_during_an_upload_is_waited_for_within_limits(
     made(tmp_path, "norm=none")
     line = command("wandb_sync", tmp_path, "timeout=2")
     process = subprocess.Popen(line, cwd=ROOT, env=os.environ | server.environment, stdout=subprocess.PIPE, text=True)
-    until(lambda: "UpsertBucket" in server.asked)
+    wait_for(lambda: "UpsertBucket" in server.asked, process)
     with server.behaving("hang"):
         output, _ = process.communicate(timeout=300)
     assert process.returncode == 1

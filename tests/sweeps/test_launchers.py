@@ -18,7 +18,7 @@ import pytest
 
 from experiments.runs.folder import RunFolder, write_json
 from experiments.sweeps.launch import run_all
-from tests.conftest import ROOT
+from tests.helpers.commands import ROOT
 from tests.helpers.processes import QUIET, assert_equal, folders, only, start, train, wait_for
 
 SWEEP = ["-m", "model=mlp", "model.hidden_sizes=[32]", "norm=none,ln,gn", "data=digits", "trainer.steps=6000"]

@@ -14,8 +14,8 @@ from experiments.cli import command as cli
 from experiments.config.errors import ConfigError
 from experiments.runs.identity import run_id
 from experiments.training.check import check_fields
-from tests.conftest import ROOT
 from tests.helpers import two_ranks
+from tests.helpers.commands import ROOT
 from tests.helpers.configs import composed
 from tests.helpers.processes import OFTEN, TASKS, assert_equal, folders, only, train, wait_for
 

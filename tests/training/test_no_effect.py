@@ -1,8 +1,5 @@
 """Options without effect: reported once, for what was typed alone, and every row of the table is true of real runs."""
 
-import subprocess
-import sys
-
 import pytest
 from omegaconf import OmegaConf
 
@@ -12,6 +9,7 @@ from experiments.runs.identity import run_id
 from experiments.runs.run import Run
 from experiments.training.no_effect import IDLE_OPTIONS, warn
 from experiments.training.run import train_run
+from tests.helpers.commands import run
 from tests.helpers.configs import composed
 
 SMALL = ["trainer.steps=3", "trainer.evaluations=2", "wandb.mode=disabled", "device=cpu"]
@@ -103,16 +101,14 @@ def test_the_names_of_runs_stay():
 
 def test_a_sweep_reports_once_and_of_how_many_runs(tmp_path):
     arguments = ["-m", "norm=none,ln", "seed=0,1", "model.placement=per_gate", "plan=true"]
-    command = [sys.executable, "-m", "experiments.train", *arguments, f"runs_dir={tmp_path / 'runs'}"]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    result = run("experiments.train", *arguments, f"runs_dir={tmp_path / 'runs'}")
     assert result.returncode == 0
     assert result.stderr == "warning: model.placement=per_gate has no effect with norm=none (2 of 4 runs)\n"
 
 
 def test_a_run_that_a_sweep_names_twice_is_trained_once(tmp_path):
     arguments = ["-m", "data=python_docs,quick_text", "model=rnn", *SMALL[:-1], *TEXT[1:]]
-    command = [sys.executable, "-m", "experiments.train", *arguments, f"runs_dir={tmp_path / 'runs'}"]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    result = run("experiments.train", *arguments, f"runs_dir={tmp_path / 'runs'}")
     assert result.returncode == 0, result.stderr
     assert "warning: 1 of 2 jobs are runs that are asked for twice" in result.stderr
     assert len(list((tmp_path / "runs").iterdir())) == 1

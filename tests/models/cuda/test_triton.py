@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from tests.conftest import ROOT
+from tests.helpers.commands import ROOT
 from tests.helpers.cuda import make_spec
 
 COMPILED = [  # spec, dtype, keep, backward, compute capability
