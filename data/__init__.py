@@ -8,8 +8,19 @@
 """
 
 from .files import DataError
-from .loading import fingerprint, load, recorded_fingerprint
+from .loading import Content, fingerprint, load, recorded_fingerprint
 from .sets import SETS, DataSet
-from .types import Images, Text
+from .types import Binary, Images, Text
 
-__all__ = ["SETS", "DataError", "DataSet", "Images", "Text", "fingerprint", "load", "recorded_fingerprint"]
+__all__ = [
+    "SETS",
+    "Binary",
+    "Content",
+    "DataError",
+    "DataSet",
+    "Images",
+    "Text",
+    "fingerprint",
+    "load",
+    "recorded_fingerprint",
+]

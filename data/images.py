@@ -15,7 +15,7 @@ import numpy as np
 
 from . import files, torchvision_compat
 from .files import DataError, Source
-from .settings import ImageData, NoisyDigits, SplitImages
+from .settings import DataSettings, ImageData, NoisyDigits, SplitImages
 from .types import Images
 
 NUM_CLASSES = 10  # of every set here
@@ -159,7 +159,7 @@ SPLITS: dict[type, Callable[[Any, Arrays], Splits]] = {
 # -- Readers: settings, verified sources -> what the cache stores ------------------------------------------------------
 
 
-def digits(settings: SplitImages, sources: list[Source]) -> Arrays:
+def digits(settings: DataSettings, sources: list[Source]) -> Arrays:
     """1797 images of 8 x 8, intensities 0..16."""
     from sklearn.datasets import load_digits
 
@@ -167,7 +167,7 @@ def digits(settings: SplitImages, sources: list[Source]) -> Arrays:
     return {"images": pool.images.astype(np.uint8)[:, None], "labels": pool.target.astype(np.uint8)}
 
 
-def digits_sources(settings: SplitImages) -> list[Source]:
+def digits_sources(settings: DataSettings) -> list[Source]:
     # find_spec finds the package without importing it, which takes a second.
     spec = importlib.util.find_spec("sklearn")
     assert spec and spec.origin

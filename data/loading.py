@@ -11,15 +11,20 @@ from platform import python_version
 
 from .files import DataError, verified
 from .sets import SETS, DataSet
-from .settings import DataSettings, ImageData, TextData
-from .types import Images, Text
+from .settings import BinaryData, DataSettings, ImageData, TextData
+from .types import Binary, Images, Text
+
+Content = Text | Images | Binary
+# The module that assembles a set of these settings, and whether its examples are stored as published and split when
+# assembled, so that no option changes what is stored.
+ASSEMBLED_BY = {TextData: ("text", False), ImageData: ("images", True), BinaryData: ("binary", True)}
 
 # Settings that say where to look or how to batch. All others, and the sources, decide what is prepared.
 PLACES = {"root", "cache", "path"}
 BATCHING = {"batch_size", "eval_batch_size", "seq_len"}
 
 
-def load(settings: DataSettings) -> Text | Images:
+def load(settings: DataSettings) -> Content:
     """The set that `settings` name, whole and in memory; the same object again for the same content.
 
     Read from the cache if it was prepared before, which needs no raw file. Raises DataError (one line) for an unknown
@@ -54,7 +59,7 @@ def _fingerprint(version: int, sha256s: Iterable[str]) -> str:
 
 
 @lru_cache(maxsize=4)
-def _load(values: str, fingerprint: str) -> Text | Images:
+def _load(values: str, fingerprint: str) -> Content:
     from .cache import cache_folder, cached
 
     entry = SETS[json.loads(values)["name"]]
@@ -71,13 +76,11 @@ def _load(values: str, fingerprint: str) -> Text | Images:
         }
         return _named(entry.read)(settings, sources), manifest
 
-    # Images are stored as published and split when assembled: no option of theirs changes what is stored.
-    images = isinstance(settings, ImageData)
-    content = json.dumps([settings.name, fingerprint, None if images else options], sort_keys=True)
+    [(module, as_published)] = (found for kind, found in ASSEMBLED_BY.items() if isinstance(settings, kind))
+    content = json.dumps([settings.name, fingerprint, None if as_published else options], sort_keys=True)
     name = f"{settings.name}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
     arrays, manifest = cached(cache_folder(settings.cache), name, make)
-    assemble = _named("images.assemble" if images else "text.assemble")
-    return assemble(settings, arrays, manifest | {"options": options})
+    return _named(f"{module}.assemble")(settings, arrays, manifest | {"options": options})
 
 
 def _named(function: str) -> Callable:

@@ -5,6 +5,8 @@ from typing import Any
 
 from .settings import (
     BinarizedMNIST,
+    BinaryData,
+    BinaryDigits,
     FractionText,
     HubText,
     ImageData,
@@ -46,6 +48,23 @@ PTB: dict[str, Any] = {
     "http://www.fit.vutbr.cz/~imikolov/rnnlm/simple-examples.tgz into ptb/ below data.root",
 }
 
+BINARIZED_MNIST: dict[str, Any] = {
+    "files": {  # of the official text; it may lie there packed as .amat.xz
+        "binarized_mnist/binarized_mnist_train.amat": (
+            "ad693b29f94c14277b095f5238ddefbbdaaae0939789dd2f4f0205278cee3e4d"
+        ),
+        "binarized_mnist/binarized_mnist_valid.amat": (
+            "1de3d397c40fe8eeb33dafd4099a1f665ec01e96d9be234aaeeac8a34930e2e2"
+        ),
+        "binarized_mnist/binarized_mnist_test.amat": (
+            "e6687bfea3f820c174f33b7865140b2a2dd2930ef786f35d45795fc193b5ab2c"
+        ),
+    },
+    "get": "put binarized_mnist_{train,valid,test}.amat of "
+    "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/ into binarized_mnist/ below data.root",
+    "terms": "none stated; derived from MNIST",
+}
+
 SETS: dict[str, DataSet] = {
     "python_docs": DataSet(
         PythonDocs,
@@ -82,25 +101,9 @@ SETS: dict[str, DataSet] = {
         TextFile, "text.whole_text", sources="text.text_file_sources", units=("char", "word"), terms="yours"
     ),
     "hf_text": DataSet(HubText, "hub.read", sources="hub.sources", units=("char", "word"), terms="see its card"),
-    "binarized_mnist": DataSet(
-        BinarizedMNIST,
-        "text.binarized_mnist",
-        files={  # of the official text; it may lie there packed as .amat.xz
-            "binarized_mnist/binarized_mnist_train.amat": (
-                "ad693b29f94c14277b095f5238ddefbbdaaae0939789dd2f4f0205278cee3e4d"
-            ),
-            "binarized_mnist/binarized_mnist_valid.amat": (
-                "1de3d397c40fe8eeb33dafd4099a1f665ec01e96d9be234aaeeac8a34930e2e2"
-            ),
-            "binarized_mnist/binarized_mnist_test.amat": (
-                "e6687bfea3f820c174f33b7865140b2a2dd2930ef786f35d45795fc193b5ab2c"
-            ),
-        },
-        get="put binarized_mnist_{train,valid,test}.amat of "
-        "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/ into binarized_mnist/ below data.root",
-        units=("pixel",),
-        terms="none stated; derived from MNIST",
-    ),
+    "binarized_mnist": DataSet(BinarizedMNIST, "text.binarized_mnist", units=("pixel",), **BINARIZED_MNIST),
+    "binary_mnist": DataSet(BinaryData, "binary.mnist", **BINARIZED_MNIST),
+    "binary_digits": DataSet(BinaryDigits, "binary.digits", sources="images.digits_sources", terms="CC BY 4.0 (UCI)"),
     "digits": DataSet(
         SplitImages,
         "images.digits",

@@ -27,6 +27,18 @@ class Text:
 
 
 @dataclass(frozen=True)
+class Binary:
+    """Images of zeros and ones, whole and in memory.
+
+    images:   "train", "val", "test" -> (N, 1, H, W) float32, 0 or 1
+    manifest: as for Text, and an image's shape
+    """
+
+    images: dict[str, Tensor]
+    manifest: dict
+
+
+@dataclass(frozen=True)
 class Images:
     """Images, whole and in memory.
 

@@ -51,12 +51,12 @@ def sample(cfg: DictConfig) -> None:
     with refusals_in_one_line("sample"):
         check(cfg)
         trained = load(find(cfg.run, cfg.runs_dir))
-        if trained.cfg.model.kind != "text":
+        if trained.cfg.model.kind == "images":
             raise ConfigError(
                 f"{trained.folder.run_id} is a {trained.cfg.model.name}, which classifies images and writes nothing; "
                 "name a run of a language model, as python -m experiments.train model=lstm trains one"
             )
-        if trained.cfg.data.unit == "pixel":
+        if trained.cfg.model.kind == "binary" or trained.cfg.data.unit == "pixel":
             images(trained, cfg)
         else:
             text(trained, cfg)
@@ -83,15 +83,21 @@ def text(trained: Trained, cfg: DictConfig) -> None:
 
 def images(trained: Trained, cfg: DictConfig) -> None:
     """Save images. Raises ConfigError for an option of text, and for an output that cannot be written."""
-    from experiments.inspect.sampling import Strategy, save_images
+    from experiments.inspect.sampling import Strategy, save_drawn_images, save_images
 
+    drawn = trained.cfg.model.kind == "binary"
+    if drawn and (cfg.temperature != 1 or cfg.top_k is not None):
+        raise ConfigError("temperature and top_k are for models of symbols; model=draw has neither, leave them out")
     if cfg.prompt or cfg.length is not None:
         raise ConfigError("prompt and length are for text; a model of pixels makes whole images, say samples=...")
     path = Path(cfg.output or trained.folder.path / "samples.png")
     if path.is_dir():
         raise ConfigError(f"output={path} is a folder; give the name of a PNG in it, as output={path}/samples.png")
     check_folder("output", str(path.parent))
-    save_images(trained, path, cfg.samples, cfg.seed, Strategy(cfg.temperature, cfg.top_k))
+    if drawn:
+        save_drawn_images(trained, path, cfg.samples, cfg.seed)
+    else:
+        save_images(trained, path, cfg.samples, cfg.seed, Strategy(cfg.temperature, cfg.top_k))
     print(f"{trained}", file=sys.stderr)
     print(f"{cfg.samples} images: {path}")
 

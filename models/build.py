@@ -4,6 +4,7 @@ from torch import nn
 
 from .cnn import CIFARResNet20, PlainCNN
 from .create_norm import NormLayer
+from .draw import DRAW
 from .errors import must_be_one_of
 from .language_model import LanguageModel
 from .mlp import FullyConnected
@@ -20,6 +21,7 @@ MODELS: dict[str, type[nn.Module]] = {
     "cnn": PlainCNN,
     "resnet20": CIFARResNet20,
     "mlp": FullyConnected,
+    "draw": DRAW,
 }
 
 

@@ -13,11 +13,10 @@ MOST_UNITS = 2**20
 
 
 @dataclass
-class RecurrentLayers:
-    """What the recurrent layers of both recurrent models take."""
+class RecurrentLayer:
+    """What the recurrent layers of every model take."""
 
     hidden_size: int = field(default=128, metadata={"help": "H, units of a layer", "range": (1, MOST_UNITS)})
-    num_layers: int = field(default=1, metadata={"help": "recurrent layers, stacked", "range": (1, MOST_LAYERS)})
     placement: str = field(
         default="paper",
         metadata={
@@ -37,6 +36,13 @@ class RecurrentLayers:
         metadata={"help": "standard deviation of the summed inputs W_x x at initialisation", "range": "> 0"},
     )
     forget_bias: float = field(default=1.0, metadata={"help": "initial bias of the LSTM's forget gate"})
+
+
+@dataclass
+class RecurrentLayers(RecurrentLayer):
+    """What a stack of them takes."""
+
+    num_layers: int = field(default=1, metadata={"help": "recurrent layers, stacked", "range": (1, MOST_LAYERS)})
 
 
 @dataclass
@@ -126,10 +132,25 @@ class MLP:
     )
 
 
+@dataclass
+class Draw(RecurrentLayer):
+    """DRAW (Gregor et al. 2015): a recurrent encoder and decoder that draw an image in glimpses."""
+
+    name: str = "draw"
+    kind: str = "binary"
+    hidden_size: int = 256
+    placement: str = "cell_only"
+    glimpses: int = field(default=64, metadata={"help": "T, steps in which an image is drawn", "range": (1, 2**16)})
+    latent_size: int = field(default=100, metadata={"help": "latent variables z of a step", "range": (1, MOST_UNITS)})
+    read_size: int = field(default=2, metadata={"help": "filters of the reading window, a side", "range": (1, 2**10)})
+    write_size: int = field(default=5, metadata={"help": "filters of the writing window, a side", "range": (1, 2**10)})
+
+
 SCHEMAS: dict[str, type] = {
     "recurrent": Recurrent,
     "image_recurrent": ImageRecurrent,
     "cnn": CNN,
     "resnet20": ResNet20,
     "mlp": MLP,
+    "draw": Draw,
 }

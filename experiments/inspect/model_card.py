@@ -29,6 +29,13 @@ model.load_state_dict(load_file(folder / "model.safetensors"))
 model.eval()"""
 
 
+TASK_TYPES = {  # of the hub, by the kind of data
+    "text": "text-generation",
+    "images": "image-classification",
+    "binary": "unconditional-image-generation",
+}
+
+
 def model_card(trained: Trained, folder: str) -> str:
     """Return the card as Markdown with a YAML header. folder: the name of the folder that the card is in."""
     cfg, summary = trained.cfg, summary_of(trained)
@@ -77,7 +84,7 @@ def metadata(trained: Trained) -> ModelCardData:
         split, name = metric.split("/", 1)
         results.append(
             EvalResult(
-                task_type="text-generation" if trained.vocabulary else "image-classification",
+                task_type=TASK_TYPES[cfg.model.kind],
                 dataset_type=dataset,
                 dataset_name=dataset,
                 dataset_split=split,
@@ -106,8 +113,13 @@ def metrics(summary: dict) -> dict[str, float]:
 
 def inputs_and_outputs(trained: Trained) -> str:
     """Return what the model takes and what it returns, with shapes."""
+    shape = ", ".join(map(str, ("N", *trained.input_shape)))
+    if trained.cfg.model.kind == "binary":
+        return (
+            f"In: images ({shape}) of zeros and ones. Out: an upper bound on each negative log likelihood, (N,), "
+            "in nats. `model.sample(N)` draws images."
+        )
     if not trained.vocabulary:
-        shape = ", ".join(map(str, ("N", *trained.input_shape)))
         return (
             f"In: images ({shape}), each channel less its `mean` and divided by its `sd` of config.json. Out: logits "
             f"(N, {trained.num_classes})."
@@ -207,6 +219,8 @@ def limits(trained: Trained) -> str:
         )
         if cfg.norm.name == "bn":
             lines.append("Batch normalisation has statistics for each step; beyond those of training it uses the last.")
+    elif cfg.model.kind == "binary":
+        lines.append(f"It draws images like those of {cfg.data.name}.")
     else:
         lines.append(f"It distinguishes {trained.num_classes} classes of images like those of {cfg.data.name}.")
     return "\n".join(f"- {line}" for line in lines)

@@ -1,4 +1,4 @@
-"""Samples of a trained language model: text, symbol by symbol; of a model of pixels, images.
+"""Samples of a trained language model: text, symbol by symbol; of a model of pixels or of whole images, images.
 
 The model reads its own output: the state is carried from symbol to symbol. Shapes: N samples, P symbols of a prompt,
 V symbols of the vocabulary.
@@ -136,7 +136,17 @@ def save_images(trained: Trained, path: Path, samples: int, seed: int, strategy:
     symbols = generate(trained.model, torch.full((samples, 1), start), lambda logits: choose(logits[:, :start]))
     pixels = torch.stack(list(itertools.islice(symbols, size)), 1)
     side = math.isqrt(size)
-    grid = side_by_side(pixels.view(-1, side, side).numpy())
+    _save(pixels.view(-1, side, side), path)
+
+
+def save_drawn_images(trained: Trained, path: Path, samples: int, seed: int) -> None:
+    """Let a generative model of whole images draw, and save the probabilities of its pixels in the same way."""
+    torch.set_num_threads(trained.cfg.threads)
+    _save(trained.model.sample(samples, torch.Generator().manual_seed(seed))[:, 0], path)
+
+
+def _save(images: Tensor, path: Path) -> None:
+    grid = side_by_side(images.numpy())
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(
         path, lambda file: matplotlib.image.imsave(file, grid, cmap="gray_r", vmin=0, vmax=1, format="png")
@@ -144,7 +154,7 @@ def save_images(trained: Trained, path: Path, samples: int, seed: int, strategy:
 
 
 def side_by_side(images: np.ndarray) -> np.ndarray:
-    """Arrange images (N, side, side), enlarged by SCALE, in a grid that is about as wide as high."""
+    """Arrange images (N, side, side), 0 to 1, enlarged by SCALE, in a grid that is about as wide as high."""
     count, side, _ = images.shape
     columns = math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)

@@ -16,9 +16,15 @@ from experiments.config.writable import check_folder, check_path, shortened
 from experiments.runs.run import Run
 from experiments.runs.torchrun import num_ranks
 
+# By the kind of data that a model takes.
+FITTING = {
+    "text": "python_docs, ptb_char, ...",
+    "images": "digits, mnist, cifar10, ...",
+    "binary": "binary_digits or binary_mnist",
+}
 # Shapes for a first look at the model, before the data are loaded: an image, and a number of classes that stands for a
 # vocabulary large enough for an embedding and is divided by every number of groups.
-PLACEHOLDER_SHAPE = 3, 32, 32
+PLACEHOLDER_SHAPES = {"text": (), "images": (3, 32, 32), "binary": (1, 28, 28)}  # by the kind of data
 PLACEHOLDER_CLASSES = 5_040_000
 
 
@@ -58,7 +64,8 @@ def check_build(run: Run) -> None:
     cfg = run.cfg
     from experiments.training.tasks import make_task  # here, since --help and a look at the configuration need no torch
 
-    _meta_model(run, PLACEHOLDER_SHAPE, PLACEHOLDER_CLASSES)  # before the data, whose preparation may take a minute
+    # Before the data, whose preparation may take a minute.
+    _meta_model(run, PLACEHOLDER_SHAPES[cfg.model.kind], PLACEHOLDER_CLASSES)
     _check_backend(cfg, run.device)
     try:
         task = make_task(data.load(run.settings.data), run.settings.data, cfg.seed, device="cpu")
@@ -169,7 +176,7 @@ def _check_budget(cfg: DictConfig) -> None:
 
 def _check_model_takes_data(cfg: DictConfig) -> None:
     if cfg.model.kind != cfg.data.kind:
-        fitting = "python_docs, ptb_char, ..." if cfg.model.kind == "text" else "digits, mnist, cifar10, ..."
+        fitting = FITTING[cfg.model.kind]
         mismatch = f"model={cfg.model.name} takes {cfg.model.kind}, data={cfg.data.name} holds {cfg.data.kind}"
         raise ConfigError(f"{mismatch}; choose data={fitting}")
 

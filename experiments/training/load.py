@@ -176,10 +176,10 @@ def _sizes(run: Run, manifest: dict) -> tuple[tuple[int, ...], int, list[str]]:
     content = _content(run, manifest)
     if isinstance(content, data.Text):
         return (), len(content.vocabulary), content.vocabulary
-    return tuple(content.images["train"].shape[1:]), content.num_classes, []
+    return tuple(content.manifest["shape"]), content.manifest["classes"], []
 
 
-def _content(run: Run, manifest: dict) -> data.Text | data.Images:
+def _content(run: Run, manifest: dict) -> data.Content:
     """Load the data. Raises ConfigError unless they are those that the run was trained on."""
     content = data.load(run.settings.data)
     trained_on, here = (_checksums(record) for record in (manifest, content.manifest))

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
 from experiments.training.protocols import Batch
-from experiments.training.tasks import DataTask, LanguageModelling
+from experiments.training.tasks import Classification, DataTask, LanguageModelling
 from models.mlp import FullyConnected
 from models.norms import Normaliser
 
@@ -140,7 +140,8 @@ def validation_batches(task: DataTask) -> list[Batch]:
         windows = task.tokens["val"].unfold(0, task.T + 1, task.stride)
         x, targets = windows[:, :-1], windows[:, 1:]
     else:
-        x, targets = task.images["val"], task.labels["val"]
+        x = task.images["val"]
+        targets = task.labels["val"] if isinstance(task, Classification) else x
     if len(x) < task.batch_size:
         raise ValueError(f"{len(x)} validation examples make no batch of {task.batch_size}; choose a smaller batch")
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(ORDER_SEED))

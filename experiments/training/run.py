@@ -104,7 +104,7 @@ def _train(run: Run) -> Outcome:
         return _conclude(run, recorder, RunStatus.FAILED, _reason(error))
 
 
-def _load_task(run: Run) -> tuple[data.Text | data.Images, DataTask]:
+def _load_task(run: Run) -> tuple[data.Content, DataTask]:
     content = data.load(run.settings.data)
     return content, make_task(content, run.settings.data, run.cfg.seed, run.device)
 
@@ -174,7 +174,7 @@ def _reason(error: BaseException) -> str:
 
 def _headline(result: dict[str, Any]) -> str:
     """Return the metric that a reader asks for first, and the time, for the progress line."""
-    metrics = ("val/bpc", "val/ppl", "val/nll", "val/accuracy", "val/loss")
+    metrics = ("val/bpc", "val/ppl", "val/nll", "val/bound", "val/accuracy", "val/loss")
     first = next(name for name in metrics if name in result)
     return f"{first} {result[first]:.4g}, {result['seconds']:.1f} s of training"
 

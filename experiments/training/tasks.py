@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from data import Images, Text
+from data import Binary, Content, Images, Text
 from experiments.config.errors import ConfigError
 from experiments.training.protocols import Batch
 
@@ -102,6 +102,30 @@ class LanguageModelling:
         return windows
 
 
+class Order:
+    """Which examples a training step takes: those of an epoch in an order of its own."""
+
+    def __init__(self, count: int, settings, seed: int, device: str):
+        self.count, self.batch_size, self.seed, self.device = count, settings.batch_size, seed, device
+        if count < self.batch_size:
+            raise ConfigError(
+                f"data.batch_size={self.batch_size} is more than the {count} training images of "
+                f"data={settings.name}; choose a smaller batch"
+            )
+        self.steps_per_epoch = count // self.batch_size
+        self._epoch = -1  # whose order is ...
+        self._order = torch.empty(0)
+
+    def __call__(self, step: int) -> Tensor:
+        """Return the indices (N,) of a training step's examples."""
+        epoch, index = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            order = torch.randperm(self.count, generator=epoch_generator(self.seed, epoch))
+            self._epoch = epoch
+            self._order = order.to(self.device)
+        return self._order[index * self.batch_size : (index + 1) * self.batch_size]
+
+
 class Classification:
     """Predict an image's class. An example is an image."""
 
@@ -111,26 +135,14 @@ class Classification:
         self.labels = {split: y.to(device) for split, y in images.labels.items()}
         self.batch_size: int = settings.batch_size
         self.eval_batch_size: int = settings.eval_batch_size
-        self.count = len(images.labels["train"])
-        if self.count < self.batch_size:
-            raise ConfigError(
-                f"data.batch_size={self.batch_size} is more than the {self.count} training images of "
-                f"data={settings.name}; choose a smaller batch"
-            )
-        self.steps_per_epoch = self.count // self.batch_size
+        self.order = Order(len(images.labels["train"]), settings, seed, device)
+        self.steps_per_epoch = self.order.steps_per_epoch
         self.input_shape: tuple[int, ...] = tuple(images.images["train"].shape[1:])
         self.num_classes = images.num_classes
-        self._epoch = -1  # whose order is ...
-        self._order = torch.empty(0)
 
     def batch(self, step: int) -> Batch:
         """Return images (N, C, H, W) and labels (N,) of a training step."""
-        epoch, index = divmod(step, self.steps_per_epoch)
-        if epoch != self._epoch:
-            order = torch.randperm(self.count, generator=epoch_generator(self.seed, epoch))
-            self._epoch = epoch
-            self._order = order.to(self.labels["train"].device)
-        chosen = self._order[index * self.batch_size : (index + 1) * self.batch_size]
+        chosen = self.order(step)
         return self.images["train"][chosen], self.labels["train"][chosen]
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
@@ -156,14 +168,49 @@ class Classification:
         return {**self.metrics(total / count), "accuracy": accuracy, "error": 100.0 - accuracy}
 
 
-DataTask = LanguageModelling | Classification
+class DensityEstimation:
+    """Model images of zeros and ones. An example is an image; the model returns the bound on its -log likelihood."""
+
+    def __init__(self, binary: Binary, settings, seed: int, device: str):
+        self.seed = seed
+        self.images = {split: x.to(device) for split, x in binary.images.items()}
+        self.batch_size: int = settings.batch_size
+        self.eval_batch_size: int = settings.eval_batch_size
+        self.order = Order(len(self.images["train"]), settings, seed, device)
+        self.steps_per_epoch = self.order.steps_per_epoch
+        self.input_shape: tuple[int, ...] = tuple(self.images["train"].shape[1:])
+        self.num_classes = 2
+
+    def batch(self, step: int) -> Batch:
+        """Return the images (N, 1, H, W) of a training step, twice: they are what is to be modelled."""
+        images = self.images["train"][self.order(step)]
+        return images, images
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the mean bound in nats per image."""
+        return model(batch[0]).mean()
+
+    def metrics(self, loss: float) -> dict[str, float]:
+        return {"loss": loss, "bound": loss}
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
+        """Return the bound over the whole split, in evaluation mode."""
+        model.eval()
+        total = sum(model(images).sum().item() for images in self.images[split].split(self.eval_batch_size))
+        return self.metrics(total / len(self.images[split]))
 
 
-def make_task(content: Text | Images, settings, seed: int, device: str) -> DataTask:
+DataTask = LanguageModelling | Classification | DensityEstimation
+
+
+def make_task(content: Content, settings, seed: int, device: str) -> DataTask:
     """Return the task of a data set. Raises ConfigError when not even one batch fits.
 
     settings: a dataclass of data.settings.
     """
     if isinstance(content, Text):
         return LanguageModelling(content, settings, seed, device)
-    return Classification(content, settings, seed, device)
+    if isinstance(content, Images):
+        return Classification(content, settings, seed, device)
+    return DensityEstimation(content, settings, seed, device)

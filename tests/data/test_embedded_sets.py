@@ -9,6 +9,7 @@ import torch
 import data
 from data import text
 from data.settings import (
+    BinaryDigits,
     NoisyDigits,
     PythonDocs,
 )
@@ -57,6 +58,18 @@ def test_digits_split_is_disjoint_seeded_and_nested():
     assert raw(smaller, "test") == raw(loaded, "test") != raw(other, "test")
     assert "do not fit into 1797" in refusal(digits(val=1500))
     assert "train_examples=1198" in refusal(digits(train_examples=1198))
+
+
+def test_binary_digits_are_the_digits_from_half_their_intensity_on():
+    loaded, smaller, whole = data.load(BinaryDigits()), data.load(BinaryDigits(train_examples=9)), data.load(digits())
+    assert [len(loaded.images[split]) for split in SPLITS] == [1197, 300, 300]
+    assert loaded.images["test"].shape[1:] == (1, 8, 8) and torch.equal(
+        smaller.images["train"], loaded.images["train"][:9]
+    )
+    bits = {split: (pixels(whole, split) >= 8).float() for split in SPLITS}
+    assert all(torch.equal(loaded.images[split], bits[split]) for split in SPLITS)
+    assert "train_examples=1198" in refusal(BinaryDigits(train_examples=1198))
+    assert "leave nothing of 1797" in refusal(BinaryDigits(val=1000, test=797))
 
 
 def test_noisy_digits():

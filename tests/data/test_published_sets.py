@@ -14,6 +14,7 @@ import torch
 import data
 from data.settings import (
     BinarizedMNIST,
+    BinaryData,
     FractionText,
     ImageData,
     TextData,
@@ -63,6 +64,15 @@ def test_binarized_mnist_rows():
     with lzma.open(Path(os.environ["LAYERNORM_DATA"], "binarized_mnist/binarized_mnist_test.amat.xz"), "rt") as lines:
         first = [int(pixel) for pixel in next(lines).split()]
     assert rows["test"][0, 1:].tolist() == first
+
+
+@needs_files
+def test_binary_mnist_is_the_rows_of_binarized_mnist_as_images():
+    rows, loaded = data.load(BinarizedMNIST()), data.load(BinaryData(name="binary_mnist", val_examples=100))
+    assert [len(loaded.images[split]) for split in SPLITS] == [50000, 100, 10000]
+    for split in ("val", "test"):
+        pixels_of = rows.tokens[split].view(-1, 785)[: len(loaded.images[split]), 1:]
+        assert torch.equal(loaded.images[split].flatten(1).long(), pixels_of)
 
 
 @needs_files

@@ -6,6 +6,7 @@ import torch
 from models.build import build
 from models.cnn import CIFARResNet20, PlainCNN
 from models.create_norm import NormLayer
+from models.draw import DRAW
 from models.errors import ModelError
 from models.language_model import LanguageModel
 from models.mlp import FullyConnected
@@ -57,11 +58,12 @@ def test_every_schema_can_be_built_with_its_defaults():
         "cnn": PlainCNN,
         "resnet20": CIFARResNet20,
         "mlp": FullyConnected,
+        "draw": DRAW,
     }
     assert SCHEMAS.keys() == classes.keys()
     for name, schema in SCHEMAS.items():
         settings = schema()
-        shape = () if settings.kind == "text" else IMAGE
+        shape = {"text": (), "images": IMAGE, "binary": (1, 8, 8)}[settings.kind]
         assert type(build(settings, shape, 10, NormLayer("ln"))) is classes[name]
 
 
