@@ -1,5 +1,6 @@
 """The weights of a recurrent layer: names and shapes as torch.nn has them, their start, and their way in and out."""
 
+import math
 from typing import Any, ClassVar
 
 import torch
@@ -69,7 +70,7 @@ class RecurrentWeights(nn.Module):
 
     def reset_parameters(self) -> None:
         """Initialise weights and biases as torch.nn does, uniform in +-1/sqrt(H), and every normaliser."""
-        bound = self.hidden_size**-0.5
+        bound = 1 / math.sqrt(self.hidden_size)  # as torch.nn rounds it
         for weights in self.all_weights:
             for weight in weights:
                 nn.init.uniform_(weight, -bound, bound)
