@@ -81,7 +81,7 @@ def test_addons_lstm_carries_the_normalised_cell(use_bias, eps):
 
 @pytest.mark.parametrize("use_bias", [True, False])
 def test_addons_simple_rnn(use_bias):
-    """tensorflow_addons/rnn/layer_norm_simple_rnn_cell.py: y_t = tanh( ln(x_t W_xh + y_{t-1} W_hh) + b ), ln is g * ."""
+    """tensorflow_addons/rnn/layer_norm_simple_rnn_cell.py: y_t = tanh( ln(x_t W_xh + y_{t-1} W_hh) + b )."""
     kernel, recurrent_kernel, bias, gamma = draw(D, H, seed=0), draw(H, H, seed=1), draw(H, seed=2), draw(H, seed=3)
     x, h, outputs = draw(N, T, D, seed=9), torch.zeros(N, H, dtype=torch.float64), []
     for t in range(T):
