@@ -116,16 +116,18 @@ class BatchNorm(Normaliser, _BatchNorm):  # type: ignore[misc]  # bias may be No
     @torch.no_grad()
     def track(self, mean: Tensor, var: Tensor, n: int | Tensor, first: int = 0) -> None:
         """Move the running statistics from row `first` on towards means and biased variances (T, C) of n values."""
-        T = len(mean)
-        self._make_rows(first + T)
-        own = min(max(len(self.running_mean) - first, 0), T)  # steps with a row of their own; the others share the last
-        rows = [(slice(first, first + own), slice(own))] if own else []
-        rows += [(slice(-1, None), slice(t, t + 1)) for t in range(own, T)]
+        self._make_rows(first + len(mean))
+        own = max(len(self.running_mean) - first, 0)  # steps with a row of their own; all others share the last
         var = var * (n / (n - 1))
-        for row, step in rows:
-            share = self._share(row)
-            self.running_mean[row].lerp_(mean[step], share)
-            self.running_var[row].lerp_(var[step], share)
+        if own:
+            self._move(slice(first, first + len(mean)), mean[:own], var[:own])
+        for t in range(own, len(mean)):
+            self._move(slice(-1, None), mean[t : t + 1], var[t : t + 1])
+
+    def _move(self, rows: slice, mean: Tensor, var: Tensor) -> None:
+        share = self._share(rows)
+        self.running_mean[rows].lerp_(mean, share)
+        self.running_var[rows].lerp_(var, share)
 
     def _share(self, rows: slice) -> Any:
         """Return how far a batch moves these rows: by `momentum`, or by 1/k for the k-th, so that they become means."""

@@ -13,9 +13,9 @@ class Normalised(nn.Sequential):
     """A layer and its normaliser, as `norm_after` returns them; takes what the layer takes."""
 
     def forward(self, *inputs: Any, **options: Any) -> Tensor:
-        layer, *norm = self
-        y = layer(*inputs, **options)
-        for module in norm:
+        modules = iter(self)
+        y = next(modules)(*inputs, **options)
+        for module in modules:
             y = module(y)
         return y
 
@@ -66,18 +66,19 @@ class Normaliser(nn.Module):
         return Normalised(layer, self)
 
     def forward(self, x: Tensor, t: int = 0) -> Tensor:
-        if self.channels_last:
-            if x.shape[-1:] != (self.num_features,):
-                raise ValueError(f"expected (..., {self.num_features}), got {tuple(x.shape)}: channels are last")
-            return self.normalise(x.reshape(-1, self.num_features), t).view(x.shape)
-        if x.dim() == self.case_dims:
-            return self.forward(x.unsqueeze(0), t).squeeze(0)
-        if x.dim() < 2 or x.shape[1] != self.num_features:
+        dims = x.dim()
+        if dims == 2 or not self.channels_last:
+            if dims == self.case_dims:
+                return self.forward(x.unsqueeze(0), t).squeeze(0)
+            if dims >= 2 and x.shape[1] == self.num_features:
+                return self.normalise(x, t)
             raise ValueError(
                 f"expected (N, {self.num_features}) or (N, {self.num_features}, ...), got {tuple(x.shape)}: channels "
                 "are axis 1; of a tensor that has them last make the normaliser with channels_last=True"
             )
-        return self.normalise(x, t)
+        if x.shape[-1:] != (self.num_features,):
+            raise ValueError(f"expected (..., {self.num_features}), got {tuple(x.shape)}: channels are last")
+        return self.normalise(x.reshape(-1, self.num_features), t).view(x.shape)
 
     def normalise(self, x: Tensor, t: int) -> Tensor:
         """Return y of x (N, C) or (N, C, ...)."""

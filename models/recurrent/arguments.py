@@ -38,18 +38,22 @@ def check_sizes(layer: Any, dropout: Any) -> None:
 
 def check_input(layer: Any, input: Tensor) -> None:
     """Check the input, (T, N, I) or (T, I). Raises ValueError for axes and type, RuntimeError for sizes."""
-    name = type(layer).__name__
-    layout = "(N, T, {})" if layer.batch_first else "(T, N, {})"
-    expected = f"expected {layout.format(layer.input_size)} or (T, {layer.input_size}), got {tuple(input.shape)}"
     if input.dim() not in (2, 3):
-        raise ValueError(f"{name}: {expected}")
-    dtype = next(layer.parameters()).dtype
+        raise ValueError(_expected(layer, input))
+    weight = layer._parameters.get("weight_ih_l0")
+    dtype = (next(layer.parameters()) if weight is None else weight).dtype  # None where it is re-parametrised
     if input.dtype != dtype and not torch._C._is_any_autocast_enabled():
+        name = type(layer).__name__
         raise ValueError(f"{name}: the input is {input.dtype}, the weights are {dtype}; give it input.to({dtype})")
     if input.shape[-1] != layer.input_size:
-        raise RuntimeError(f"{name}: {expected}")
+        raise RuntimeError(_expected(layer, input))
     if input.shape[1 if input.dim() == 3 and layer.batch_first else 0] == 0:
-        raise RuntimeError(f"{name}: expected a sequence of at least one step, got {tuple(input.shape)}")
+        raise RuntimeError(_expected(layer, input) + "; a sequence has at least one step")
+
+
+def _expected(layer: Any, input: Tensor) -> str:
+    batch, units = "N, T" if layer.batch_first else "T, N", layer.input_size
+    return f"{type(layer).__name__}: expected ({batch}, {units}) or (T, {units}), got {tuple(input.shape)}"
 
 
 def check_states(layer: Any, hx: Any, batch: tuple[int, ...], dtype: torch.dtype) -> None:

@@ -209,7 +209,8 @@ class Recurrent(RecurrentWeights):
     def _initial(self, hx, index: int, x: Tensor, unbatched: bool) -> tuple[Tensor, ...]:
         """Return the initial h (N, P), and c (N, H), of one layer and direction: zeros where none were given."""
         if hx is None:
-            return tuple(x.new_zeros(x.shape[1], size) for size in self.state_sizes)
+            zeros = x.new_zeros(x.shape[1], self.hidden_size)
+            return (zeros[:, : self.proj_size] if self.proj_size else zeros, zeros)[: self.num_states]
         if index == 0:
             check_states(self, hx, () if unbatched else (x.shape[1],), x.dtype)
         given = hx if self.num_states == 2 else (hx,)
