@@ -61,6 +61,9 @@ class BatchNorm(Normaliser, _BatchNorm):  # type: ignore[misc]  # bias may be No
         self.register_buffer("num_batches_tracked", self.weight.new_empty(0, dtype=torch.long), persistent=False)
         self.reset_running_stats()
 
+    def extra_repr(self) -> str:
+        return super().extra_repr() + (f", steps={self.steps}" if self.steps else "")
+
     @property
     def track_running_stats(self) -> bool:  # type: ignore[override]
         raise ModelError(

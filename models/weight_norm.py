@@ -47,9 +47,14 @@ def _reset_parameters(layer: Any) -> None:
             setattr(layer, name, getattr(layer, name))
 
 
+def _is_weight_norm(parts: Any) -> bool:
+    """Return whether a matrix is re-parametrised by weight normalisation alone."""
+    return len(parts) == 1 and type(parts[0]) is _WeightNorm
+
+
 def _split_plain_weights(layer: Any, state_dict: dict[str, Tensor], prefix: str, *_) -> None:
     for name, parts in layer.parametrizations.items():
-        if (weight := state_dict.pop(prefix + name, None)) is not None:
+        if _is_weight_norm(parts) and (weight := state_dict.pop(prefix + name, None)) is not None:
             for k, part in enumerate(parts[0].right_inverse(weight)):
                 state_dict[f"{prefix}parametrizations.{name}.original{k}"] = part
 
@@ -59,7 +64,7 @@ def _split_plain_weights(layer: Any, state_dict: dict[str, Tensor], prefix: str,
 
 def _reduce(layer: Any, protocol: Any) -> Any:
     """Reduce to the plain layer's class and state, and g and v of each matrix."""
-    if not all(len(parts) == 1 and type(parts[0]) is _WeightNorm for parts in layer.parametrizations.values()):
+    if not all(map(_is_weight_norm, layer.parametrizations.values())):
         return object.__reduce_ex__(layer, protocol)  # torch's refusal: parametrisations of the user's are among them
     state = {**layer.__dict__, "_modules": {**layer._modules}}
     matrices = state["_modules"].pop("parametrizations")

@@ -191,6 +191,12 @@ def test_parametrisations_of_the_users_are_refused_as_torch_does():
     layer = nn.utils.parametrizations.spectral_norm(LSTM(D, H, norm="wn"), "bias_ih_l0")
     with pytest.raises(RuntimeError, match="state_dict"):
         pickle.dumps(layer)
+    state = nn.LSTM(D, H).state_dict()
+    missing, unexpected = layer.load_state_dict(state, strict=False)
+    assert unexpected == ["bias_ih_l0"] and all("bias_ih_l0" in name for name in missing), (
+        "what torch does with its own"
+    )
+    torch.testing.assert_close(layer.weight_ih_l0, state["weight_ih_l0"])
 
 
 # --- state dicts ------------------------------------------------------------------------------------------------------
