@@ -11,6 +11,16 @@ from .errors import ModelError
 from .normaliser import Normaliser
 
 
+class _Refusal:
+    """Stands where torch.nn's class has a flag, for what would convert a batch normalisation by its fields."""
+
+    def __bool__(self) -> bool:
+        raise ModelError(
+            "BatchNorm pools over the ranks of torch.distributed by itself and keeps its statistics by step: leave out "
+            "what converts torch.nn's batch normalisation, as SyncBatchNorm.convert_sync_batchnorm"
+        )
+
+
 class BatchNorm(Normaliser, _BatchNorm):  # type: ignore[misc]  # bias may be None in both
     """Batch normalisation; inside a recurrence with statistics of its own for every time step.
 
@@ -31,6 +41,7 @@ class BatchNorm(Normaliser, _BatchNorm):  # type: ignore[misc]  # bias may be No
 
     shown = ("eps", "momentum", "unbiased")
     affine = True
+    track_running_stats: Any = _Refusal()
     running_mean: Tensor
     running_var: Tensor
     num_batches_tracked: Tensor
@@ -63,13 +74,6 @@ class BatchNorm(Normaliser, _BatchNorm):  # type: ignore[misc]  # bias may be No
 
     def extra_repr(self) -> str:
         return super().extra_repr() + (f", steps={self.steps}" if self.steps else "")
-
-    @property
-    def track_running_stats(self) -> bool:  # type: ignore[override]
-        raise ModelError(
-            "BatchNorm pools over the ranks of torch.distributed by itself and keeps its statistics by step: leave out "
-            "what converts torch.nn's batch normalisation, as SyncBatchNorm.convert_sync_batchnorm"
-        )
 
     def reset_parameters(self) -> None:
         """Set g, b and the running statistics to their initial values."""

@@ -12,9 +12,9 @@ from .errors import ModelError
 class Normalised(nn.Sequential):
     """A layer and its normaliser, as `norm_after` returns them; takes what the layer takes."""
 
-    def forward(self, *inputs: Any, **options: Any) -> Tensor:
+    def forward(self, input: Tensor, *others: Any, **options: Any) -> Tensor:
         modules = iter(self)
-        y = next(modules)(*inputs, **options)
+        y = next(modules)(input, *others, **options)
         for module in modules:
             y = module(y)
         return y

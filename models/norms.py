@@ -165,7 +165,8 @@ class WeightNorm(NoNorm):
         if self.data_init and layer.bias is None:
             raise ModelError("norm.data_init=true sets the layer's bias, which it lacks; give the layer bias=True")
         normalise_weights(layer, ["weight"], dim=int(transposed))
-        layer.register_forward_hook(self._first_batch)
+        if self.data_init:
+            layer.register_forward_hook(self._first_batch)
         return Normalised(layer, self)
 
     def _first_batch(self, layer: Any, inputs: tuple[Tensor], output: Tensor) -> Tensor | None:

@@ -115,6 +115,13 @@ def test_conversion_to_synchronised_batch_norm_is_refused_not_half_done(make):
         nn.SyncBatchNorm.convert_sync_batchnorm(make())
 
 
+@pytest.mark.parametrize("make", [recurrent, lambda **_: norm_after(nn.Linear(D, H).double(), "bn")])
+def test_batch_norm_can_be_traced(make):
+    model, x = make(backend="reference").eval(), noise(2, N, D)
+    traced = torch.jit.trace(model, (x,))
+    torch.testing.assert_close(traced(x), model(x))
+
+
 def test_torchs_batch_norm_hands_over_its_statistics():
     theirs = nn.BatchNorm1d(D).double()
     theirs(noise(N, D))
