@@ -82,7 +82,7 @@ class RecurrentWeights(nn.Module):
     def assign(self, name: str, value: Tensor) -> None:
         """Set a matrix by its torch.nn name, whether or not weight normalisation re-parametrises it."""
         if nn.utils.parametrize.is_parametrized(self, name):
-            setattr(self, name, value.detach())
+            setattr(self, name, torch.empty_like(getattr(self, name)).copy_(value))
         else:
             getattr(self, name).copy_(value)
 

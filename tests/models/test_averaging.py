@@ -79,6 +79,17 @@ def test_averaged_models_take_statistics_of_a_fixed_number_of_steps(cell, use_bu
     assert {len(each) for each in statistics(average)} == {STEPS}
 
 
+def test_averaged_feed_forward_networks_need_no_fixed_number():
+    model = norm_after(nn.Linear(D, H).double(), "bn")
+    average = AveragedModel(model, use_buffers=True)
+    seen = []
+    for seed in range(3):
+        model(noise(N, D, seed=seed))
+        average.update_parameters(model)
+        seen.append(statistics(model)[0].clone())
+    torch.testing.assert_close(statistics(average)[0], torch.stack(seen).mean(0), **CLOSE)
+
+
 def test_weight_norms_flag_can_be_averaged():
     model = norm_after(nn.Linear(D, H), "wn", {"data_init": True})
     average = AveragedModel(model, use_buffers=True)
@@ -116,6 +127,7 @@ def test_conversion_to_synchronised_batch_norm_is_refused_not_half_done(make):
 
 
 @pytest.mark.parametrize("make", [recurrent, lambda **_: norm_after(nn.Linear(D, H).double(), "bn")])
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning")
 def test_batch_norm_can_be_traced(make):
     model, x = make(backend="reference").eval(), noise(2, N, D)
     traced = torch.jit.trace(model, (x,))

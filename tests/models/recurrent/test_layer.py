@@ -43,13 +43,18 @@ def test_shifts_stand_where_the_layer_has_no_bias_of_its_own(cell, placement, bi
 def test_weight_norm_leaves_the_function_unchanged_at_the_start(cell):
     plain, normalised = CELLS[cell](D, H).double(), CELLS[cell](D, H, norm="wn").double()
     for name, parameter in plain.named_parameters():
-        normalised.assign(name, parameter.detach())
+        normalised.assign(name, parameter)
     x = noise(T, N, D)
-    torch.testing.assert_close(normalised(x)[0], plain(x)[0], **CLOSE)
+    expected = plain(x)[0]
+    torch.testing.assert_close(normalised(x)[0], expected, **CLOSE)
     assert len(normalised.weight_names) == 2
     for name in normalised.weight_names:  # one gain for each unit of each gate
         g = getattr(normalised.parametrizations, name).original0
         torch.testing.assert_close(g.flatten(), plain.get_parameter(name).square().sum(1).sqrt(), **CLOSE)
+    with torch.no_grad():
+        for parameter in normalised.parameters():
+            parameter.zero_()
+    assert torch.equal(plain(x)[0], expected), "the values are copied"
 
 
 # --- dropout ----------------------------------------------------------------------------------------------------------
