@@ -21,7 +21,7 @@ def check_sizes(layer: Any, dropout: Any) -> None:
             raise ValueError(f"{name}={value} must be greater than zero")
     is_number = isinstance(dropout, numbers.Number) and not isinstance(dropout, bool)
     if not (is_number and 0 <= dropout <= 1):
-        raise ValueError(f"dropout={dropout} should be a number in [0, 1], the probability of a unit to be zeroed")
+        raise ValueError(f"dropout={dropout!r} should be a number in [0, 1], the probability of a unit to be zeroed")
     if not 0 <= layer.proj_size < layer.hidden_size:
         raise ValueError(
             f"proj_size={layer.proj_size} should be 0, for none, or positive and below hidden_size={layer.hidden_size}"

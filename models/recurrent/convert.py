@@ -19,6 +19,7 @@ from .layer import LSTM, RNN
 
 HASTE = ("kernel", "recurrent_kernel", "bias", "gamma", "gamma_h", "beta_h")
 HASTE_EPS = 1e-5  # lib/layer_norm_forward_gpu.cu.cc
+KERAS_EPS = {1: 1e-5, 6: 1e-3}  # by the number of the normalisers' arrays: of LayerNormSimpleRNN, LayerNormLSTMCell
 
 
 class AddonsLSTM(LSTM):
@@ -61,11 +62,13 @@ def from_keras(weights: Sequence[Any], eps: float | None = None, **settings: Any
     kernel, recurrent_kernel, *rest = arrays
     bias = rest.pop(0) if len(arrays) in (4, 9) else kernel.new_zeros(kernel.shape[1])
     matrices = kernel, recurrent_kernel
+    if eps is None:
+        eps = KERAS_EPS[len(rest)]
     if len(rest) == 1:
-        return _filled(RNN, matrices, (bias, torch.zeros_like(bias)), {"sum": rest[0]}, None, eps or 1e-5, settings)
+        return _filled(RNN, matrices, (bias, torch.zeros_like(bias)), {"sum": rest[0]}, None, eps, settings)
     gains = dict(zip(("ih", "hh", "cell"), rest[::2], strict=True))
     beta_ih, beta_hh, beta_cell = rest[1::2]
-    return _filled(AddonsLSTM, matrices, (beta_ih + bias, beta_hh), gains, beta_cell, eps or 1e-3, settings)
+    return _filled(AddonsLSTM, matrices, (beta_ih + bias, beta_hh), gains, beta_cell, eps, settings)
 
 
 def _gates_from_igfo(joined: Tensor) -> Tensor:

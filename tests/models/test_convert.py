@@ -74,6 +74,7 @@ def test_addons_lstm_carries_the_normalised_cell(use_bias, eps):
     y, (h_n, c_n) = layer(x)
     torch.testing.assert_close(y, torch.stack(outputs, 1), rtol=1e-10, atol=1e-10)
     torch.testing.assert_close((h_n[0], c_n[0]), (h, c), rtol=1e-10, atol=1e-10)
+    assert from_keras(arrays, 0.0).norm_options == {"eps": 0.0}
     again = AddonsLSTM(D, H, batch_first=True, norm="ln", norm_options={"eps": e}, dtype=torch.float64)
     again.load_state_dict(layer.state_dict())
     torch.testing.assert_close(again(x)[0], y, rtol=0, atol=0)
