@@ -131,6 +131,13 @@ def test_wrong_initial_state_is_refused(cell, shape):
         make(cell)(noise(T, N, D), as_hx(states_like(cell, *shape)))
 
 
+@pytest.mark.parametrize("shape", [(T, N, D), (T, D)], ids=["batch", "one sequence"])
+def test_a_third_state_is_refused(shape):
+    """torch.nn.LSTM leaves it out for one sequence."""
+    with pytest.raises(RuntimeError, match=r"a pair of states, \(h, c\); got 3"):
+        make("lstm")(noise(*shape), (noise(1, N, H),) * 3)
+
+
 # --- printing ---------------------------------------------------------------------------------------------------------
 
 
