@@ -1,18 +1,20 @@
 """RNN, LSTM and GRU with a choice of normalisation: drop-in for torch.nn.RNN, torch.nn.LSTM and torch.nn.GRU."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import weight_norm
 from torch.nn.utils.rnn import PackedSequence
 
 from ..create_norm import make_norm, norm_entry
 from ..errors import ModelError, must_be_one_of
 from ..norms import NoNorm, Normaliser
+from ..weight_norm import normalise_weights
 from . import dispatch
-from .equations import Norms, gru_step, lstm_step, rnn_step
+from .arguments import check_input, check_sizes, check_states
+from .equations import Norms, gru_step, lstm_step, rnn_relu_step, rnn_step
+from .weights import RecurrentWeights
 
 # Where a normaliser stands. The summed inputs are those of all gates joined.
 #   paper           the equations of Ba et al. 2016
@@ -44,13 +46,13 @@ class Spans(nn.Module):
         return torch.cat([norm.over_time(part, start) for norm, part in zip(self.norms, parts, strict=True)], -1)
 
 
-class Recurrent(nn.Module):
+class Recurrent(RecurrentWeights):
     """Base of RNN, LSTM and GRU.
 
-    Constructor and call are torch.nn's (an RNN is tanh and has no `nonlinearity`), and so are the names and shapes of
-    weights and biases: with norm="none" the state dicts are interchangeable. Input (T, N, I), or (N, T, I) with
-    batch_first, or (T, I) for one sequence; returns the last layer's outputs (T, N, D*H) and the final state(s)
-    (D*num_layers, N, H), D = 2 if bidirectional.
+    Constructor and call are torch.nn's, and so are the names and shapes of weights and biases: with norm="none" the
+    state dicts are interchangeable. Input (T, N, I), or (N, T, I) with batch_first, or (T, I) for one sequence; returns
+    the last layer's outputs (T, N, D*P) and the final state(s) (D*num_layers, N, P), where D = 2 if bidirectional and
+    P = proj_size or H; an LSTM's c has H units.
 
     Beyond torch.nn:
         start, of the call: how many steps the given state has behind it, where a sequence comes in pieces. The pieces
@@ -58,26 +60,25 @@ class Recurrent(nn.Module):
         norm: none, bn, ln, wn, gn, rms. norm_options: as in configs/norm. placement: see PLACEMENTS ("none" and "wn",
         which leave activations alone, have no placement). backend: see BACKENDS; both agree up to rounding.
 
-    Parameters of layer k (and, with the suffix _reverse, of its other direction), G gates, I_k = I or D*H inputs:
+    Parameters of layer k (and, with the suffix _reverse, of its other direction), G gates, I_k = I or D*P inputs:
 
         weight_ih_lk   (G*H, I_k)   uniform in +-1/sqrt(H)
-        weight_hh_lk   (G*H, H)     uniform in +-1/sqrt(H)
+        weight_hh_lk   (G*H, P)     uniform in +-1/sqrt(H)
         bias_ih_lk     (G*H,)       uniform in +-1/sqrt(H); the bias of a normaliser of W_ih x too
         bias_hh_lk     (G*H,)       uniform in +-1/sqrt(H); the bias of a normaliser of W_hh h too
+        weight_hr_lk   (P, H)       uniform in +-1/sqrt(H); of an LSTM with proj_size
         norm_<role>_lk.weight       the gain: norm_options["gain"], 1 by default, 0.1 for bn; (G*H,) of the roles ih, hh
-                                    and sum, (H,) of cell and out; .norms.<span>.weight where each gate has its own
-        norm_<role>_lk.bias         (H,), 0; of the roles cell and out alone
+                                    and sum, (H,) of cell, (P,) of out; .norms.<span>.weight where each gate has its own
+        norm_<role>_lk.bias         as its gain, 0; of the roles cell and out alone
 
     With norm="wn" weight_* are re-parametrised by torch.nn.utils.parametrizations.weight_norm.
 
     Raises ModelError for a normaliser or placement that this cell cannot have, TypeError for a packed sequence (padded
-    steps would enter batch statistics), ValueError for a wrong input shape.
+    steps would enter batch statistics), and what torch.nn raises for wrong sizes, inputs and states (arguments.py).
     """
 
-    cell: ClassVar[str]
-    gates: ClassVar[int]
-    num_states: ClassVar[int] = 1  # 2 for the LSTM: h and c
-    step: ClassVar
+    unfused: str | None = None  # why no kernel has this layer's equations
+    step: Any  # the equations of one step
 
     def __init__(
         self,
@@ -88,6 +89,9 @@ class Recurrent(nn.Module):
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
+        proj_size: int = 0,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
         *,
         norm: str = "none",
         norm_options: Mapping | None = None,
@@ -101,69 +105,45 @@ class Recurrent(nn.Module):
         self.num_layers = num_layers
         self.bias = bias
         self.batch_first = batch_first
-        self.dropout = dropout
+        self.dropout = float(dropout)
         self.bidirectional = bidirectional
+        self.proj_size = proj_size
+        check_sizes(self, dropout)
         self.norm = norm
         self.norm_options = {key: value for key, value in (norm_options or {}).items() if value is not None}
         self.placement = placement
         self.backend = backend
+        if proj_size:
+            self.unfused = "the kernels have no projection"
         directions = ["", "_reverse"] if bidirectional else [""]
         self.suffixes = [f"_l{layer}{direction}" for layer in range(num_layers) for direction in directions]
 
         spans = self._spans(norm, placement)
         options = {**norm_entry(norm).recurrent, **self.norm_options}
         make_norm(norm, hidden_size, options)  # refuses a wrong option also where no activation is normalised
+        placed = {"device": device, "dtype": dtype}
         for index, suffix in enumerate(self.suffixes):
-            inputs = input_size if index < self.num_directions else hidden_size * self.num_directions
-            self._add_weights(suffix, inputs)
-            self._add_norms(suffix, spans, options)
+            inputs = input_size if index < self.num_directions else self.state_sizes[0] * self.num_directions
+            for name, shape in self._shapes(inputs).items():
+                self.register_parameter(name + suffix, nn.Parameter(torch.empty(shape, **placed)))
+            self._add_norms(suffix, spans, options, placed)
         self.reset_parameters()
         if norm_entry(norm).on_weights:
-            self._normalise_weights(options)
+            if options.get("data_init"):
+                raise ModelError("norm.data_init=true is for feed-forward layers; set norm.data_init=false with an RNN")
+            normalise_weights(self, self.weight_names)
 
-    def _add_weights(self, suffix: str, inputs: int) -> None:
-        rows = self.gates * self.hidden_size
-        shapes: dict[str, tuple[int, ...]] = {"weight_ih": (rows, inputs), "weight_hh": (rows, self.hidden_size)}
-        if self.bias:
-            shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
-        for name, shape in shapes.items():
-            self.register_parameter(name + suffix, nn.Parameter(torch.empty(shape)))
-
-    def _add_norms(self, suffix: str, spans: Mapping[str, list[int]], options: Mapping) -> None:
+    def _add_norms(self, suffix: str, spans: Mapping[str, list[int]], options: Mapping, placed: Mapping) -> None:
         for role in Norms._fields:
             # The layer's biases serve the normalisers of the gates; those of cell and output have their own.
             bias = self.bias and role in ("cell", "out")
-            norms = [make_norm(self.norm, span, options, bias=bias) for span in spans.get(role, ())]
+            norms = [make_norm(self.norm, span, options, bias=bias, **placed) for span in spans.get(role, ())]
             module = Spans(norms) if len(norms) > 1 else norms[0] if norms else NoNorm(self.hidden_size)
             self.add_module(f"norm_{role}{suffix}", module)
-
-    def _normalise_weights(self, options: Mapping) -> None:
-        if options.get("data_init"):
-            raise ModelError("norm.data_init=true is for feed-forward layers; set norm.data_init=false with an RNN")
-        for name in self.weight_names:
-            weight_norm(self, name)
-
-    def extra_repr(self) -> str:
-        """Return sizes and whatever differs from the defaults, as torch.nn's layers print themselves."""
-        defaults: dict[str, Any] = {"num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0}
-        defaults |= {
-            "bidirectional": False,
-            "norm": "none",
-            "norm_options": {},
-            "placement": "paper",
-            "backend": "auto",
-        }
-        changed = [f"{name}={getattr(self, name)}" for name, value in defaults.items() if getattr(self, name) != value]
-        return ", ".join([str(self.input_size), str(self.hidden_size), *changed])
 
     @property
     def num_directions(self) -> int:
         return 2 if self.bidirectional else 1
-
-    @property
-    def weight_names(self) -> list[str]:
-        """Names of the matrices, input and recurrent, of every layer and direction."""
-        return [name + suffix for suffix in self.suffixes for name in ("weight_ih", "weight_hh")]
 
     def _spans(self, norm: str, placement: str) -> dict[str, list[int]]:
         """Return for each role that the placement normalises the sizes of the spans with statistics of their own."""
@@ -186,7 +166,7 @@ class Recurrent(nn.Module):
             "per_gate": self._paper_spans(per_gate, H),
             "cell_only": {"cell": [H]},
             "input_only": {"ih": joined},
-            "between_layers": {"out": [H]},
+            "between_layers": {"out": [self.state_sizes[0]]},
         }[placement]
 
     def _gate_spans(self, H: int) -> list[int]:
@@ -199,26 +179,10 @@ class Recurrent(nn.Module):
         """Return (x, b): the input term with the biases that all steps share, and the bias that each step adds."""
         raise TypeError("use RNN, LSTM or GRU")
 
-    def reset_parameters(self) -> None:
-        """Initialise weights and biases as torch.nn does: uniform in +-1/sqrt(H)."""
-        bound = self.hidden_size**-0.5
-        for name, parameter in self.named_parameters(recurse=False):
-            if name.startswith(("weight", "bias")):
-                nn.init.uniform_(parameter, -bound, bound)
-
-    @torch.no_grad()
-    def assign(self, name: str, value: Tensor) -> None:
-        """Set a matrix by its torch.nn name, whether or not weight normalisation re-parametrises it."""
-        if nn.utils.parametrize.is_parametrized(self, name):
-            setattr(self, name, value.detach())
-        else:
-            getattr(self, name).copy_(value)
-
     def forward(self, input: Tensor, hx=None, start: int = 0):
         if isinstance(input, PackedSequence):
             raise TypeError("packed sequences are not supported: pad them and mask the loss, or group by length")
-        if input.dim() not in (2, 3) or input.shape[-1] != self.input_size:
-            raise ValueError(f"expected (T, N, {self.input_size}) or (T, {self.input_size}), got {tuple(input.shape)}")
+        check_input(self, input)
         if start and self.bidirectional:
             raise ValueError(f"start={start}: a bidirectional layer needs the whole sequence at once")
         unbatched = input.dim() == 2
@@ -243,16 +207,13 @@ class Recurrent(nn.Module):
         return x, states if self.num_states == 2 else states[0]
 
     def _initial(self, hx, index: int, x: Tensor, unbatched: bool) -> tuple[Tensor, ...]:
-        """Return the initial state(s) (N, H) of one layer and direction: zeros where none were given."""
+        """Return the initial h (N, P), and c (N, H), of one layer and direction: zeros where none were given."""
         if hx is None:
-            return (x.new_zeros(x.shape[1], self.hidden_size),) * self.num_states
+            zeros = x.new_zeros(x.shape[1], self.hidden_size)
+            return (zeros[:, : self.proj_size] if self.proj_size else zeros, zeros)[: self.num_states]
+        if index == 0:
+            check_states(self, hx, () if unbatched else (x.shape[1],), x.dtype)
         given = hx if self.num_states == 2 else (hx,)
-        expected = (
-            (len(self.suffixes), self.hidden_size) if unbatched else (len(self.suffixes), x.shape[1], self.hidden_size)
-        )
-        for state in given:
-            if tuple(state.shape) != expected:
-                raise ValueError(f"expected an initial state of shape {expected}, got {tuple(state.shape)}")
         return tuple(state[index].unsqueeze(0) if unbatched else state[index] for state in given)
 
     def _run(self, x: Tensor, state: tuple[Tensor, ...], index: int, backwards: bool, start: int):
@@ -261,11 +222,12 @@ class Recurrent(nn.Module):
         t counts the steps in the direction's own order, so per-step statistics of both directions start at their edge.
         """
         suffix = self.suffixes[index]
-        weights = getattr(self, "weight_ih" + suffix), getattr(self, "weight_hh" + suffix)
+        matrices = ("weight_ih", "weight_hh", "weight_hr") if self.proj_size else ("weight_ih", "weight_hh")
+        weights = tuple(getattr(self, name + suffix) for name in matrices)
         biases = tuple(getattr(self, name + suffix) for name in ("bias_ih", "bias_hh")) if self.bias else None
         norm = Norms(*(getattr(self, f"norm_{role}{suffix}") for role in Norms._fields))
         tensors = (*state, *weights, *(biases or ()))
-        obstacle = None if self.backend == "reference" else dispatch.obstacle(x, tensors, norm)
+        obstacle = None if self.backend == "reference" else self.unfused or dispatch.obstacle(x, tensors, norm)
         if self.backend == "fused" and obstacle:
             raise ModelError(f"model.backend=fused cannot run: {obstacle}; use model.backend=auto")
         if self.backend == "reference" or obstacle:
@@ -278,25 +240,55 @@ class Recurrent(nn.Module):
 
     def _loop(self, x: Tensor, state: tuple[Tensor, ...], weights, biases, norm, backwards: bool, start: int):
         """Run the equations, step by step."""
-        W_ih, W_hh = weights
+        W_ih, W_hh, *W_hr = weights
         b_ih, b_hh = biases or (x.new_zeros(()),) * 2
         if backwards:
             x = x.flip(0)
         x, b = self._fold_biases(norm.ih.over_time(x @ W_ih.T, start), b_ih, b_hh)
         outputs = []
         for t, x_t in enumerate(x.unbind(0), start):
-            state = type(self).step(x_t, state, W_hh, b, norm, t)
+            state = self.step(x_t, state, W_hh, b, norm, t, *W_hr)
             outputs.append(state[0])
         y = torch.stack(outputs)
         return (y.flip(0) if backwards else y), state
 
 
 class RNN(Recurrent):
-    """tanh recurrence, eq. 4: h_t = tanh( LN(W_hh h_{t-1} + W_xh x_t) + b )."""
+    """Recurrence of eq. 4: h_t = tanh( LN(W_hh h_{t-1} + W_xh x_t) + b ), or relu, which runs by the reference."""
 
     cell = "rnn"
     gates = 1
-    step = staticmethod(rnn_step)
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        nonlinearity: str = "tanh",
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+        **options: Any,
+    ):
+        if nonlinearity not in ("tanh", "relu"):
+            raise ValueError(f"nonlinearity={nonlinearity} is unknown; choose tanh or relu")
+        sizes = (input_size, hidden_size, num_layers)
+        super().__init__(*sizes, bias, batch_first, dropout, bidirectional, proj_size, device, dtype, **options)
+        self.nonlinearity = nonlinearity
+        if nonlinearity == "relu":
+            self.unfused = "the kernels know the tanh recurrence alone"
+
+    @property
+    def mode(self) -> str:
+        return f"RNN_{self.nonlinearity.upper()}"
+
+    @property
+    def step(self):
+        return rnn_relu_step if self.nonlinearity == "relu" else rnn_step
 
     def _paper_spans(self, gates, H):
         return {"sum": gates}
@@ -306,7 +298,11 @@ class RNN(Recurrent):
 
 
 class LSTM(Recurrent):
-    """LN-LSTM, eq. 20-22; gate order i, f, g, o."""
+    """LN-LSTM, eq. 20-22; gate order i, f, g, o.
+
+    With proj_size, which runs by the reference, state and output are h_t = W_hr ( s(o) tanh(LN(c_t)) ), P units: no
+    normaliser stands at the projection but that of placement="between_layers", which normalises these P.
+    """
 
     cell = "lstm"
     gates = 4
