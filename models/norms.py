@@ -17,8 +17,9 @@ and they differ only in the set of values that mu and var are taken over (Ba et 
 To add one: a class, an entry in NORMS, configs/norm/<name>.yaml, a test against its equation.
 """
 
+import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -62,9 +63,16 @@ class Normaliser(nn.Module):
         y = x * self.weight.view(per_channel)
         return y if self.bias is None else y + self.bias.view(per_channel)
 
-    def over_time(self, z: Tensor, start: int = 0) -> Tensor:
-        """z (T, N, C), all steps of a sequence at once: the same as `forward(z[t], start + t)` for every t."""
-        return self(z.flatten(0, 1)).view_as(z)
+    def over_time(self, z: Tensor, start: int = 0, cases: Sequence[int] | None = None) -> Tensor:
+        """z (T, N, C), all steps of a sequence at once: the same as `forward(z[t], start + t)` for every t.
+
+        cases: of each step, where z (rows, C) holds the steps after each other.
+        """
+        return self(z.flatten(0, -2)).view_as(z)
+
+    def frozen(self) -> "Normaliser":
+        """This normaliser for a single case of a batch: with the running statistics of now, where it has any."""
+        return self
 
 
 class NoNorm(Normaliser):
@@ -83,7 +91,7 @@ class NoNorm(Normaliser):
     def forward(self, x: Tensor, t: int = 0) -> Tensor:
         return x
 
-    def over_time(self, z, start=0):
+    def over_time(self, z, start=0, cases=None):
         return self(z)  # a call, so that hooks see the summed inputs here too
 
 
@@ -94,6 +102,8 @@ class BatchNorm(Normaliser):
     `momentum` a batch). `unbiased` divides the batch's variance by n - 1 instead of n, as the paper did at batch 4
     (Ba et al. 2016, section 6.6). Row t of the running statistics belongs to step t (Cooijmans et al. 2016, section
     3); steps beyond the longest training sequence use the last row. Of a batch shared by ranks, it is the whole.
+    Where sequences have several lengths, a step's batch are the cases that still run; the steps at which one is left
+    take the running statistics in training too, as they were before, and do not move them.
 
     Raises ValueError in training when a channel has a single value.
     """
@@ -131,13 +141,24 @@ class BatchNorm(Normaliser):
         # torch.batch_norm, not F.batch_norm: the latter refuses eps = 0, for which the invariances are exact.
         return torch.batch_norm(x, weight, self.bias, mean, var, self.training, self.momentum, eps, True)
 
-    def over_time(self, z, start=0):
-        return torch.stack([self(z_t, t) for t, z_t in enumerate(z, start)])
+    def over_time(self, z, start=0, cases=None):
+        if cases is None:
+            return torch.stack([self(z_t, t) for t, z_t in enumerate(z, start)])
+        alone = self.frozen()
+        return torch.cat([(self if len(z_t) > 1 else alone)(z_t, t) for t, z_t in enumerate(z.split(cases), start)])
+
+    def frozen(self):
+        other = copy.copy(self)  # with the same gain and bias
+        other._buffers = {name: buffer.clone() for name, buffer in self.named_buffers()}
+        return other.eval()
+
+    def require_batch(self, n: int) -> None:
+        if n < 2:
+            raise ValueError("batch normalisation needs at least two values per channel in training, got one")
 
     def scaled(self, n: int) -> tuple[Tensor, float]:
         """(gain, eps) with which the biased variance of n values normalises as the option `unbiased` asks."""
-        if n < 2:
-            raise ValueError("batch normalisation needs at least two values per channel in training, got one")
+        self.require_batch(n)
         if not self.unbiased:
             return self.weight, self.eps
         # (x - mu)/sqrt(r*var + eps) = r^(-1/2) * (x - mu)/sqrt(var + eps/r)   with r = n/(n-1)

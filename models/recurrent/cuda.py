@@ -88,7 +88,7 @@ class Plan:
     def constants(self) -> dict[str, Any]:
         spec, (BN, BH), norms, edges = self.spec, self.tile, [], 0
         for norm in map(spec.norm, ROLES):
-            norms.append(norm and (norm.over, len(norm.spans), float(norm.eps), norm.centred, edges))
+            norms.append(norm and (norm.over, len(norm.spans), float(norm.eps), norm.centred, edges, norm.unbiased))
             edges += len(norm.spans) + 1 if norm else 0
         return {
             **{"CELL": spec.cell, "JOINED": self.joined, "IN": norms[0], "HH": norms[1], "OF_CELL": norms[2]},

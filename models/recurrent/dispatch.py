@@ -10,19 +10,28 @@ from torch import Tensor
 from .. import ranks
 from ..norms import BatchNorm, GroupNorm, LayerNorm, NoNorm, Normaliser, RMSNorm, WeightNorm
 from .equations import Norms
+from .ragged import Ragged
 from .spec import Inputs, Spec, Statistics
 
 # What a kernel knows. A normaliser of another type, a new one or a subclass, runs by its own forward.
 KNOWN = (NoNorm, WeightNorm, GroupNorm, LayerNorm, RMSNorm, BatchNorm)
 PLAIN_TENSORS = (Tensor, torch.nn.Parameter)
+# Steps times cases, inputs, and cases times units, which the kernels count in 32 bits
+LARGEST = 1 << 30
 
 
-def obstacle(x: Tensor, others: tuple[Tensor | None, ...], norm: Norms) -> str | None:
-    """Return why no kernel can run this sequence, in a few words, or None. others: states, weights and biases."""
+def obstacle(x: Tensor, others: tuple[Tensor | None, ...], norm: Norms, cpu_only: bool = False) -> str | None:
+    """Return why no kernel can run this sequence, in a few words, or None.
+
+    others: states, weights and biases. cpu_only: it has lengths or resets, or recomputes.
+    """
     if x.dtype not in (torch.float32, torch.float64):
         return f"the kernels are for float32 and float64, and the input is {x.dtype}"
     if 0 in x.shape:
         return f"the input is empty: {tuple(x.shape)}"
+    rows, inputs, units = x.numel() // x.shape[-1], x.shape[-1], others[0].numel()  # type: ignore[union-attr]
+    if max(rows, inputs, units) > LARGEST:
+        return f"it counts steps times cases, inputs and cases times units to {LARGEST}, not {rows}, {inputs}, {units}"
     if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         return "torch.compile or a transform of torch.func is tracing"
     if torch._C._len_torch_dispatch_stack() or type(x) not in PLAIN_TENSORS:
@@ -51,6 +60,8 @@ def obstacle(x: Tensor, others: tuple[Tensor | None, ...], norm: Norms) -> str |
             tensor.dtype != dtype or tensor.device != device or type(tensor) not in PLAIN_TENSORS
         ):
             return f"the input is {dtype} on {device}, another tensor {tensor.dtype} on {tensor.device}"
+    if x.is_cuda and cpu_only:
+        return "the kernels for CUDA have no lengths, no reset and no recompute"
     return machine_obstacle(x.device.type)
 
 
@@ -88,26 +99,31 @@ def sequence(
     norm: Norms,
     reverse: bool,
     start: int = 0,
+    reset: Tensor | None = None,
+    ragged: Ragged | None = None,
+    recompute: bool = False,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Run one layer in one direction over x (T, N, I): outputs (T, N, H) and final state(s) (N, H), in one kernel.
 
     norm: the normalisers by role, as for equations.py. Batch normalisation moves its running statistics, those of the
-    T steps from `start` on.
+    T steps from `start` on. With `ragged`, x is (rows, I) and so on. reset: see spec.Inputs; recompute: see spec.Spec.
     """
     if x.is_cuda:
         from .cuda import sequence as run
     else:
         from .cpu import sequence as run
-    T, N, _ = x.shape
+    N = len(state[0])
+    T = len(ragged.cases) if ragged else len(x)
+    shared = int(ragged.lengths[1]) if ragged else T  # of the steps; at the others a single case is left
     # A tanh RNN has one normaliser, of the sum; where no term has one of its own, both are summed first as well.
     joined = cell != "gru" and _plain(norm.ih) and _plain(norm.hh)
     roles = {"ih": norm.sum if joined else norm.ih, "hh": norm.hh, "cell": norm.cell}
-    given = {role: _statistics(module, T, N, start) for role, module in roles.items()}
+    given = {role: _statistics(module, T, shared, N, start) for role, module in roles.items()}
     b_ih, b_hh = biases or (None, None)
     if b_ih is not None and b_hh is not None and cell != "gru":
         b_ih, b_hh = b_ih + b_hh, None
     norm_ih, norm_hh, norm_cell = (statistics for statistics, _, _ in given.values())
-    spec = Spec(cell, joined, norm_ih, norm_hh, norm_cell, reverse)
+    spec = Spec(cell, joined, norm_ih, norm_hh, norm_cell, reverse, recompute)
     inputs = Inputs(
         x,
         *weights,
@@ -120,13 +136,16 @@ def sequence(
         g_cell=given["cell"][1],
         b_cell=getattr(norm.cell, "bias", None),
         frozen={role: frozen for role, (_, _, frozen) in given.items() if frozen},
+        lengths=ragged.lengths if ragged else None,
+        reset=reset,
     )
     y, h_n, c_n, batch = run(spec, inputs)
+    n = ragged.batch_sizes[:shared, None].to(x.dtype) if ragged else N
     for role, (mean, var) in batch.items():
         column = 0
         for part in _parts(roles[role]):
             columns = slice(column, column := column + part.num_features)
-            part.track(mean[:, columns], var[:, columns], N, start)
+            part.track(mean[:shared, columns], var[:shared, columns], n, start)
     return y, (h_n,) if c_n is None else (h_n, c_n)
 
 
@@ -152,22 +171,28 @@ def _plain(module) -> bool:
 
 
 def _statistics(
-    module, T: int, N: int, start: int
+    module, T: int, shared: int, N: int, start: int
 ) -> tuple[Statistics | None, Tensor | None, tuple[Tensor, Tensor] | None]:
-    """Return (statistics, gain, frozen mean and 1/sqrt(var + eps)) of a role over T steps from `start` on."""
+    """Return (statistics, gain, frozen mean and 1/sqrt(var + eps)) of a role over T steps from `start` on.
+
+    shared: the steps, the first ones, at which more than one case is running.
+    """
     if _plain(module):
         return None, None, None
     parts = _parts(module)
     first = parts[0]
-    if isinstance(first, BatchNorm) and first.training:
-        gains, epsilons = zip(*(part.scaled(N) for part in parts), strict=True)
-        return Statistics("batch", epsilons[0]), _joined(gains), None
     gain = _joined([part.weight for part in parts])
     if isinstance(first, BatchNorm):
-        rows = [part.rows(T, start) for part in parts]
-        mean, var = (_joined([row[k] for row in rows]) for k in range(2))
-        # copies: a training pass may move the running statistics before this one's backward pass
-        return Statistics("frozen"), gain, (mean.clone(), (var + first.eps).rsqrt())
+        statistics, frozen = Statistics("frozen"), None
+        if first.training:
+            first.require_batch(N)
+            statistics, T, start = Statistics("batch", first.eps, unbiased=first.unbiased), T - shared, start + shared
+        if T:
+            rows = [part.rows(T, start) for part in parts]
+            mean, var = (_joined([row[k] for row in rows]) for k in range(2))
+            # copies: a training pass may move the running statistics before this one's backward pass
+            frozen = mean.clone(), (var + first.eps).rsqrt()
+        return statistics, gain, frozen
     if isinstance(first, RMSNorm):
         return Statistics("case", first.eps, tuple(part.num_features for part in parts), centred=False), gain, None
     spans = [size for part in parts for size in [part.num_features // part.groups] * part.groups]

@@ -1,18 +1,21 @@
 """RNN, LSTM and GRU with a choice of normalisation: drop-in for torch.nn.RNN, torch.nn.LSTM and torch.nn.GRU."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
-from torch.nn.utils.rnn import PackedSequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from .. import ranks
 from ..create_norm import make_norm, norm_entry
 from ..errors import ModelError, must_be_one_of
 from ..norms import NoNorm, Normaliser
 from . import dispatch
 from .equations import Norms, gru_step, lstm_step, rnn_step
+from .ragged import Ragged, checked_lengths
 
 # Where a normaliser stands. The summed inputs are those of all gates joined.
 #   paper           the equations of Ba et al. 2016
@@ -39,9 +42,12 @@ class Spans(nn.Module):
     def forward(self, z: Tensor, t: int = 0) -> Tensor:
         return torch.cat([norm(part, t) for norm, part in zip(self.norms, z.split(self.spans, -1), strict=True)], -1)
 
-    def over_time(self, z: Tensor, start: int = 0) -> Tensor:
+    def frozen(self) -> "Spans":
+        return Spans([norm.frozen() for norm in self.norms])
+
+    def over_time(self, z: Tensor, start: int = 0, cases: list[int] | None = None) -> Tensor:
         parts = z.split(self.spans, -1)
-        return torch.cat([norm.over_time(part, start) for norm, part in zip(self.norms, parts, strict=True)], -1)
+        return torch.cat([norm.over_time(part, start, cases) for norm, part in zip(self.norms, parts, strict=True)], -1)
 
 
 class Recurrent(nn.Module):
@@ -49,14 +55,23 @@ class Recurrent(nn.Module):
 
     Constructor and call are torch.nn's (an RNN is tanh and has no `nonlinearity`), and so are the names and shapes of
     weights and biases: with norm="none" the state dicts are interchangeable. Input (T, N, I), or (N, T, I) with
-    batch_first, or (T, I) for one sequence; returns the last layer's outputs (T, N, D*H) and the final state(s)
-    (D*num_layers, N, H), D = 2 if bidirectional.
+    batch_first, or (T, I) for one sequence, or a PackedSequence; returns the last layer's outputs (T, N, D*H), packed
+    if the input was, and the final state(s) (D*num_layers, N, H), D = 2 if bidirectional.
 
-    Beyond torch.nn:
-        start, of the call: how many steps the given state has behind it, where a sequence comes in pieces. The pieces
-        then give what the whole gives: batch normalisation, with its statistics by step, has to know where it is.
+    Beyond torch.nn, of the call:
+        start: how many steps the given state has behind it, where a sequence comes in pieces. The pieces then give what
+        the whole gives: batch normalisation, with its statistics by step, has to know where it is.
+        lengths: (N,) integers, the steps of each sequence, in any order; the rest of the input is padding. As if it
+        were packed: outputs past a sequence's end are zeros, its final state is that of its own last step, the second
+        direction starts there, and no statistic, output or gradient depends on padding.
+        reset: (T, N) bool, (N, T) with batch_first: before which steps a case's state becomes zeros, through which no
+        gradient flows; for sequences that are cut out of one stream. Steps are counted on.
+
+    Of the constructor:
         norm: none, bn, ln, wn, gn, rms. norm_options: as in configs/norm. placement: see PLACEMENTS ("none" and "wn",
         which leave activations alone, have no placement). backend: see BACKENDS; both agree up to rounding.
+        recompute: keep no gates for the backward pass of the fused kernel, which then runs forward again: less memory,
+        more time, the same bits.
 
     Parameters of layer k (and, with the suffix _reverse, of its other direction), G gates, I_k = I or D*H inputs:
 
@@ -70,8 +85,8 @@ class Recurrent(nn.Module):
 
     With norm="wn" weight_* are re-parametrised by torch.nn.utils.parametrizations.weight_norm.
 
-    Raises ModelError for a normaliser or placement that this cell cannot have, TypeError for a packed sequence (padded
-    steps would enter batch statistics), ValueError for a wrong input shape.
+    Raises ModelError for a normaliser or placement that this cell cannot have; ValueError for wrong shapes and lengths,
+    for `start` or `reset` in a bidirectional layer, and for batch statistics of a single case.
     """
 
     cell: ClassVar[str]
@@ -93,9 +108,12 @@ class Recurrent(nn.Module):
         norm_options: Mapping | None = None,
         placement: str = "paper",
         backend: str = "auto",
+        recompute: bool = False,
     ):
         super().__init__()
         must_be_one_of("model.backend", backend, BACKENDS)
+        if recompute and backend == "reference":
+            raise ModelError("recompute=True is of the fused kernel; use torch.utils.checkpoint with backend=reference")
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.num_layers = num_layers
@@ -107,6 +125,7 @@ class Recurrent(nn.Module):
         self.norm_options = {key: value for key, value in (norm_options or {}).items() if value is not None}
         self.placement = placement
         self.backend = backend
+        self.recompute = recompute
         directions = ["", "_reverse"] if bidirectional else [""]
         self.suffixes = [f"_l{layer}{direction}" for layer in range(num_layers) for direction in directions]
 
@@ -152,6 +171,7 @@ class Recurrent(nn.Module):
             "norm_options": {},
             "placement": "paper",
             "backend": "auto",
+            "recompute": False,
         }
         changed = [f"{name}={getattr(self, name)}" for name, value in defaults.items() if getattr(self, name) != value]
         return ", ".join([str(self.input_size), str(self.hidden_size), *changed])
@@ -214,81 +234,152 @@ class Recurrent(nn.Module):
         else:
             getattr(self, name).copy_(value)
 
-    def forward(self, input: Tensor, hx=None, start: int = 0):
+    def forward(self, input: Tensor | PackedSequence, hx=None, start: int = 0, *, lengths=None, reset=None):
+        for name, given in (("start", start), ("reset", reset is not None)):
+            if given and self.bidirectional:
+                raise ValueError(f"{name} is given: a bidirectional layer needs the whole sequence at once")
         if isinstance(input, PackedSequence):
-            raise TypeError("packed sequences are not supported: pad them and mask the loss, or group by length")
+            if lengths is not None:
+                raise ValueError("lengths are given with a packed sequence, which has its own; leave them out")
+            return self._packed(input, hx, start, reset)
         if input.dim() not in (2, 3) or input.shape[-1] != self.input_size:
             raise ValueError(f"expected (T, N, {self.input_size}) or (T, {self.input_size}), got {tuple(input.shape)}")
-        if start and self.bidirectional:
-            raise ValueError(f"start={start}: a bidirectional layer needs the whole sequence at once")
         unbatched = input.dim() == 2
         x = input.unsqueeze(1) if unbatched else input.transpose(0, 1) if self.batch_first else input
-        finals = []
-        for layer in range(self.num_layers):
-            outputs = []
-            for direction in range(self.num_directions):
-                index = layer * self.num_directions + direction
-                initial = self._initial(hx, index, x, unbatched)
-                y, final = self._run(x, initial, index, backwards=direction == 1, start=start)
-                outputs.append(y)
-                finals.append(final)
-            x = torch.cat(outputs, -1) if self.bidirectional else outputs[0]
-            if layer + 1 < self.num_layers:
-                x = nn.functional.dropout(x, self.dropout, self.training)
-        states = tuple(torch.stack(state) for state in zip(*finals, strict=True))
+        T, N, _ = x.shape
+        if lengths is not None:
+            lengths = checked_lengths(lengths, T, N)
+            if not unbatched and bool((lengths < T).any()):
+                packed = pack_padded_sequence(x, lengths, enforce_sorted=False)
+                y, states = self._packed(packed, hx, start, reset, T)
+                x, _ = pad_packed_sequence(y, total_length=T)
+                return x.transpose(0, 1) if self.batch_first else x, states
+        x, states = self._layers(x, hx, start, self._resets(reset, T, N, unbatched), unbatched=unbatched)
         if unbatched:
             x, states = x.squeeze(1), tuple(state.squeeze(1) for state in states)
         elif self.batch_first:
             x = x.transpose(0, 1)
         return x, states if self.num_states == 2 else states[0]
 
-    def _initial(self, hx, index: int, x: Tensor, unbatched: bool) -> tuple[Tensor, ...]:
+    def _packed(self, packed: PackedSequence, hx, start: int, reset, T: int | None = None):
+        """Run sequences of several lengths: outputs packed as they are, and each one's state after its last step.
+
+        T: steps of `reset`, if more than those of the longest sequence.
+        """
+        rows, batch_sizes, order, back = packed
+        if rows.dim() != 2 or rows.shape[-1] != self.input_size:
+            raise ValueError(f"expected packed rows of {self.input_size} inputs, got {tuple(rows.shape)}")
+        steps, N = len(batch_sizes), int(batch_sizes[0])
+        ragged = Ragged(batch_sizes) if int(batch_sizes[-1]) < N else None
+        if ragged and self.norm == "bn" and self.training and ranks.is_distributed():
+            raise ValueError("batch statistics over several ranks need sequences of one length; pad, or use norm=ln")
+        resets = self._resets(reset, T or steps, N)
+        if resets is not None:
+            resets = resets[:steps] if order is None else resets[:steps, order]
+            resets = ragged.rows(resets) if ragged else resets
+        x = rows if ragged else rows.view(steps, N, -1)
+        y, states = self._layers(x, hx, start, resets, ragged, order)
+        if back is not None:
+            states = tuple(state.index_select(1, back) for state in states)
+        y = PackedSequence(y.reshape(len(rows), -1), batch_sizes, order, back)
+        return y, states if self.num_states == 2 else states[0]
+
+    def _resets(self, reset: Tensor | None, T: int, N: int, unbatched: bool = False) -> Tensor | None:
+        """Return `reset` as (T, N)."""
+        if reset is None:
+            return None
+        expected = (T,) if unbatched else (N, T) if self.batch_first else (T, N)
+        if reset.dtype != torch.bool or tuple(reset.shape) != expected:
+            raise ValueError(f"expected a reset of bool and shape {expected}, got {reset.dtype}, {tuple(reset.shape)}")
+        return reset.view(T, N) if unbatched else reset.t() if self.batch_first else reset
+
+    def _layers(self, x: Tensor, hx, start: int, reset, ragged: Ragged | None = None, order=None, unbatched=False):
+        """Run all layers over x (T, N, I), or (rows, I) of ragged sequences: outputs, and states (D*num_layers, N, H).
+
+        order: in which hx has the cases of x.
+        """
+        N = ragged.cases[0] if ragged else x.shape[1]
+        finals = []
+        for layer in range(self.num_layers):
+            outputs = []
+            for direction in range(self.num_directions):
+                index = layer * self.num_directions + direction
+                initial = self._initial(hx, index, x, N, unbatched, order)
+                y, final = self._run(x, initial, index, direction == 1, start, reset, ragged)
+                outputs.append(y)
+                finals.append(final)
+            x = torch.cat(outputs, -1) if self.bidirectional else outputs[0]
+            if layer + 1 < self.num_layers:
+                x = nn.functional.dropout(x, self.dropout, self.training)
+        return x, tuple(torch.stack(state) for state in zip(*finals, strict=True))
+
+    def _initial(self, hx, index: int, x: Tensor, N: int, unbatched: bool, order: Tensor | None) -> tuple[Tensor, ...]:
         """Return the initial state(s) (N, H) of one layer and direction: zeros where none were given."""
         if hx is None:
-            return (x.new_zeros(x.shape[1], self.hidden_size),) * self.num_states
+            return (x.new_zeros(N, self.hidden_size),) * self.num_states
         given = hx if self.num_states == 2 else (hx,)
-        expected = (
-            (len(self.suffixes), self.hidden_size) if unbatched else (len(self.suffixes), x.shape[1], self.hidden_size)
-        )
+        expected = (len(self.suffixes), self.hidden_size) if unbatched else (len(self.suffixes), N, self.hidden_size)
         for state in given:
             if tuple(state.shape) != expected:
                 raise ValueError(f"expected an initial state of shape {expected}, got {tuple(state.shape)}")
-        return tuple(state[index].unsqueeze(0) if unbatched else state[index] for state in given)
+        states = tuple(state[index].unsqueeze(0) if unbatched else state[index] for state in given)
+        return states if order is None else tuple(state.index_select(0, order) for state in states)
 
-    def _run(self, x: Tensor, state: tuple[Tensor, ...], index: int, backwards: bool, start: int):
-        """Run one layer in one direction over x (T, N, I): return outputs (T, N, H) and the final state(s) (N, H).
+    def _run(self, x: Tensor, state: tuple[Tensor, ...], index: int, backwards: bool, start: int, reset, ragged):
+        """Run one layer in one direction: return outputs (T, N, H), or (rows, H), and the final state(s) (N, H).
 
         t counts the steps in the direction's own order, so per-step statistics of both directions start at their edge.
         """
+        if backwards and ragged:
+            y, state = self._run(ragged.flip(x), state, index, False, start, reset, ragged)
+            return ragged.flip(y), state
         suffix = self.suffixes[index]
         weights = getattr(self, "weight_ih" + suffix), getattr(self, "weight_hh" + suffix)
         biases = tuple(getattr(self, name + suffix) for name in ("bias_ih", "bias_hh")) if self.bias else None
         norm = Norms(*(getattr(self, f"norm_{role}{suffix}") for role in Norms._fields))
         tensors = (*state, *weights, *(biases or ()))
-        obstacle = None if self.backend == "reference" else dispatch.obstacle(x, tensors, norm)
+        cpu_only = ragged is not None or reset is not None or self.recompute
+        obstacle = None if self.backend == "reference" else dispatch.obstacle(x, tensors, norm, cpu_only)
         if self.backend == "fused" and obstacle:
             raise ModelError(f"model.backend=fused cannot run: {obstacle}; use model.backend=auto")
-        if self.backend == "reference" or obstacle:
-            y, state = self._loop(x, state, weights, biases, norm, backwards, start)
-        else:
-            y, state = dispatch.sequence(self.cell, x, state, weights, biases, norm, backwards, start)
+        run: Any = self._loop
+        if self.backend != "reference" and not obstacle:
+            run = functools.partial(dispatch.sequence, self.cell, recompute=self.recompute)
+        y, state = run(x, state, weights, biases, norm, backwards, start, reset, ragged)
+        cases = ragged.cases if ragged else None
         if backwards and not isinstance(norm.out, NoNorm):  # statistics by step follow the direction's own order
             return norm.out.over_time(y.flip(0)).flip(0), state
-        return norm.out.over_time(y, start), state
+        return norm.out.over_time(y, start, cases), state
 
-    def _loop(self, x: Tensor, state: tuple[Tensor, ...], weights, biases, norm, backwards: bool, start: int):
+    def _loop(self, x: Tensor, state: tuple[Tensor, ...], weights, biases, norm, backwards, start, reset, ragged):
         """Run the equations, step by step."""
         W_ih, W_hh = weights
         b_ih, b_hh = biases or (x.new_zeros(()),) * 2
         if backwards:
             x = x.flip(0)
-        x, b = self._fold_biases(norm.ih.over_time(x @ W_ih.T, start), b_ih, b_hh)
-        outputs = []
-        for t, x_t in enumerate(x.unbind(0), start):
-            state = type(self).step(x_t, state, W_hh, b, norm, t)
+        cases = None if ragged is None else ragged.cases
+        x, b = self._fold_biases(norm.ih.over_time(x @ W_ih.T, start, cases), b_ih, b_hh)
+        resets = None if reset is None else _steps(reset[..., None], cases)
+        alone = None if cases is None else Norms(*(role.frozen() for role in norm))
+        outputs, ended = [], []
+        for s, x_t in enumerate(_steps(x, cases)):
+            if cases is not None and cases[s] < len(state[0]):
+                ended.append(tuple(each[cases[s] :] for each in state))
+                state = tuple(each[: cases[s]] for each in state)
+            if resets is not None:
+                state = tuple(each.masked_fill(resets[s], 0) for each in state)
+            norms = alone if cases is not None and cases[s] == 1 else norm
+            state = type(self).step(x_t, state, W_hh, b, norms, start + s)
             outputs.append(state[0])
+        if cases is not None:
+            return torch.cat(outputs), tuple(map(torch.cat, zip(state, *reversed(ended), strict=True)))
         y = torch.stack(outputs)
         return (y.flip(0) if backwards else y), state
+
+
+def _steps(z: Tensor, cases: list[int] | None) -> tuple[Tensor, ...]:
+    """z (T, N, ...) or (rows, ...), step by step."""
+    return z.unbind(0) if cases is None else z.split(cases)
 
 
 class RNN(Recurrent):
