@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from . import derivatives
 from .compiler import library
 from .pool import take
 from .spec import GATES, ROLES, Inputs, Spec, Statistics
@@ -64,7 +65,7 @@ class Sequence(ctypes.Structure):
         *_fields(POINTER, "first_rows reset"),
         *_fields(POINTER, "x W_ih packed_ih W_hh packed_hh b_ih b_hh b_cell A R gates v u c h"),
         *_fields(POINTER, "h0 c0 h_n c_n"),
-        *_fields(POINTER, "dy dh_last dc_last dR dx dh dc db_ih db_hh db_cell"),
+        *_fields(POINTER, "dy dh_last dc_last dA dR dx dh dc db_ih db_hh db_cell"),
     ]
 
 
@@ -84,41 +85,54 @@ class Tensors(NamedTuple):
     b_cell: Tensor | None
 
 
+class Given(NamedTuple):
+    """What of spec.Inputs has no gradient."""
+
+    frozen: dict[str, tuple[Tensor, Tensor]]
+    lengths: Tensor | None
+    reset: Tensor | None
+
+    @classmethod
+    def of(cls, inputs: Inputs) -> "Given":
+        return cls(inputs.frozen, inputs.lengths, inputs.reset)
+
+
 def sequence(spec: Spec, inputs: Inputs):
     """See spec.py. Raises CompilerError where the kernels cannot be built."""
-    tensors = Tensors(*(getattr(inputs, name) for name in Tensors._fields))
-    which = inputs.lengths, inputs.reset
+    tensors = prepared(spec, inputs)
     if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors):
-        y, h_n, c_n, *batch = _Fused.apply(spec, inputs.frozen, *which, *tensors)
+        y, h_n, c_n, *batch = _Fused.apply(spec, inputs, *tensors)
     else:
-        (y, h_n, c_n, *batch), *_ = _forward(spec, inputs.frozen, *which, tensors, keep=False)
-    roles = [role for role in ROLES if (norm := spec.norm(role)) and norm.over == "batch"]
-    return y, h_n, c_n, dict(zip(roles, zip(batch[::2], batch[1::2], strict=True), strict=True))
+        (y, h_n, c_n, *batch), *_ = forward(spec, Given.of(inputs), tensors, keep=False)
+    statistics = zip(batch[::2], batch[1::2], strict=True)
+    return y, h_n, c_n, dict(zip(spec.roles("batch"), statistics, strict=True))
 
 
 class _Fused(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, spec, frozen, lengths, reset, *tensors):
-        outputs, tensors, *kept = _forward(spec, frozen, lengths, reset, Tensors(*tensors), keep=not spec.recompute)
+    def forward(ctx, spec, inputs, *tensors):
+        outputs, *kept = forward(spec, Given.of(inputs), Tensors(*tensors), keep=not spec.recompute)
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*outputs[3:])
-        ctx.save_for_backward(lengths, reset, *tensors, *([] if spec.recompute else kept))
-        ctx.spec, ctx.frozen, ctx.spent = spec, frozen, spec.recompute
+        ctx.save_for_backward(inputs.lengths, inputs.reset, *tensors, *([] if spec.recompute else kept))
+        ctx.spec, ctx.frozen, ctx.equations, ctx.spent = spec, inputs.frozen, inputs.equations, spec.recompute
         return outputs
 
     @staticmethod
-    def backward(ctx, dy, dh_n, dc_n, *_):
-        if torch.is_grad_enabled():
-            raise RuntimeError('the fused kernels have first derivatives only; use backend="reference" for higher ones')
+    def backward(ctx, *gradients):
+        gradients = gradients[:3]  # none of the batch statistics
         lengths, reset, *saved = ctx.saved_tensors
         tensors, kept = Tensors(*saved[: len(Tensors._fields)]), saved[len(Tensors._fields) :]
-        sequence = ctx.spec, ctx.frozen, lengths, reset
+        spec, given, needed = ctx.spec, Given(ctx.frozen, lengths, reset), ctx.needs_input_grad[2:]
+        if derivatives.wanted(gradients):
+            inputs = Inputs(**tensors._asdict(), **given._asdict(), equations=ctx.equations)
+            names = dict(zip(Tensors._fields, needed, strict=True))
+            return None, None, *derivatives.gradients(spec, inputs, gradients, names)
         spent, ctx.spent = ctx.spent, True
         if spent:  # nothing was kept; or the graph is retained, and what forward kept has been overwritten
-            _, tensors, *kept = _forward(*sequence, tensors, keep=True)
+            _, *kept = forward(spec, given, tensors, keep=True)
         block, h = kept
-        gradients = _backward(*sequence, tensors, block, h, dy, dh_n, dc_n, ctx.needs_input_grad[4:])
-        return None, None, None, None, *gradients
+        return None, None, *backward(spec, given, tensors, block, h, gradients, needed)
 
 
 @dataclass(frozen=True)
@@ -156,16 +170,17 @@ def _first_rows(lengths: Tensor | None) -> Tensor | None:
     return nn.functional.pad((lengths > steps[:, None]).sum(1).cumsum(0), (1, 0))
 
 
-@functools.lru_cache(256)
-def _plan(spec: Spec, sizes: Sizes, itemsize: int, keep: bool) -> Plan:
-    """`keep`: room for what backward needs of all steps; otherwise the buffers of one step, or of a few, serve all."""
+def layout(spec: Spec, sizes: Sizes, itemsize: int, keep: bool) -> tuple[dict[str, int], int]:
+    """Return where each array of the block begins, and the block's size, in elements. With `keep`, T, N and rows may be
+    symbols.
+
+    keep: room for what backward needs of all steps; otherwise the buffers of one step, or of a few, serve all.
+    """
     T, N, rows, I, H = sizes  # noqa: E741
     m, kept = GATES[spec.cell] * H, rows if keep else N
-    batch = any(norm and norm.over == "batch" for norm in (spec.norm_ih, spec.norm_hh, spec.norm_cell))
-    together = max(1, min(T, TOGETHER // N))
-    window = T if keep or batch else together
     columns = library().packed_columns(m, itemsize)
-    room = {"A": min(window * N, rows) * m, "packed_hh": H * columns, "packed_ih": I * columns}
+    in_window = rows if keep else min(_window(spec, sizes, keep) * N, rows)
+    room = {"A": in_window * m, "packed_hh": H * columns, "packed_ih": I * columns}
     if not spec.joined:
         room["R"] = (kept if spec.norm_hh else N) * m
     if spec.cell != "rnn" and spec.norm_ih:
@@ -184,10 +199,27 @@ def _plan(spec: Spec, sizes: Sizes, itemsize: int, keep: bool) -> Plan:
     for name, size in room.items():
         starts[name] = end
         end += -(-size // 16) * 16  # a cache line of floats
+    return starts, end
 
+
+def _together(sizes: Sizes) -> int:
+    """Return of how many steps the inputs are multiplied at once."""
+    return max(1, min(sizes.T, TOGETHER // sizes.N))
+
+
+def _window(spec: Spec, sizes: Sizes, keep: bool) -> int:
+    """Return how many steps A has room for."""
+    return sizes.T if keep or spec.roles("batch") else _together(sizes)
+
+
+@functools.lru_cache(256)
+def _plan(spec: Spec, sizes: Sizes, itemsize: int, keep: bool) -> Plan:
+    T, N, _, I, H = sizes  # noqa: E741
+    m = GATES[spec.cell] * H
+    starts, size = layout(spec, sizes, itemsize, keep)
     q, ends = Sequence(), []
     q.cell, q.joined, q.reverse, q.T, q.N, q.I, q.H = CELL[spec.cell], spec.joined, spec.reverse, T, N, I, H
-    q.together, q.window = together, window
+    q.together, q.window = _together(sizes), _window(spec, sizes, keep)
     q.r_width = m if keep and spec.norm_hh else 0
     q.gates_width = m if keep else 0
     q.c_width = q.u_width = H if keep else 0
@@ -205,7 +237,7 @@ def _plan(spec: Spec, sizes: Sizes, itemsize: int, keep: bool) -> Plan:
             norm.width = len(edges) if keep else 0
     one = spec.joined or (spec.cell != "gru" and not spec.norm_ih and not spec.norm_hh)
     pointers = tuple((_place(name), start * itemsize) for name, start in starts.items())
-    return Plan(starts, end, one, bytes(q), pointers, tuple(ends), T)
+    return Plan(starts, size, one, bytes(q), pointers, tuple(ends), T)
 
 
 def _steps(plan: Plan, block: Tensor, name: str, features: int) -> Tensor:
@@ -262,20 +294,26 @@ def _call(direction: str, q: Sequence, dtype: torch.dtype) -> None:
         raise MemoryError(f"no memory for the {direction} pass over {q.T} steps of {q.N} cases")
 
 
-def _forward(spec: Spec, frozen: dict, lengths: Tensor | None, reset: Tensor | None, given: Tensors, keep: bool):
-    """((y, h_n, c_n, batch statistics ...), tensors as the kernel takes them, block, h (N + rows, H))"""
+def prepared(spec: Spec, inputs: Inputs | Tensors) -> Tensors:
+    """Return the tensors as the kernel takes them: contiguous, and with a bias for whatever it adds one to."""
+    given = (getattr(inputs, name) for name in Tensors._fields)
     contiguous: Iterable[Any] = (None if tensor is None else tensor.contiguous() for tensor in given)
     tensors = Tensors(*contiguous)
-    sizes, m = _sizes(tensors, lengths), len(tensors.W_hh)
-    N, H = sizes.N, sizes.H
-    zeros = tensors.W_hh.new_zeros  # the kernel adds a bias to whatever it normalises, and to R of a gru
+    (m, H), zeros = tensors.W_hh.shape, tensors.W_hh.new_zeros
     if tensors.b_ih is None and spec.norm_ih:
         tensors = tensors._replace(b_ih=zeros(m))
     if tensors.b_hh is None and spec.cell == "gru":
         tensors = tensors._replace(b_hh=zeros(m))
     if tensors.b_cell is None and spec.norm_cell:
         tensors = tensors._replace(b_cell=zeros(H))
-    dtype = tensors.x.dtype
+    return tensors
+
+
+def forward(spec: Spec, given: Given, tensors: Tensors, keep: bool):
+    """(y, h_n, c_n, batch statistics ...), and for `backward` the block and h (N + rows, H)"""
+    frozen, lengths, reset = given
+    sizes, m, dtype = _sizes(tensors, lengths), len(tensors.W_hh), tensors.x.dtype
+    N, H = sizes.N, sizes.H
     plan = _plan(spec, sizes, dtype.itemsize, keep)
     block = take(plan.size, dtype)
     h = take((N + sizes.rows) * H, dtype).view(-1, H)
@@ -289,44 +327,44 @@ def _forward(spec: Spec, frozen: dict, lengths: Tensor | None, reset: Tensor | N
     q.h_n = _pointer(h_n)
     q.c_n = _pointer(c_n)
     batch = []
-    for role in ROLES:
-        norm, features = spec.norm(role), H if role == "cell" else m
-        if norm and norm.over == "batch":
-            mean, rstd, var = (_steps(plan, block, f"{role}_{name}", features) for name in ("mean", "rstd", "var"))
-            if role in frozen:  # of the last steps, at which a single case is left
-                for steps, value in zip((mean, rstd), frozen[role], strict=True):
-                    steps[-len(value) :] = value
-            batch += [mean, var]
+    for role in spec.roles("batch"):
+        features = H if role == "cell" else m
+        mean, rstd, var = (_steps(plan, block, f"{role}_{name}", features) for name in ("mean", "rstd", "var"))
+        if role in frozen:  # of the last steps, at which a single case is left
+            for steps, value in zip((mean, rstd), frozen[role], strict=True):
+                steps[-len(value) :] = value
+        batch += [mean, var]
     _call("forward", q, dtype)
     y = (h[: sizes.rows] if spec.reverse else h[N:]).view(*tensors.x.shape[:-1], H)
-    return (y, h_n, c_n, *(statistic.clone() for statistic in batch)), tensors, block, h
+    return (y, h_n, c_n, *(statistic.clone() for statistic in batch)), block, h
 
 
-def _backward(spec, frozen, lengths, reset, tensors: Tensors, block, h, dy, dh_n, dc_n, needed: Iterable[bool]):
-    """Gradients of the tensors, None where not needed. Overwrites A and, where it is kept, R in `block` by theirs.
+def backward(spec, given: Given, tensors: Tensors, block, h, of_outputs, needed: Iterable[bool], spare: bool = False):
+    """Gradients of the tensors, None where not needed. Unless `spare`, overwrites A and R in `block` by theirs.
 
-    needed: in the order of Tensors.
+    of_outputs: the gradients of y, h_n and c_n, None for zero. needed: in the order of Tensors.
     """
+    frozen, lengths, reset = given
     need = dict(zip(Tensors._fields, needed, strict=True))
-    dtype = tensors.x.dtype
-    sizes, m = _sizes(tensors, lengths), len(tensors.W_hh)
+    sizes, m, dtype = _sizes(tensors, lengths), len(tensors.W_hh), tensors.x.dtype
     rows, I, H = sizes[2:]  # noqa: E741
     plan = _plan(spec, sizes, dtype.itemsize, True)
     first_rows = _first_rows(lengths)
     reset = None if reset is None else reset.contiguous()
     q = _describe(plan, frozen, first_rows, reset, tensors, block, h)
-    dy, dh_n, dc_n = (None if gradient is None else gradient.contiguous() for gradient in (dy, dh_n, dc_n))
+    dy, dh_n, dc_n = (None if gradient is None else gradient.contiguous() for gradient in of_outputs)
 
     packed_hh = m * library().packed_columns(H, dtype.itemsize)
     packed_ih = m * library().packed_columns(I, dtype.itemsize)
     room = library().transposed_room(max(H, I), torch.get_num_threads(), dtype.itemsize)
     scratch = take(max(packed_hh + packed_ih, room), dtype)
-    dA, dR = _term_gradients(spec, plan, block, rows, m)
+    dA, dR = _term_gradients(spec, plan, block, rows, m, spare)
     dx = take(rows * I, dtype).view_as(tensors.x) if need["x"] else None
     gradients = {name: _like(getattr(tensors, name)) for name in Tensors._fields[3:]}  # of states and vectors
 
     q.packed_hh = _pointer(scratch)
     q.packed_ih = _pointer(scratch[packed_hh:])
+    q.dA = _pointer(dA)
     q.dR = _pointer(dR)
     q.dx = _pointer(dx)
     q.dy = _pointer(dy)
@@ -365,18 +403,15 @@ def _like(tensor: Tensor | None) -> Tensor | None:
     return None if tensor is None else torch.empty_like(tensor)
 
 
-def _term_gradients(spec: Spec, plan: Plan, block: Tensor, rows: int, m: int) -> tuple[Tensor, Tensor]:
-    """Memory (T*N, m) for the gradients of A and R: over what forward kept, one for both where they agree."""
+def _term_gradients(spec: Spec, plan: Plan, block: Tensor, rows: int, m: int, spare: bool) -> tuple[Tensor, Tensor]:
+    """Memory (T*N, m) for the gradients of A and R, one for both where they agree: over what forward kept, or new."""
 
-    def kept(name: str) -> Tensor:
-        return block[plan.starts[name] :][: rows * m].view(rows, m)
+    def room(name: str, kept: bool) -> Tensor:
+        memory = block[plan.starts[name] :][: rows * m] if kept and not spare else take(rows * m, block.dtype)
+        return memory.view(rows, m)
 
-    dA = kept("A")
-    if plan.joined_gradient:
-        return dA, dA
-    if spec.norm_hh:
-        return dA, kept("R")
-    return dA, take(rows * m, block.dtype).view(rows, m)  # R of one step served all
+    dA = room("A", kept=True)
+    return dA, dA if plan.joined_gradient else room("R", kept=spec.norm_hh is not None)  # else R of one step served all
 
 
 def transposed_product(a: Tensor, b: Tensor, room: Tensor | None = None) -> Tensor:

@@ -215,7 +215,8 @@ class Recurrent(nn.Module):
     def _paper_spans(self, gates: list[int], H: int) -> dict[str, list[int]]:
         return {"ih": gates, "hh": gates}
 
-    def _fold_biases(self, x: Tensor, b_ih: Tensor, b_hh: Tensor) -> tuple[Tensor, Tensor | None]:
+    @staticmethod
+    def _fold_biases(x: Tensor, b_ih: Tensor, b_hh: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return (x, b): the input term with the biases that all steps share, and the bias that each step adds."""
         raise TypeError("use RNN, LSTM or GRU")
 
@@ -325,40 +326,49 @@ class Recurrent(nn.Module):
         states = tuple(state[index].unsqueeze(0) if unbatched else state[index] for state in given)
         return states if order is None else tuple(state.index_select(0, order) for state in states)
 
-    def _run(self, x: Tensor, state: tuple[Tensor, ...], index: int, backwards: bool, start: int, reset, ragged):
+    def _run(self, x: Tensor, initial: tuple[Tensor, ...], index: int, backwards: bool, start: int, reset, ragged):
         """Run one layer in one direction: return outputs (T, N, H), or (rows, H), and the final state(s) (N, H).
 
         t counts the steps in the direction's own order, so per-step statistics of both directions start at their edge.
         """
         if backwards and ragged:
-            y, state = self._run(ragged.flip(x), state, index, False, start, reset, ragged)
+            y, state = self._run(ragged.flip(x), initial, index, False, start, reset, ragged)
             return ragged.flip(y), state
         suffix = self.suffixes[index]
         weights = getattr(self, "weight_ih" + suffix), getattr(self, "weight_hh" + suffix)
         biases = tuple(getattr(self, name + suffix) for name in ("bias_ih", "bias_hh")) if self.bias else None
         norm = Norms(*(getattr(self, f"norm_{role}{suffix}") for role in Norms._fields))
-        tensors = (*state, *weights, *(biases or ()))
+        tensors = (*initial, *weights, *(biases or ()))
         cpu_only = ragged is not None or reset is not None or self.recompute
         obstacle = None if self.backend == "reference" else dispatch.obstacle(x, tensors, norm, cpu_only)
+        if obstacle and dispatch.in_torch_compile():  # which would unroll the steps
+            outside = torch.compiler.disable(self._run, reason=obstacle)
+            return outside(x, initial, index, backwards, start, reset, ragged)
         if self.backend == "fused" and obstacle:
             raise ModelError(f"model.backend=fused cannot run: {obstacle}; use model.backend=auto")
-        run: Any = self._loop
-        if self.backend != "reference" and not obstacle:
-            run = functools.partial(dispatch.sequence, self.cell, recompute=self.recompute)
-        y, state = run(x, state, weights, biases, norm, backwards, start, reset, ragged)
-        cases = ragged.cases if ragged else None
+        # What "auto" exports runs wherever PyTorch's own operations do.
+        portable = self.backend == "auto" and torch.compiler.is_exporting()
+        run: Any = self.loop
+        if self.backend != "reference" and not obstacle and not portable:
+            run = functools.partial(dispatch.sequence, type(self), recompute=self.recompute)
+        y, state = run(x, initial, weights, biases, norm, backwards, start, reset, ragged)
+        dtype = dispatch.output_type(self.cell, x, initial)
+        y, state = y.to(dtype), tuple(part.to(dtype) for part in state)
         if backwards and not isinstance(norm.out, NoNorm):  # statistics by step follow the direction's own order
-            return norm.out.over_time(y.flip(0)).flip(0), state
-        return norm.out.over_time(y, start, cases), state
+            y = norm.out.over_time(y.flip(0)).flip(0)
+        else:
+            y = norm.out.over_time(y, start, ragged.cases if ragged else None)
+        return y.to(dtype), state
 
-    def _loop(self, x: Tensor, state: tuple[Tensor, ...], weights, biases, norm, backwards, start, reset, ragged):
+    @classmethod
+    def loop(cls, x: Tensor, state: tuple[Tensor, ...], weights, biases, norm, backwards, start, reset, ragged):
         """Run the equations, step by step."""
         W_ih, W_hh = weights
         b_ih, b_hh = biases or (x.new_zeros(()),) * 2
         if backwards:
             x = x.flip(0)
         cases = None if ragged is None else ragged.cases
-        x, b = self._fold_biases(norm.ih.over_time(x @ W_ih.T, start, cases), b_ih, b_hh)
+        x, b = cls._fold_biases(norm.ih.over_time(x @ W_ih.T, start, cases), b_ih, b_hh)
         resets = None if reset is None else _steps(reset[..., None], cases)
         alone = None if cases is None else Norms(*(role.frozen() for role in norm))
         outputs, ended = [], []
@@ -369,7 +379,7 @@ class Recurrent(nn.Module):
             if resets is not None:
                 state = tuple(each.masked_fill(resets[s], 0) for each in state)
             norms = alone if cases is not None and cases[s] == 1 else norm
-            state = type(self).step(x_t, state, W_hh, b, norms, start + s)
+            state = cls.step(x_t, state, W_hh, b, norms, start + s)
             outputs.append(state[0])
         if cases is not None:
             return torch.cat(outputs), tuple(map(torch.cat, zip(state, *reversed(ended), strict=True)))
@@ -392,7 +402,8 @@ class RNN(Recurrent):
     def _paper_spans(self, gates, H):
         return {"sum": gates}
 
-    def _fold_biases(self, x, b_ih, b_hh):
+    @staticmethod
+    def _fold_biases(x, b_ih, b_hh):
         return x, b_ih + b_hh
 
 
@@ -407,7 +418,8 @@ class LSTM(Recurrent):
     def _paper_spans(self, gates, H):
         return {"ih": gates, "hh": gates, "cell": [H]}
 
-    def _fold_biases(self, x, b_ih, b_hh):
+    @staticmethod
+    def _fold_biases(x, b_ih, b_hh):
         return x + (b_ih + b_hh), None
 
 
@@ -421,5 +433,6 @@ class GRU(Recurrent):
     def _gate_spans(self, H):
         return [2 * H, H]
 
-    def _fold_biases(self, x, b_ih, b_hh):
+    @staticmethod
+    def _fold_biases(x, b_ih, b_hh):
         return x + b_ih, b_hh

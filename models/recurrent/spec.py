@@ -18,6 +18,8 @@ Of sequences of several lengths the longest comes first, and a step has the case
 y (rows, H) hold the steps after each other, as a PackedSequence does, and h_n, c_n are the states at each case's end.
 """
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -41,6 +43,17 @@ class Statistics:
     centred: bool = True  # False: mu = 0 and the mean square in place of the variance; only with over="case"
     unbiased: bool = False  # the variance of n cases is over n - 1; only with over="batch"
 
+    def __str__(self) -> str:
+        spans = ",".join([str(size) for size in self.spans])
+        return f"{self.over}/{self.eps!r}/{spans}/{int(self.centred)}/{int(self.unbiased)}"
+
+    @classmethod
+    def read(cls, text: str) -> "Statistics":
+        """Return what `str` wrote."""
+        over, eps, spans, *flags = text.split("/")
+        sizes = tuple(int(size) for size in spans.split(",") if size)
+        return cls(over, float(eps), sizes, *(bool(int(flag)) for flag in flags))
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -57,10 +70,26 @@ class Spec:
     def norm(self, role: str) -> Statistics | None:
         return getattr(self, f"norm_{role}")
 
+    def roles(self, over: str) -> list[str]:
+        """Return the roles with statistics of this kind, in the order of ROLES."""
+        return [role for role in ROLES if getattr(self.norm(role), "over", None) == over]
+
+    def __str__(self) -> str:
+        norms = [str(norm or "-") for norm in (self.norm_ih, self.norm_hh, self.norm_cell)]
+        return " ".join([self.cell, str(int(self.joined)), *norms, str(int(self.reverse)), str(int(self.recompute))])
+
+    @classmethod
+    @functools.cache
+    def read(cls, text: str) -> "Spec":
+        """Return what `str` wrote."""
+        cell, joined, *norms, reverse, recompute = text.split()
+        ih, hh, of_cell = (None if norm == "-" else Statistics.read(norm) for norm in norms)
+        return cls(cell, bool(int(joined)), ih, hh, of_cell, bool(int(reverse)), bool(int(recompute)))
+
 
 @dataclass
 class Inputs:
-    """The tensors of a sequence. All but the last three may require gradients.
+    """The tensors of a sequence. Those before `frozen` may require gradients.
 
     G gates: 1 in an rnn, 4 in an lstm (i, f, g, o), 3 in a gru (r, z, n).
     """
@@ -81,3 +110,4 @@ class Inputs:
     frozen: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     lengths: Tensor | None = None  # (N,) int64 on the CPU, falling; None: all sequences run to the last step
     reset: Tensor | None = None  # bool, (T, N) or (rows,): whether the states before it are zeros
+    equations: Callable | None = None  # layer.Recurrent.loop of the cell, for derivatives that no kernel has

@@ -42,7 +42,7 @@ struct Sequence {
     void *h0, *c0, *h_n, *c_n;  // (N, H): the initial states, and copies of the last; c0 and c_n only for an lstm
     // backward
     void *dy, *dh_last, *dc_last;   // null for zero
-    void* dR;                       // (rows, GH): A, R or a buffer of its own; dA is written over A
+    void *dA, *dR;                  // (rows, GH): A and R, which they are written over, or buffers of their own
     void* dx;                       // (rows, I); null: not asked for
     void *dh, *dc;                  // (N, H): gradients of the initial states
     void *db_ih, *db_hh, *db_cell;  // sums over time and cases, as Norm::gain_grad

@@ -60,7 +60,7 @@ template <class T>
 void multiply_input_gradients(const Sequence& q, int t0, int t1, int n0, int n1) {
     const int m = gates_of(q) * q.H;
     each_block(q, t0, t1, n0, n1, [&](int64_t row, int rows) {
-        multiply<T>((T*)q.A + row * m, m, (T*)q.packed_ih, rows, m, q.I, (T*)q.dx + row * q.I, q.I, false);
+        multiply<T>((T*)q.dA + row * m, m, (T*)q.packed_ih, rows, m, q.I, (T*)q.dx + row * q.I, q.I, false);
     });
 }
 
@@ -185,8 +185,8 @@ void backward_cases(const Sequence& q, int n0, int n1, T* sums) {
         const Step step(q, s);
         const int t = step.t, end = std::min(n1, step.cases), chunk = whole_batch(q) ? end - n0 : 1;
         if (end <= n0) continue;  // these sequences were over
-        T *A = (T*)q.A + step.row * m, *dA = A, *dR = (T*)q.dR + step.row * m;
-        const T* R = (T*)q.R + step.row * q.r_width;
+        T *dA = (T*)q.dA + step.row * m, *dR = (T*)q.dR + step.row * m;
+        const T *A = (T*)q.A + step.row * m, *R = (T*)q.R + step.row * q.r_width;
         const T* gates = q.gates ? (T*)q.gates + step.row * q.gates_width : A;
         const T *v = (T*)q.v + step.row * q.u_width, *u = (T*)q.u + step.row * q.u_width;
         const T *h = (T*)q.h + step.after * H, *c = (T*)q.c + step.after * q.c_width;
