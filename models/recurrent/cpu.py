@@ -69,6 +69,10 @@ class Sequence(ctypes.Structure):
     ]
 
 
+WORD = ctypes.sizeof(POINTER)
+Words = ctypes.c_size_t * (ctypes.sizeof(Sequence) // WORD)  # a Sequence, as its pointers see it
+
+
 class Tensors(NamedTuple):
     """The tensors of a sequence in the order of autograd's arguments and gradients; shapes as in spec.Inputs."""
 
@@ -143,7 +147,7 @@ class Plan:
     size: int  # of the block
     joined_gradient: bool  # both terms have the same gradient
     static: bytes  # the Sequence without its pointers
-    pointers: tuple[tuple[int, int], ...]  # into the block: where one stands in the Sequence, and its offset, in bytes
+    pointers: tuple[tuple[int, int], ...]  # into the block: which of the Sequence's Words one is; its offset in bytes
     ends: tuple  # keeps alive what `static` points to
     T: int
 
@@ -171,14 +175,15 @@ def _first_rows(lengths: Tensor | None) -> Tensor | None:
 
 
 def layout(spec: Spec, sizes: Sizes, itemsize: int, keep: bool) -> tuple[dict[str, int], int]:
-    """Return where each array of the block begins, and the block's size, in elements. With `keep`, T, N and rows may be
+    """Return where each array of the block begins, and the block's size, in elements. With `keep`, the sizes may be
     symbols.
 
     keep: room for what backward needs of all steps; otherwise the buffers of one step, or of a few, serve all.
     """
     T, N, rows, I, H = sizes  # noqa: E741
     m, kept = GATES[spec.cell] * H, rows if keep else N
-    columns = library().packed_columns(m, itemsize)
+    panel = library().packed_columns(1, itemsize)
+    columns = -(-m // panel) * panel
     in_window = rows if keep else min(_window(spec, sizes, keep) * N, rows)
     room = {"A": in_window * m, "packed_hh": H * columns, "packed_ih": I * columns}
     if not spec.joined:
@@ -236,7 +241,7 @@ def _plan(spec: Spec, sizes: Sizes, itemsize: int, keep: bool) -> Plan:
             norm.spans, norm.centred, norm.ends = len(edges), given.centred, ctypes.addressof(ends[-1])
             norm.width = len(edges) if keep else 0
     one = spec.joined or (spec.cell != "gru" and not spec.norm_ih and not spec.norm_hh)
-    pointers = tuple((_place(name), start * itemsize) for name, start in starts.items())
+    pointers = tuple((_place(name) // WORD, start * itemsize) for name, start in starts.items())
     return Plan(starts, size, one, bytes(q), pointers, tuple(ends), T)
 
 
@@ -274,9 +279,9 @@ def _describe(plan: Plan, frozen: dict, first_rows, reset, tensors: Tensors, blo
     q.norm_hh.gain = _pointer(tensors.g_hh)
     q.norm_cell.gain = _pointer(tensors.g_cell)
     q.h = _pointer(h)
-    base = block.data_ptr()
-    for field, offset in plan.pointers:
-        POINTER.from_buffer(q, field).value = base + offset
+    base, words = block.data_ptr(), Words.from_buffer(q)
+    for word, offset in plan.pointers:
+        words[word] = base + offset
     for role, (mean, rstd) in frozen.items():
         norm = getattr(q, f"norm_{role}")
         if norm.over == OVER["frozen"]:

@@ -25,22 +25,25 @@ FLOATS = (torch.float32, torch.float64, *HALVES)
 LARGEST = 1 << 30
 
 
-def output_type(cell: str, x: Tensor, state: tuple[Tensor, ...]) -> torch.dtype:
+def autocast(x: Tensor) -> bool:
+    """Return whether torch.autocast has a say in this input: not where it is of float64."""
+    return not x.is_meta and torch.is_autocast_enabled(x.device.type) and x.dtype is not torch.float64
+
+
+def output_type(cell: str, x: Tensor, state: tuple[Tensor, ...], autocasting: bool) -> torch.dtype:
     """Return the type of the outputs of torch.nn's layer: the input's, or what autocast is set to."""
-    if not _autocast(x):
+    if not autocasting:
         return x.dtype
     low = torch.get_autocast_dtype(x.device.type)
     return torch.promote_types(low, state[0].dtype) if cell == "gru" else low  # a GRU adds to its state
 
 
-def _autocast(x: Tensor) -> bool:
-    return torch.is_autocast_enabled(x.device.type) and x.dtype is not torch.float64
-
-
-def obstacle(x: Tensor, others: tuple[Tensor | None, ...], norm: Norms, cpu_only: bool = False) -> str | None:
+def obstacle(
+    x: Tensor, others: tuple[Tensor | None, ...], norm: Norms, autocasting: bool = False, cpu_only: bool = False
+) -> str | None:
     """Return why no kernel can run this sequence, in a few words, or None.
 
-    others: states, weights and biases. cpu_only: it has lengths or resets, or recomputes.
+    others: states, weights and biases. autocasting: see `autocast`. cpu_only: it has lengths or resets, or recomputes.
     """
     if x.dtype not in FLOATS:
         return f"the kernels are for floats, and the input is {x.dtype}"
@@ -69,7 +72,7 @@ def obstacle(x: Tensor, others: tuple[Tensor | None, ...], norm: Norms, cpu_only
             return f"norm_{name} has a bias beside the layer's"
         for part in parts:
             others += tuple(part._parameters.values())
-    dtypes, device = (torch.float32, *HALVES) if _autocast(x) else (x.dtype,), x.device
+    dtypes, device = (torch.float32, *HALVES) if autocasting else (x.dtype,), x.device
     for tensor in others:
         if tensor is not None and (
             tensor.dtype not in dtypes or tensor.device != device or not (compiling or type(tensor) in PLAIN_TENSORS)

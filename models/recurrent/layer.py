@@ -340,7 +340,8 @@ class Recurrent(nn.Module):
         norm = Norms(*(getattr(self, f"norm_{role}{suffix}") for role in Norms._fields))
         tensors = (*initial, *weights, *(biases or ()))
         cpu_only = ragged is not None or reset is not None or self.recompute
-        obstacle = None if self.backend == "reference" else dispatch.obstacle(x, tensors, norm, cpu_only)
+        autocast = dispatch.autocast(x)
+        obstacle = None if self.backend == "reference" else dispatch.obstacle(x, tensors, norm, autocast, cpu_only)
         if obstacle and dispatch.in_torch_compile():  # which would unroll the steps
             outside = torch.compiler.disable(self._run, reason=obstacle)
             return outside(x, initial, index, backwards, start, reset, ragged)
@@ -352,13 +353,14 @@ class Recurrent(nn.Module):
         if self.backend != "reference" and not obstacle and not portable:
             run = functools.partial(dispatch.sequence, type(self), recompute=self.recompute)
         y, state = run(x, initial, weights, biases, norm, backwards, start, reset, ragged)
-        dtype = dispatch.output_type(self.cell, x, initial)
-        y, state = y.to(dtype), tuple(part.to(dtype) for part in state)
+        dtype = dispatch.output_type(self.cell, x, initial, autocast)
+        if y.dtype is not dtype:
+            y, state = y.to(dtype), tuple(part.to(dtype) for part in state)
         if backwards and not isinstance(norm.out, NoNorm):  # statistics by step follow the direction's own order
             y = norm.out.over_time(y.flip(0)).flip(0)
         else:
             y = norm.out.over_time(y, start, ragged.cases if ragged else None)
-        return y.to(dtype), state
+        return y if y.dtype is dtype else y.to(dtype), state
 
     @classmethod
     def loop(cls, x: Tensor, state: tuple[Tensor, ...], weights, biases, norm, backwards, start, reset, ragged):

@@ -92,7 +92,7 @@ def test_what_no_kernel_can_run_is_left_out_of_the_graph(graphs):
     expected = layer(x)[0]
     assert torch.equal(torch.compile(layer, backend="aot_eager")(x)[0], expected)
     assert len(seen) == 2 * 300
-    with pytest.raises(Exception, match="a hook is on a normaliser"):
+    with pytest.raises(torch._dynamo.exc.Unsupported, match="disable"):
         torch.compile(layer, fullgraph=True, backend="eager")(x)
 
 
@@ -105,8 +105,8 @@ def test_compiled_resets_and_recomputation(graphs):
 
 # --- the operators ----------------------------------------------------------------------------------------------------
 
-CASE, BATCH, FROZEN = Statistics("case", 1e-5, (7,)), Statistics("batch", 1e-5, unbiased=True), Statistics("frozen")
-GATES = Statistics("case", 1e-5, (14, 14))
+CASE, BATCH, FROZEN = Statistics("case", 1e-5, (16,)), Statistics("batch", 1e-5, unbiased=True), Statistics("frozen")
+GATES = Statistics("case", 1e-5, (32, 32))
 SPECS = {
     "rnn": Spec("rnn", True, CASE),
     "lstm": Spec("lstm", False, GATES, None, CASE, reverse=True),
@@ -122,8 +122,11 @@ def test_a_spec_is_read_as_it_was_written(spec):
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_the_operators_are_as_torch_expects(cell):
-    """torch.library.opcheck: the schema, the fake implementation with sizes that are symbols, autograd."""
-    spec, (T, N, I, H) = str(SPECS[cell]), (3, 4, 5, 7)  # noqa: E741
+    """torch.library.opcheck: the schema, the fake implementation with sizes that are symbols, autograd.
+
+    It compares what is kept for backward, too: of sizes that leave no gaps in it.
+    """
+    spec, (T, N, I, H) = str(SPECS[cell]), (4, 4, 5, 16)  # noqa: E741
     m = CELLS[cell].gates * H
     shapes = {"x": (T, N, I), "W_ih": (m, I), "W_hh": (m, H), "h0": (N, H), "b_ih": (m,), "g_ih": (m,)}
     if cell == "lstm":
