@@ -165,7 +165,7 @@ def _plan(spec: Spec, sizes: Sizes, itemsize: int, keep: bool) -> Plan:
     together = max(1, min(T, TOGETHER // N))
     window = T if keep or batch else together
     columns = library().packed_columns(m, itemsize)
-    room = {"A": min(window * N, rows) * m, "packed_hh": H * columns, "packed_ih": I * columns}
+    room = {"A": (rows if window == T else window * N) * m, "packed_hh": H * columns, "packed_ih": I * columns}
     if not spec.joined:
         room["R"] = (kept if spec.norm_hh else N) * m
     if spec.cell != "rnn" and spec.norm_ih:

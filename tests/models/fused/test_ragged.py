@@ -61,6 +61,18 @@ def test_threads_have_about_as_many_rows_each(threads):
         assert any(not torch.equal(several[name], one[name]) for name in one), "nothing was split"
 
 
+@pytest.mark.parametrize("cell", CELLS)
+def test_threads_at_different_steps_have_memory_of_their_own(cell, threads, monkeypatch):
+    """Without gradients, where the steps of a portion have buffers in turn, and fewer rows than cases times steps."""
+    monkeypatch.setattr(cpu, "SPLIT_FROM", 0)
+    threads(3)
+    layer, lengths = make(cell, 33), [4, 2, 6, 1, 1, 1, 9, 1, 7]
+    x, states = noise(9, 9, 5), states_of(layer, 9)
+    expected = run(layer, x, states, lengths=lengths)["y"]
+    with torch.no_grad():
+        assert all(torch.equal(call(layer, x, states, lengths=lengths)[0], expected) for _ in range(5))
+
+
 def test_lengths_that_are_all_the_same_cost_nothing(fused_calls):
     """They run as a batch of one length does, as do resets that are none."""
     layer = make("gru", 18, "ln")
