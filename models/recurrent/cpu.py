@@ -87,7 +87,7 @@ class Tensors(NamedTuple):
 def sequence(spec: Spec, inputs: Inputs):
     """See spec.py. Raises CompilerError where the kernels cannot be built."""
     tensors = Tensors(*(getattr(inputs, name) for name in Tensors._fields))
-    which = inputs.lengths, inputs.reset
+    which = inputs.lengths, None if inputs.reset is None else inputs.reset.contiguous()
     if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors):
         y, h_n, c_n, *batch = _Fused.apply(spec, inputs.frozen, *which, *tensors)
     else:
@@ -280,7 +280,6 @@ def _forward(spec: Spec, frozen: dict, lengths: Tensor | None, reset: Tensor | N
     block = take(plan.size, dtype)
     h = take((N + sizes.rows) * H, dtype).view(-1, H)
     first_rows = _first_rows(lengths)
-    reset = None if reset is None else reset.contiguous()
     h_n = torch.empty_like(tensors.h0)
     c_n = None if tensors.c0 is None else torch.empty_like(tensors.c0)
     q = _describe(plan, frozen, first_rows, reset, tensors, block, h)
@@ -313,7 +312,6 @@ def _backward(spec, frozen, lengths, reset, tensors: Tensors, block, h, dy, dh_n
     rows, I, H = sizes[2:]  # noqa: E741
     plan = _plan(spec, sizes, dtype.itemsize, True)
     first_rows = _first_rows(lengths)
-    reset = None if reset is None else reset.contiguous()
     q = _describe(plan, frozen, first_rows, reset, tensors, block, h)
     dy, dh_n, dc_n = (None if gradient is None else gradient.contiguous() for gradient in (dy, dh_n, dc_n))
 
