@@ -98,7 +98,7 @@ class Given(NamedTuple):
 
     @classmethod
     def of(cls, inputs: Inputs) -> "Given":
-        return cls(inputs.frozen, inputs.lengths, inputs.reset)
+        return cls(inputs.frozen, inputs.lengths, None if inputs.reset is None else inputs.reset.contiguous())
 
 
 def sequence(spec: Spec, inputs: Inputs):
@@ -115,11 +115,12 @@ def sequence(spec: Spec, inputs: Inputs):
 class _Fused(torch.autograd.Function):
     @staticmethod
     def forward(ctx, spec, inputs, *tensors):
-        outputs, *kept = forward(spec, Given.of(inputs), Tensors(*tensors), keep=not spec.recompute)
+        given = Given.of(inputs)
+        outputs, *kept = forward(spec, given, Tensors(*tensors), keep=not spec.recompute)
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*outputs[3:])
-        ctx.save_for_backward(inputs.lengths, inputs.reset, *tensors, *([] if spec.recompute else kept))
-        ctx.spec, ctx.frozen, ctx.equations, ctx.spent = spec, inputs.frozen, inputs.equations, spec.recompute
+        ctx.save_for_backward(given.lengths, given.reset, *tensors, *([] if spec.recompute else kept))
+        ctx.spec, ctx.frozen, ctx.equations, ctx.spent = spec, given.frozen, inputs.equations, spec.recompute
         return outputs
 
     @staticmethod
@@ -184,7 +185,8 @@ def layout(spec: Spec, sizes: Sizes, itemsize: int, keep: bool) -> tuple[dict[st
     m, kept = GATES[spec.cell] * H, rows if keep else N
     panel = library().packed_columns(1, itemsize)
     columns = -(-m // panel) * panel
-    in_window = rows if keep else min(_window(spec, sizes, keep) * N, rows)
+    window = T if keep else _window(spec, sizes, keep)
+    in_window = rows if keep or window == T else window * N
     room = {"A": in_window * m, "packed_hh": H * columns, "packed_ih": I * columns}
     if not spec.joined:
         room["R"] = (kept if spec.norm_hh else N) * m
@@ -323,7 +325,6 @@ def forward(spec: Spec, given: Given, tensors: Tensors, keep: bool):
     block = take(plan.size, dtype)
     h = take((N + sizes.rows) * H, dtype).view(-1, H)
     first_rows = _first_rows(lengths)
-    reset = None if reset is None else reset.contiguous()
     h_n = torch.empty_like(tensors.h0)
     c_n = None if tensors.c0 is None else torch.empty_like(tensors.c0)
     q = _describe(plan, frozen, first_rows, reset, tensors, block, h)
@@ -355,7 +356,6 @@ def backward(spec, given: Given, tensors: Tensors, block, h, of_outputs, needed:
     rows, I, H = sizes[2:]  # noqa: E741
     plan = _plan(spec, sizes, dtype.itemsize, True)
     first_rows = _first_rows(lengths)
-    reset = None if reset is None else reset.contiguous()
     q = _describe(plan, frozen, first_rows, reset, tensors, block, h)
     dy, dh_n, dc_n = (None if gradient is None else gradient.contiguous() for gradient in of_outputs)
 

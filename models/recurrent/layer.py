@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence
 
 from .. import ranks
 from ..create_norm import make_norm, norm_entry
@@ -248,40 +248,27 @@ class Recurrent(nn.Module):
         unbatched = input.dim() == 2
         x = input.unsqueeze(1) if unbatched else input.transpose(0, 1) if self.batch_first else input
         T, N, _ = x.shape
-        if lengths is not None:
-            lengths = checked_lengths(lengths, T, N)
-            if not unbatched and bool((lengths < T).any()):
-                packed = pack_padded_sequence(x, lengths, enforce_sorted=False)
-                y, states = self._packed(packed, hx, start, reset, T)
-                x, _ = pad_packed_sequence(y, total_length=T)
-                return x.transpose(0, 1) if self.batch_first else x, states
-        x, states = self._layers(x, hx, start, self._resets(reset, T, N, unbatched), unbatched=unbatched)
+        reset = self._resets(reset, T, N, unbatched)
+        ragged = None
+        if lengths is not None and (lengths := checked_lengths(lengths, T, N)).lt(T).any():
+            ragged = Ragged.of_lengths(lengths, x.device)
+        x, states = self._layers(ragged.rows(x) if ragged else x, hx, start, reset, ragged, unbatched)
+        if ragged:
+            x = ragged.padded(x, T)
         if unbatched:
             x, states = x.squeeze(1), tuple(state.squeeze(1) for state in states)
         elif self.batch_first:
             x = x.transpose(0, 1)
         return x, states if self.num_states == 2 else states[0]
 
-    def _packed(self, packed: PackedSequence, hx, start: int, reset, T: int | None = None):
-        """Run sequences of several lengths: outputs packed as they are, and each one's state after its last step.
-
-        T: steps of `reset`, if more than those of the longest sequence.
-        """
+    def _packed(self, packed: PackedSequence, hx, start: int, reset: Tensor | None):
+        """Run a packed sequence: outputs packed in the same way, and the state after each sequence's own last step."""
         rows, batch_sizes, order, back = packed
         if rows.dim() != 2 or rows.shape[-1] != self.input_size:
             raise ValueError(f"expected packed rows of {self.input_size} inputs, got {tuple(rows.shape)}")
-        steps, N = len(batch_sizes), int(batch_sizes[0])
-        ragged = Ragged(batch_sizes) if int(batch_sizes[-1]) < N else None
-        if ragged and self.norm == "bn" and self.training and ranks.is_distributed():
-            raise ValueError("batch statistics over several ranks need sequences of one length; pad, or use norm=ln")
-        resets = self._resets(reset, T or steps, N)
-        if resets is not None:
-            resets = resets[:steps] if order is None else resets[:steps, order]
-            resets = ragged.rows(resets) if ragged else resets
-        x = rows if ragged else rows.view(steps, N, -1)
-        y, states = self._layers(x, hx, start, resets, ragged, order)
-        if back is not None:
-            states = tuple(state.index_select(1, back) for state in states)
+        ragged = Ragged(batch_sizes, order)
+        reset = self._resets(reset, len(batch_sizes), ragged.cases[0])
+        y, states = self._layers(rows, hx, start, reset, ragged)
         y = PackedSequence(y.reshape(len(rows), -1), batch_sizes, order, back)
         return y, states if self.num_states == 2 else states[0]
 
@@ -294,12 +281,21 @@ class Recurrent(nn.Module):
             raise ValueError(f"expected a reset of bool and shape {expected}, got {reset.dtype}, {tuple(reset.shape)}")
         return reset.view(T, N) if unbatched else reset.t() if self.batch_first else reset
 
-    def _layers(self, x: Tensor, hx, start: int, reset, ragged: Ragged | None = None, order=None, unbatched=False):
-        """Run all layers over x (T, N, I), or (rows, I) of ragged sequences: outputs, and states (D*num_layers, N, H).
+    def _layers(self, x: Tensor, hx, start: int, reset: Tensor | None, ragged: Ragged | None, unbatched: bool = False):
+        """Run all layers over x (T, N, I), or (rows, I) of `ragged`: outputs, and final states (D*num_layers, N, H).
 
-        order: in which hx has the cases of x.
+        hx, reset (T, N) and the final states are in the caller's order of cases.
         """
-        N = ragged.cases[0] if ragged else x.shape[1]
+        N, order = x.shape[1], None
+        if ragged:
+            N, order = ragged.cases[0], ragged.order
+            reset = None if reset is None else ragged.rows(reset)
+            if ragged.cases[-1] == N:  # a batch of one length after all
+                x, reset, ragged = x.view(-1, N, self.input_size), None if reset is None else reset.view(-1, N), None
+            elif self.norm == "bn" and self.training and ranks.is_distributed():
+                raise ValueError(
+                    "batch statistics over several ranks need sequences of one length; pad, or use norm=ln"
+                )
         finals = []
         for layer in range(self.num_layers):
             outputs = []
@@ -312,7 +308,8 @@ class Recurrent(nn.Module):
             x = torch.cat(outputs, -1) if self.bidirectional else outputs[0]
             if layer + 1 < self.num_layers:
                 x = nn.functional.dropout(x, self.dropout, self.training)
-        return x, tuple(torch.stack(state) for state in zip(*finals, strict=True))
+        states = tuple(torch.stack(state) for state in zip(*finals, strict=True))
+        return x, states if order is None else tuple(state.index_select(1, order.argsort()) for state in states)
 
     def _initial(self, hx, index: int, x: Tensor, N: int, unbatched: bool, order: Tensor | None) -> tuple[Tensor, ...]:
         """Return the initial state(s) (N, H) of one layer and direction: zeros where none were given."""

@@ -48,7 +48,7 @@ def sequence(spec: Spec, inputs: Inputs):
 
 def _given(spec: Spec, frozen: list[Tensor], reset: Tensor | None) -> Given:
     by_role = dict(zip(spec.roles("frozen"), zip(frozen[::2], frozen[1::2], strict=True), strict=True))
-    return Given(by_role, None, reset)
+    return Given(by_role, None, None if reset is None else reset.contiguous())
 
 
 def _forward(text: str, keep: bool, *arguments):

@@ -14,29 +14,59 @@ from torch import Tensor
 class Ragged:
     """Which cases run at which step.
 
-    cases: of each step, falling. lengths: steps of each case (N,), falling, on the CPU.
+    batch_sizes: cases of each step (T,), falling, on the CPU, as of a PackedSequence; `cases` is the same as a list.
+    lengths: steps of each case (N,), falling. order: (N,) which of the caller's cases each one is; None: the same one.
     """
 
-    def __init__(self, batch_sizes: Tensor):
+    def __init__(self, batch_sizes: Tensor, order: Tensor | None = None):
+        self.batch_sizes, self.order = batch_sizes, order
         self.cases: list[int] = batch_sizes.tolist()
-        self.batch_sizes = batch_sizes
-        self.lengths = (batch_sizes > torch.arange(self.cases[0])[:, None]).sum(1)
+        self.lengths = _how_many_more_than(batch_sizes, self.cases[0])
+
+    @classmethod
+    def of_lengths(cls, lengths: Tensor, device: torch.device) -> "Ragged":
+        """lengths: (N,) in any order."""
+        lengths, order = lengths.sort(descending=True)
+        return cls(_how_many_more_than(lengths, int(lengths[0])), order.to(device))
 
     def rows(self, z: Tensor) -> Tensor:
-        """z (T, N, ...) with its padding -> (rows, ...)"""
-        running = torch.arange(len(z))[:, None] < self.lengths
-        return z[running.to(z.device)]
+        """The caller's z (T', N, ...), T' >= T, -> (rows, ...)"""
+        return z.flatten(0, 1)[self._places.to(z.device)]
 
-    def flip(self, z: Tensor) -> Tensor:
-        """z (rows, ...) with each sequence turned around, from its own last step to its first."""
-        return z[self._flipped.to(z.device)]
+    def padded(self, rows: Tensor, T: int) -> Tensor:
+        """(..., C) -> (T, N, C) in the caller's order, zeros past the end of a sequence."""
+        rows = rows.flatten(0, -2)
+        padded = rows.new_zeros(T * self.cases[0], rows.shape[-1]).index_copy(0, self._places.to(rows.device), rows)
+        return padded.view(T, self.cases[0], -1)
+
+    def flip(self, rows: Tensor) -> Tensor:
+        """Each sequence turned around, from its own last step to its first."""
+        return rows[self._flipped.to(rows.device)]
+
+    @functools.cached_property
+    def _step_and_case(self) -> tuple[Tensor, Tensor]:
+        """Of each row."""
+        t = torch.arange(len(self.cases)).repeat_interleave(self.batch_sizes)
+        return t, torch.arange(len(t)) - self._first_rows[t]
+
+    @functools.cached_property
+    def _first_rows(self) -> Tensor:
+        return self.batch_sizes.cumsum(0) - self.batch_sizes
+
+    @functools.cached_property
+    def _places(self) -> Tensor:
+        t, n = self._step_and_case
+        return t * self.cases[0] + (n if self.order is None else self.order.cpu()[n])
 
     @functools.cached_property
     def _flipped(self) -> Tensor:
-        first = self.batch_sizes.cumsum(0) - self.batch_sizes
-        t = torch.arange(len(self.cases)).repeat_interleave(self.batch_sizes)
-        n = torch.arange(len(t)) - first[t]
-        return first[self.lengths[n] - 1 - t] + n
+        t, n = self._step_and_case
+        return self._first_rows[self.lengths[n] - 1 - t] + n
+
+
+def _how_many_more_than(values: Tensor, count: int) -> Tensor:
+    """How many of the values are larger than 0, 1, ..., count - 1: from lengths to batch sizes, and back."""
+    return (values > torch.arange(count)[:, None]).sum(1)
 
 
 def checked_lengths(lengths: Tensor | Sequence[int], T: int, N: int) -> Tensor:

@@ -31,27 +31,30 @@ bool whole_batch(const Sequence& q) {
 
 int gates_of(const Sequence& q) { return q.cell == LSTM ? 4 : q.cell == GRU ? 3 : 1; }
 
-// f(first row, rows) for steps [t0, t1) and cases [n0, n1): once for all where they lie side by side
+// f(step, first case, rows) for steps [t0, t1) and cases [n0, n1): once for all where they lie side by side
 template <class F>
 void each_block(const Sequence& q, int t0, int t1, int n0, int n1, F f) {
-    if (n1 - n0 == q.N) return f(first_row(q, t0), int(first_row(q, t1) - first_row(q, t0)));
+    if (n1 - n0 == q.N) return f(t0, 0, int(first_row(q, t1) - first_row(q, t0)));
     for (int t = t0; t < t1; t++) {
-        const int64_t row = first_row(q, t);
-        const int end = std::min(n1, int(first_row(q, t + 1) - row));
-        if (n0 < end) f(row + n0, end - n0);
+        const int end = std::min(n1, int(first_row(q, t + 1) - first_row(q, t)));
+        if (n0 < end) f(t, n0, end - n0);
     }
 }
 
-// The first row that A has room for at time t
-int64_t first_row_of_window(const Sequence& q, int t) { return first_row(q, t - t % q.window); }
+// The first row of time t in A. Threads that are at different steps of ragged sequences must not share the rows of a
+// window, so that there each case has rows of its own.
+int64_t first_row_of_A(const Sequence& q, int t) {
+    if (q.window < q.T && q.threads > 1) return int64_t(t % q.window) * q.N;
+    return first_row(q, t) - first_row(q, t - t % q.window);
+}
 
 // A = x W_ih' of steps [t0, t1), which lie side by side in A, and cases [n0, n1)
 template <class T>
 void multiply_inputs(const Sequence& q, int t0, int t1, int n0, int n1) {
     const int m = gates_of(q) * q.H;
-    const int64_t first = first_row_of_window(q, t0);
-    each_block(q, t0, t1, n0, n1, [&](int64_t row, int rows) {
-        multiply<T>((T*)q.x + row * q.I, q.I, (T*)q.packed_ih, rows, q.I, m, (T*)q.A + (row - first) * m, m, false);
+    each_block(q, t0, t1, n0, n1, [&](int t, int n, int rows) {
+        multiply<T>((T*)q.x + (first_row(q, t) + n) * q.I, q.I, (T*)q.packed_ih, rows, q.I, m,
+                    (T*)q.A + (first_row_of_A(q, t) + n) * m, m, false);
     });
 }
 
@@ -59,7 +62,8 @@ void multiply_inputs(const Sequence& q, int t0, int t1, int n0, int n1) {
 template <class T>
 void multiply_input_gradients(const Sequence& q, int t0, int t1, int n0, int n1) {
     const int m = gates_of(q) * q.H;
-    each_block(q, t0, t1, n0, n1, [&](int64_t row, int rows) {
+    each_block(q, t0, t1, n0, n1, [&](int t, int n, int rows) {
+        const int64_t row = first_row(q, t) + n;
         multiply<T>((T*)q.dA + row * m, m, (T*)q.packed_ih, rows, m, q.I, (T*)q.dx + row * q.I, q.I, false);
     });
 }
@@ -111,7 +115,7 @@ void forward_cases(const Sequence& q, int n0, int n1) {
         const Few few(q, t);
         if (t == (q.reverse ? few.last - 1 : few.first) && !whole_batch(q))
             multiply_inputs<T>(q, few.first, few.last, n0, n1);
-        T *A = (T*)q.A + (step.row - first_row_of_window(q, t)) * m, *R = (T*)q.R + step.row * q.r_width;
+        T *A = (T*)q.A + first_row_of_A(q, t) * m, *R = (T*)q.R + step.row * q.r_width;
         T* gates = q.gates ? (T*)q.gates + step.row * q.gates_width : A;
         T *v = (T*)q.v + step.row * q.u_width, *u = (T*)q.u + step.row * q.u_width;
         T *h = (T*)q.h + step.after * H, *c = (T*)q.c + step.after * q.c_width;

@@ -39,7 +39,7 @@ def padded(value: float = 0.0) -> torch.Tensor:
 
 
 def one_by_one(layer, x, states, resets=()):
-    """(y, final states): each case by itself, and each of its pieces between resets, the later ones from zero states."""
+    """(y, final states): each case by itself, in pieces between its resets, which start from zero states."""
     ys, finals = [], []
     for n, length in enumerate(LENGTHS):
         state = tuple(state[:, n : n + 1] for state in states)
