@@ -142,10 +142,26 @@ class BatchNorm(Normaliser):
         return torch.batch_norm(x, weight, self.bias, mean, var, self.training, self.momentum, eps, True)
 
     def over_time(self, z, start=0, cases=None):
+        hooks = self._forward_hooks or self._forward_pre_hooks or self._backward_hooks or self._backward_pre_hooks
+        by_step = hooks or (self.training and ranks.is_distributed())
+        if cases is None and not by_step:
+            return self._all_steps(z, start)
         if cases is None:
             return torch.stack([self(z_t, t) for t, z_t in enumerate(z, start)])
         alone = self.frozen()
         return torch.cat([(self if len(z_t) > 1 else alone)(z_t, t) for t, z_t in enumerate(z.split(cases), start)])
+
+    def _all_steps(self, z: Tensor, start: int) -> Tensor:
+        """`forward` of every step of z (T, N, C) in one: T*C channels."""
+        T, N, C = z.shape
+        weight, eps = self.scaled(N) if self.training else (self.weight, self.eps)
+        if self.training and start + T > len(self.running_mean):
+            self._grow(start + T)
+        mean, var = (rows.reshape(-1) for rows in self.rows(T, start))  # in training views, which are moved
+        bias = None if self.bias is None else self.bias.repeat(T)
+        channels = z.transpose(0, 1).reshape(N, T * C)
+        y = torch.batch_norm(channels, weight.repeat(T), bias, mean, var, self.training, self.momentum, eps, True)
+        return y.view(N, T, C).transpose(0, 1).contiguous()
 
     def frozen(self):
         other = copy.copy(self)  # with the same gain and bias

@@ -128,7 +128,7 @@ def make_inputs(spec: Spec, T: int = 4, N: int = 3, H: int = 5, I: int = 4, dtyp
 
 
 def leaves(inputs: Inputs) -> dict[str, torch.Tensor]:
-    return {name: value for name in LEAVES if (value := getattr(inputs, name)) is not None}
+    return {name: value for name in LEAVES if isinstance(value := getattr(inputs, name), torch.Tensor)}
 
 
 def loss(y, h_n, c_n) -> torch.Tensor:
