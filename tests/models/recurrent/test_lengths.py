@@ -324,6 +324,7 @@ def test_resets_of_other_layouts():
     y = layer(x, reset=reset)[0]
     one = layer(x[:, 1], reset=reset[:, 1])[0]
     torch.testing.assert_close(one, y[:, 1], **CLOSE)
+    assert torch.equal(layer(x, reset=reset.tolist())[0], y)
     layer.batch_first = True
     torch.testing.assert_close(layer(x.transpose(0, 1), reset=reset.t())[0].transpose(0, 1), y, **CLOSE)
 
