@@ -248,7 +248,7 @@ class Recurrent(nn.Module):
         unbatched = input.dim() == 2
         x = input.unsqueeze(1) if unbatched else input.transpose(0, 1) if self.batch_first else input
         T, N, _ = x.shape
-        reset = self._resets(reset, T, N, unbatched)
+        reset = self._resets(reset, x.device, T, N, unbatched)
         ragged = None
         if lengths is not None and (lengths := checked_lengths(lengths, T, N)).lt(T).any():
             ragged = Ragged.of_lengths(lengths, x.device)
@@ -267,15 +267,16 @@ class Recurrent(nn.Module):
         if rows.dim() != 2 or rows.shape[-1] != self.input_size:
             raise ValueError(f"expected packed rows of {self.input_size} inputs, got {tuple(rows.shape)}")
         ragged = Ragged(batch_sizes, order)
-        reset = self._resets(reset, len(batch_sizes), ragged.cases[0])
+        reset = self._resets(reset, rows.device, len(batch_sizes), ragged.cases[0])
         y, states = self._layers(rows, hx, start, reset, ragged)
         y = PackedSequence(y.reshape(len(rows), -1), batch_sizes, order, back)
         return y, states if self.num_states == 2 else states[0]
 
-    def _resets(self, reset: Tensor | None, T: int, N: int, unbatched: bool = False) -> Tensor | None:
-        """Return `reset` as (T, N)."""
+    def _resets(self, reset, device: torch.device, T: int, N: int, unbatched: bool = False) -> Tensor | None:
+        """Return `reset` as (T, N) on the device."""
         if reset is None:
             return None
+        reset = torch.as_tensor(reset, device=device)
         expected = (T,) if unbatched else (N, T) if self.batch_first else (T, N)
         if reset.dtype != torch.bool or tuple(reset.shape) != expected:
             raise ValueError(f"expected a reset of bool and shape {expected}, got {reset.dtype}, {tuple(reset.shape)}")

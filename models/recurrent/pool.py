@@ -46,9 +46,7 @@ class Pool:
     def take(self, size: int, dtype: torch.dtype) -> Tensor:
         """`size` elements, contiguous, aligned, uninitialised, on the CPU."""
         needed = size * dtype.itemsize
-        unit = 1 << max(
-            needed.bit_length() - 3, 12
-        )  # 4 capacities an octave: sequences of similar lengths share blocks
+        unit = 1 << max(needed.bit_length() - 3, 12)  # 4 capacities an octave, so that similar lengths share blocks
         capacity = -(-needed // unit) * unit
         with self._lock:
             self._sort_in()

@@ -7,8 +7,8 @@
 enum Over : int32_t { NOTHING, CASE, BATCH, FROZEN };
 enum Cell : int32_t { RNN, LSTM, GRU };
 
-// One normaliser, n(z) = g (z - mean) rstd. For CASE, statistics lie by row and span; `width` is the number of spans, or
-// 0 where one step's buffer serves all. Otherwise they lie by step in the order of running, `width` features each.
+// One normaliser, n(z) = g (z - mean) rstd. For CASE, statistics lie by row and span; `width` is the number of spans,
+// or 0 where one step's buffer serves all. Otherwise they lie by step in the order of running, `width` features each.
 struct Norm {
     Over over;
     int32_t spans, centred, unbiased;

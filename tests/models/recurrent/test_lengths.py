@@ -1,11 +1,13 @@
 """Sequences of several lengths, padded or packed, and states that are reset inside a sequence."""
 
+import copy
 import itertools
 
 import pytest
 import torch
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from models import ranks
 from models.recurrent import CELLS
 from tests.helpers import reference
 from tests.helpers.recurrent import (
@@ -249,6 +251,34 @@ def test_the_unbiased_variance_counts_the_cases_of_its_step():
         torch.testing.assert_close(y[t, running], expected, **CLOSE)
 
 
+@pytest.mark.parametrize("mode", ["training", "evaluation"])
+def test_ragged_sequences_may_come_in_pieces(mode):
+    """The second piece has the sequences that are not over: outputs, states and running statistics of the whole."""
+    whole = make("lstm", "bn")
+    whole(noise(T, N, D, seed=7))
+    whole.train(mode == "training")
+    pieces = copy.deepcopy(whole)
+    x, lengths = noise(T, N, D), torch.tensor(LENGTHS)
+    y, (h, c) = whole(x, lengths=LENGTHS)
+    first, states = pieces(x[:2], lengths=lengths.clamp_max(2))
+    left = lengths > 2
+    rest, (h_rest, c_rest) = pieces(x[2:, left], tuple(s[:, left] for s in states), 2, lengths=lengths[left] - 2)
+    torch.testing.assert_close(first, y[:2], **CLOSE)
+    torch.testing.assert_close(rest, y[2:, left], **CLOSE)
+    torch.testing.assert_close((h_rest, c_rest), (h[:, left], c[:, left]), **CLOSE)
+    for name, value in whole.state_dict().items():
+        torch.testing.assert_close(pieces.state_dict()[name], value, **CLOSE)
+
+
+def test_batch_statistics_over_ranks_need_one_length(monkeypatch):
+    """Each rank would wait for the others at every step, and they have steps of their own."""
+    monkeypatch.setattr(ranks, "is_distributed", lambda: True)
+    with pytest.raises(ValueError, match="ranks need sequences of one length") as caught:
+        make("gru", "bn")(padded(), lengths=LENGTHS)
+    assert "\n" not in str(caught.value)
+    assert make("gru", "bn").eval()(padded(), lengths=LENGTHS)[0].isfinite().all()
+
+
 # --- reset ------------------------------------------------------------------------------------------------------------
 
 RESETS = {(0, 1), (2, 1), (4, 1), (1, 0), (2, 3), (4, 3), (0, 4), (1, 4)}  # step, case; one of them past the end
@@ -294,6 +324,7 @@ def test_resets_of_other_layouts():
     y = layer(x, reset=reset)[0]
     one = layer(x[:, 1], reset=reset[:, 1])[0]
     torch.testing.assert_close(one, y[:, 1], **CLOSE)
+    assert torch.equal(layer(x, reset=reset.tolist())[0], y)
     layer.batch_first = True
     torch.testing.assert_close(layer(x.transpose(0, 1), reset=reset.t())[0].transpose(0, 1), y, **CLOSE)
 
