@@ -1,5 +1,6 @@
 """Batch normalisation, with running statistics by time step."""
 
+import copy
 from typing import Any
 
 import torch
@@ -28,6 +29,8 @@ class BatchNorm(Normaliser, _BatchNorm):  # type: ignore[misc]  # bias may be No
     `momentum` a batch). `unbiased` divides the batch's variance by n - 1 instead of n, as the paper did at batch 4
     (Ba et al. 2016, section 6.6). Row t of the running statistics belongs to step t (Cooijmans et al. 2016, section
     3); steps beyond the longest training sequence use the last row. Of a batch shared by ranks, it is the whole.
+    Where sequences have several lengths, a step's batch are the cases that still run; the steps at which one is left
+    take the running statistics in training too, as they were before, and do not move them.
 
     The rows are as many as the longest training sequence has steps, and grow with it. `steps` fixes their number, for
     what copies buffers of one model into those of another, as torch.optim.swa_utils.AveragedModel does: the last row is
@@ -98,13 +101,40 @@ class BatchNorm(Normaliser, _BatchNorm):  # type: ignore[misc]  # bias may be No
         # torch.batch_norm, not F.batch_norm: the latter refuses eps = 0, for which the invariances are exact.
         return torch.batch_norm(x, weight, self.bias, mean, var, self.training, momentum, eps, True)
 
-    def over_time(self, z, start=0):
-        return torch.stack([self(z_t, t) for t, z_t in enumerate(z, start)])
+    def over_time(self, z, start=0, cases=None):
+        if cases is not None:
+            alone = self.frozen()
+            return torch.cat([(self if len(z_t) > 1 else alone)(z_t, t) for t, z_t in enumerate(z.split(cases), start)])
+        hooks = self._forward_hooks or self._forward_pre_hooks or self._backward_hooks or self._backward_pre_hooks
+        shared = self.steps and start + len(z) > self.steps  # a row of several steps, which move it one by one
+        if hooks or (self.training and (ranks.is_distributed() or shared or self.momentum is None)):
+            return torch.stack([self(z_t, t) for t, z_t in enumerate(z, start)])
+        return self._all_steps(z, start)
+
+    def _all_steps(self, z: Tensor, start: int) -> Tensor:
+        """`forward` of every step of z (T, N, C) in one: T*C channels."""
+        T, N, C = z.shape
+        weight, eps = self.scaled(N) if self.training else (self.weight, self.eps)
+        if self.training:
+            self._make_rows(start + T)
+        mean, var = (rows.reshape(-1) for rows in self.rows(T, start))  # in training views, which are moved
+        bias = None if self.bias is None else self.bias.repeat(T)
+        channels, momentum = z.transpose(0, 1).reshape(N, T * C), self.momentum or 0.0
+        y = torch.batch_norm(channels, weight.repeat(T), bias, mean, var, self.training, momentum, eps, True)
+        return y.view(N, T, C).transpose(0, 1).contiguous()
+
+    def frozen(self):
+        other = copy.copy(self)  # with the same gain and bias
+        other._buffers = {name: buffer.clone() for name, buffer in self.named_buffers()}
+        return other.eval()
+
+    def require_batch(self, n: int) -> None:
+        if n < 2:
+            raise ValueError("batch normalisation needs at least two values per channel in training, got one")
 
     def scaled(self, n: int) -> tuple[Tensor, float]:
         """(gain, eps) with which the biased variance of n values normalises as the option `unbiased` asks."""
-        if n < 2:
-            raise ValueError("batch normalisation needs at least two values per channel in training, got one")
+        self.require_batch(n)
         if not self.unbiased:
             return self.weight, self.eps
         # (x - mu)/sqrt(r*var + eps) = r^(-1/2) * (x - mu)/sqrt(var + eps/r)   with r = n/(n-1)

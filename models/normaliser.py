@@ -1,6 +1,7 @@
 """What every normaliser has: gain and bias, where its channels are, and its place behind a layer."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -90,9 +91,16 @@ class Normaliser(nn.Module):
         y = x * self.weight.view(per_channel)
         return y if self.bias is None else y + self.bias.view(per_channel)
 
-    def over_time(self, z: Tensor, start: int = 0) -> Tensor:
-        """z (T, N, C), all steps of a sequence at once: the same as `forward(z[t], start + t)` for every t."""
-        return self(z.flatten(0, 1)).view_as(z)
+    def over_time(self, z: Tensor, start: int = 0, cases: Sequence[int] | None = None) -> Tensor:
+        """z (T, N, C), all steps of a sequence at once: the same as `forward(z[t], start + t)` for every t.
+
+        cases: of each step, where z (rows, C) holds the steps after each other.
+        """
+        return self(z.flatten(0, -2)).view_as(z)
+
+    def frozen(self) -> "Normaliser":
+        """This normaliser for a single case of a batch: with the running statistics of now, where it has any."""
+        return self
 
 
 class NoNorm(Normaliser):
@@ -114,5 +122,5 @@ class NoNorm(Normaliser):
     def forward(self, x: Tensor, t: int = 0) -> Tensor:
         return x
 
-    def over_time(self, z, start=0):
+    def over_time(self, z, start=0, cases=None):
         return self(z)  # a call, so that hooks see the summed inputs here too

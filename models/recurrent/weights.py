@@ -91,6 +91,7 @@ class RecurrentWeights(nn.Module):
         defaults: dict[str, Any] = {"proj_size": 0, "num_layers": 1, "nonlinearity": "tanh", "bias": True}
         defaults |= {"batch_first": False, "dropout": 0.0, "bidirectional": False}
         defaults |= {"norm": "none", "norm_options": {}, "placement": "paper", "backend": "auto"}
+        defaults["recompute"] = False
         given = {name: getattr(self, name, default) for name, default in defaults.items()}
         changed = [f"{name}={value}" for name, value in given.items() if value != defaults[name]]
         return ", ".join([str(self.input_size), str(self.hidden_size), *changed])

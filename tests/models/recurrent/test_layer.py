@@ -3,7 +3,6 @@
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils.rnn import pack_sequence
 
 from models.errors import ModelError
 from models.recurrent import CELLS, GRU, LSTM, PLACEMENTS
@@ -109,12 +108,6 @@ def test_impossible_layer_is_refused_in_one_line(cell, settings, parts):
         CELLS[cell](D, H, **settings)
     message = str(caught.value)
     assert "\n" not in message and all(part in message for part in parts), message
-
-
-@pytest.mark.parametrize("cell", CELLS)
-def test_packed_sequences_are_refused(cell):
-    with pytest.raises(TypeError, match="packed"):
-        make(cell)(pack_sequence([noise(3, D), noise(2, D)]))
 
 
 @pytest.mark.parametrize("cell", CELLS)
