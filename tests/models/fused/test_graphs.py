@@ -188,6 +188,7 @@ def test_an_exported_layer_with_the_kernels_has_any_batch_and_length(strict, gra
         assert torch.equal(again.module()(x), model(x))
 
 
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:.torch.jit:DeprecationWarning")
 @pytest.mark.parametrize("norm", ["none", "ln", "bn"])
 @pytest.mark.parametrize("cell", CELLS)
 def test_traces_and_graphs_of_operations(cell, norm):
