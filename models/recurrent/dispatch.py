@@ -80,8 +80,8 @@ def obstacle(
             return f"the input is {x.dtype} on {device}, another tensor {tensor.dtype} on {tensor.device}"
     if x.is_cuda and cpu_only:
         return "the kernels for CUDA have no lengths, no reset and no recompute"
-    if x.is_cuda and compiling:
-        return "the kernels for CUDA are no operators of a graph"
+    if compiling and (x.is_cuda or x.dim() == 2):
+        return "a graph has no operators for CUDA or for sequences of several lengths"
     return _machine_obstacle(x.device.type)
 
 

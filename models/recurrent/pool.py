@@ -9,6 +9,7 @@ as the pool has more than twice what was lent at once lately. Twice, since a seq
 blocks for lengths of all kinds, each half as large as the one before, add up to that.
 """
 
+import atexit
 import contextlib
 import mmap
 import os
@@ -40,8 +41,6 @@ class Pool:
         self._lent: dict[int, tuple[weakref.ref, numpy.ndarray]] = {}
         self._back: deque[numpy.ndarray] = deque()  # came back, not yet free
         self._lock = threading.Lock()
-        if hasattr(os, "register_at_fork"):  # the lock may be held by a thread that the child does not have
-            os.register_at_fork(after_in_child=lambda: setattr(self, "_lock", threading.Lock()))
 
     def take(self, size: int, dtype: torch.dtype) -> Tensor:
         """`size` elements, contiguous, aligned, uninitialised, on the CPU."""
@@ -136,3 +135,6 @@ def _new(capacity: int) -> numpy.ndarray:
 
 POOL = Pool()
 take = POOL.take
+atexit.register(POOL._lent.clear)  # what is still held then does not come back: modules may be gone by that time
+if hasattr(os, "register_at_fork"):  # the lock may be held by a thread that the child does not have
+    os.register_at_fork(after_in_child=lambda: setattr(POOL, "_lock", threading.Lock()))

@@ -96,6 +96,12 @@ def test_what_no_kernel_can_run_is_left_out_of_the_graph(graphs):
         torch.compile(layer, fullgraph=True, backend="eager")(x)
 
 
+def test_sequences_of_several_lengths_are_left_out_of_the_graph(graphs):
+    layer, x, lengths = make("gru", 7, "ln"), noise(4, 3, 5), torch.tensor([2, 4, 1])
+    run = torch.compile(layer, backend="aot_eager")
+    assert torch.equal(run(x, lengths=lengths)[0], layer(x, lengths=lengths)[0])
+
+
 def test_compiled_resets_and_recomputation(graphs):
     layer, x = make("lstm", 7, "ln", recompute=True), noise(4, 3, 5)
     reset = noise(4, 3, seed=1) > 0.5
@@ -182,6 +188,7 @@ def test_an_exported_layer_with_the_kernels_has_any_batch_and_length(strict, gra
         assert torch.equal(again.module()(x), model(x))
 
 
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:.torch.jit:DeprecationWarning")
 @pytest.mark.parametrize("norm", ["none", "ln", "bn"])
 @pytest.mark.parametrize("cell", CELLS)
 def test_traces_and_graphs_of_operations(cell, norm):

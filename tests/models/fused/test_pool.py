@@ -175,8 +175,8 @@ def test_blocks_come_back_while_another_is_taken(empty_pool):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
-def test_a_child_takes_memory_whatever_the_parents_threads_are_at(empty_pool):
-    with empty_pool._lock:
+def test_a_child_takes_memory_whatever_the_parents_threads_are_at():
+    with pool.POOL._lock:
         child = os.fork()
         if child == 0:
             signal.alarm(20)
