@@ -4,9 +4,11 @@ data sets.
 Another project installs this folder as the package `layer_normalization` (pyproject.toml) and takes from it:
 
     RNN, LSTM, GRU           torch.nn's layers with norm=, placement= and backend= (recurrent/layer.py)
+    from_haste, from_keras   the same with weights of haste's and TensorFlow Addons' layers (recurrent/convert.py)
+    AddonsLSTM               the LSTM of TensorFlow Addons, which from_keras returns
     PLACEMENTS               where in a recurrent layer a normaliser can stand
     NORMS                    the table of normalisers, by name
-    make_norm, norm_after    a normaliser for a number of channels; a linear or convolutional layer with one
+    make_norm, norm_after    a normaliser for a number of channels; a linear, convolutional or embedding layer with one
     NormLayer                the normaliser of a whole network, in place of a name and options (create_norm.py)
     BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm, WeightNorm    the normalisers as modules (norms.py)
     ModelError               what each of them raises when it cannot be built as asked: a ValueError of one line
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
         RMSNorm,
         WeightNorm,
     )
-    from .recurrent import GRU, LSTM, PLACEMENTS, RNN
+    from .recurrent import GRU, LSTM, PLACEMENTS, RNN, AddonsLSTM, from_haste, from_keras
 
 __all__ = [
     "GRU",
@@ -39,6 +41,7 @@ __all__ = [
     "NORMS",
     "PLACEMENTS",
     "RNN",
+    "AddonsLSTM",
     "BatchNorm",
     "GroupNorm",
     "InstanceNorm",
@@ -47,12 +50,14 @@ __all__ = [
     "NormLayer",
     "RMSNorm",
     "WeightNorm",
+    "from_haste",
+    "from_keras",
     "make_norm",
     "norm_after",
 ]
 
 MODULE_OF = {
-    **dict.fromkeys(("GRU", "LSTM", "PLACEMENTS", "RNN"), ".recurrent"),
+    **dict.fromkeys(("GRU", "LSTM", "PLACEMENTS", "RNN", "AddonsLSTM", "from_haste", "from_keras"), ".recurrent"),
     **dict.fromkeys(("NormLayer", "make_norm", "norm_after"), ".create_norm"),
 }
 

@@ -5,12 +5,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import nn
 
 from .errors import ModelError, must_be_one_of
-from .norms import NORMS, Normaliser, NormEntry
+from .normaliser import Normalised, Normaliser
+from .norms import NORMS, NormEntry
 
-FIXED_BY_THE_LAYER = ("num_features", "bias")  # arguments of a constructor that are no options
+# Arguments of a constructor that are no options.
+FIXED_BY_THE_LAYER = ("num_features", "bias", "channels_last", "device", "dtype")
 
 
 @dataclass(frozen=True)
@@ -27,8 +30,8 @@ class NormLayer:
         """Return a normaliser for `num_features` channels. Raises what `make_norm` raises."""
         return make_norm(self.name, num_features, self.options, **fixed)
 
-    def after(self, layer: nn.Linear | nn.Conv2d) -> nn.Sequential:
-        """Return the layer with a normaliser on its summed inputs. Raises what `make_norm` raises."""
+    def after(self, layer: nn.Module) -> Normalised:
+        """Return the layer with a normaliser on its summed inputs. Raises what `norm_after` raises."""
         return norm_after(layer, self.name, self.options)
 
 
@@ -38,11 +41,20 @@ def norm_entry(name: str) -> NormEntry:
     return NORMS[name]
 
 
-def make_norm(name: str, num_features: int, options: Mapping | None = None, **fixed) -> Normaliser:
-    """Return a normaliser for `num_features` channels.
+def make_norm(
+    name: str,
+    num_features: int,
+    options: Mapping | None = None,
+    *,
+    bias: bool = True,
+    channels_last: bool = False,
+    device: Any = None,
+    dtype: torch.dtype | None = None,
+) -> Normaliser:
+    """Return a normaliser for `num_features` channels, the second axis of its input, or the last with channels_last.
 
-    options: as in configs/norm/<name>.yaml; None means the default. fixed: arguments that the layer sets (bias), where
-    the normaliser has them. Raises ModelError for an unknown name, an unknown option or a value of another type.
+    options: as in configs/norm/<name>.yaml; None means the default. bias: whether the normaliser has one of its own.
+    Raises ModelError for an unknown name, an unknown option or a value of another type.
     """
     cls = norm_entry(name).cls
     arguments = inspect.signature(cls).parameters
@@ -56,7 +68,12 @@ def make_norm(name: str, num_features: int, options: Mapping | None = None, **fi
             raise ModelError(f"norm.{key}={value} is not of type {kind.__name__}; give norm={name} one")
     if chosen.get("eps", 0) < 0:
         raise ModelError(f"norm.eps={chosen['eps']} is negative; give 0 or a small number above it")
-    return cls(num_features, **chosen, **{key: value for key, value in fixed.items() if key in arguments})
+    fixed: dict[str, Any] = {"bias": bias, "channels_last": channels_last, "device": device, "dtype": dtype}
+    norm = cls(num_features, **chosen, **{key: value for key, value in fixed.items() if key in arguments})
+    norm.channels_last = channels_last
+    if "device" in arguments or (device is None and dtype is None):
+        return norm
+    return norm.to(device=device, dtype=dtype)  # a class that takes neither
 
 
 def _is_of(value: Any, kind: type) -> bool:
@@ -64,7 +81,34 @@ def _is_of(value: Any, kind: type) -> bool:
     return type(value) in ((int, float) if kind is float else (kind,))
 
 
-def norm_after(layer: nn.Linear | nn.Conv2d, name: str, options: Mapping | None = None) -> nn.Sequential:
-    """Return the layer with a normaliser on its summed inputs, (N, C) or (N, C, H, W), before the non-linearity."""
-    features = layer.out_channels if isinstance(layer, nn.Conv2d) else layer.out_features
-    return make_norm(name, features, options).attach(layer)
+def norm_after(
+    layer: nn.Module, name: str, options: Mapping | None = None, *, device: Any = None, dtype: torch.dtype | None = None
+) -> Normalised:
+    """Return the layer with a normaliser on its summed inputs, before the non-linearity.
+
+    Of a convolution, (N, C, ...) or one case (C, ...), the channels are the second axis, and the statistics are over
+    the positions too. Of Linear, Bilinear and Embedding, (..., C), they are the last, and every position is a case: ln
+    is then torch.nn.LayerNorm(C), bn torch.nn.BatchNorm1d over all positions. device, dtype: the layer's, if not given.
+
+    Raises what `make_norm` raises, and ModelError for another kind of layer.
+    """
+    features, case_dims = _output_of(layer)
+    weight: Any = layer.weight
+    place = {"device": device or weight.device, "dtype": dtype or weight.dtype}
+    norm = make_norm(name, features, options, channels_last=case_dims is None, **place)
+    norm.case_dims = case_dims
+    return norm.attach(layer)
+
+
+def _output_of(layer: Any) -> tuple[int, int | None]:
+    """Return a layer's number of channels, and the axes of one case, or None where the channels are the last axis."""
+    if isinstance(layer, nn.modules.conv._ConvNd):
+        return layer.out_channels, 1 + len(layer.kernel_size)
+    if isinstance(layer, (nn.Linear, nn.Bilinear)):
+        return layer.out_features, None
+    if isinstance(layer, (nn.Embedding, nn.EmbeddingBag)):
+        return layer.embedding_dim, None
+    raise ModelError(
+        f"norm_after does not know where {type(layer).__name__} has its channels: it takes Linear, Bilinear, Embedding "
+        "and convolutions; put make_norm(name, channels, channels_last=...) after another layer"
+    )

@@ -11,5 +11,5 @@ class ModelError(ValueError):
 def must_be_one_of(key: str, given: str, allowed: Iterable[str]) -> None:
     """Raises ModelError, with the nearest allowed word, for one that is not."""
     if given not in (words := list(allowed)):
-        near = difflib.get_close_matches(given, words, 1, cutoff=0.0)[0]
+        near = difflib.get_close_matches(str(given).lower(), words, 1, cutoff=0.0)[0]
         raise ModelError(f"{key}={given} is unknown; allowed: {', '.join(words)}; nearest: {near}")

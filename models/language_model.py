@@ -40,7 +40,7 @@ class LanguageModel(nn.Module):
             settings.hidden_size,
             settings.num_layers,
             batch_first=True,
-            dropout=settings.dropout,
+            dropout=settings.dropout if settings.num_layers > 1 else 0.0,
             norm=norm_layer.name,
             norm_options=norm_layer.options,
             placement=settings.placement,

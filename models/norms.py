@@ -1,7 +1,9 @@
 """Every normaliser behind one signature: `Norm(num_features, ..., gain, bias)(x, t)`.
 
-x is (N, C) or (N, C, H, W), channels first. t is the time step: inside a recurrence batch normalisation keeps
-statistics per step, the others ignore it. Except for "none" and "wn", which leave activations alone, each computes
+x is (N, C) or (N, C, H, W), channels first, as for torch.nn.BatchNorm2d and GroupNorm; with channels_last=True it is
+(..., C), and every position is a case, as for torch.nn.LayerNorm(C). t is the time step: inside a recurrence batch
+normalisation keeps statistics per step, the others ignore it. Except for "none" and "wn", which leave activations
+alone, each computes
 
     y = g * (x - mu) / sqrt(var + eps) + b         g: gain (C,), b: bias (C,)
 
@@ -17,7 +19,6 @@ and they differ only in the set of values that mu and var are taken over (Ba et 
 To add one: a class, an entry in NORMS, configs/norm/<name>.yaml, a test against its equation.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -25,154 +26,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.parametrizations import weight_norm
+from torch.nn.parameter import UninitializedParameter
 
 from . import ranks
+from .batch_norm import BatchNorm
 from .errors import ModelError
-
-
-class Normaliser(nn.Module):
-    """Base: gain g (`weight`) and bias b (`bias`) per channel.
-
-    Args: num_features: C. gain: initial value of g. bias: whether b exists (a recurrent layer has its own).
-    """
-
-    shown: ClassVar[tuple[str, ...]] = ("eps",)  # attributes that print() tells, besides the size
-
-    def __init__(self, num_features: int, gain: float = 1.0, bias: bool = True):
-        super().__init__()
-        if not math.isfinite(gain):
-            raise ModelError(f"norm.gain={gain} is not finite; give a number, as 1.0")
-        self.num_features = num_features
-        self.weight = nn.Parameter(torch.full((num_features,), float(gain)))
-        self.bias = nn.Parameter(torch.zeros(num_features)) if bias else None
-
-    def extra_repr(self) -> str:
-        options = [f"{name}={getattr(self, name)}" for name in self.shown]
-        return ", ".join([str(self.num_features), *options, *(["bias=False"] if self.bias is None else [])])
-
-    def attach(self, layer: nn.Linear | nn.Conv2d) -> nn.Sequential:
-        """The layer followed by this normaliser. Its bias replaces the layer's (Ba et al. 2016, eq. 5)."""
-        layer.register_parameter("bias", None)
-        return nn.Sequential(layer, self)
-
-    def scale_and_shift(self, x: Tensor) -> Tensor:
-        """g * x + b, channel by channel."""
-        per_channel = (-1,) + (1,) * (x.dim() - 2)
-        y = x * self.weight.view(per_channel)
-        return y if self.bias is None else y + self.bias.view(per_channel)
-
-    def over_time(self, z: Tensor, start: int = 0) -> Tensor:
-        """z (T, N, C), all steps of a sequence at once: the same as `forward(z[t], start + t)` for every t."""
-        return self(z.flatten(0, 1)).view_as(z)
-
-
-class NoNorm(Normaliser):
-    """The identity: the summed inputs as they are; the layer keeps its bias."""
-
-    def __init__(self, num_features: int):
-        nn.Module.__init__(self)
-        self.num_features = num_features
-
-    def extra_repr(self) -> str:
-        return str(self.num_features)
-
-    def attach(self, layer):
-        return nn.Sequential(layer, self)
-
-    def forward(self, x: Tensor, t: int = 0) -> Tensor:
-        return x
-
-    def over_time(self, z, start=0):
-        return self(z)  # a call, so that hooks see the summed inputs here too
-
-
-class BatchNorm(Normaliser):
-    """Batch normalisation; inside a recurrence with statistics of its own for every time step.
-
-    Training uses the batch's mean and variance, evaluation the running ones (an exponential average that moves by
-    `momentum` a batch). `unbiased` divides the batch's variance by n - 1 instead of n, as the paper did at batch 4
-    (Ba et al. 2016, section 6.6). Row t of the running statistics belongs to step t (Cooijmans et al. 2016, section
-    3); steps beyond the longest training sequence use the last row. Of a batch shared by ranks, it is the whole.
-
-    Raises ValueError in training when a channel has a single value.
-    """
-
-    shown = ("eps", "momentum", "unbiased")
-    running_mean: Tensor
-    running_var: Tensor
-
-    def __init__(
-        self,
-        num_features: int,
-        eps: float = 1e-5,
-        momentum: float = 0.1,
-        unbiased: bool = False,
-        gain: float = 1.0,
-        bias: bool = True,
-    ):
-        super().__init__(num_features, gain, bias)
-        if not 0 < momentum <= 1:
-            raise ModelError(f"norm.momentum={momentum} is no share of a batch; give 0 < norm.momentum <= 1")
-        self.eps, self.momentum, self.unbiased = eps, momentum, unbiased
-        self.register_buffer("running_mean", torch.zeros(1, num_features))
-        self.register_buffer("running_var", torch.ones(1, num_features))
-
-    def forward(self, x: Tensor, t: int = 0) -> Tensor:
-        if self.training and ranks.is_distributed():
-            y, mean, var, n = ranks.standardise(x, self.eps, self.unbiased)
-            self.track(mean, var, n, first=t)
-            return self.scale_and_shift(y)
-        weight, eps = self.scaled(x.numel() // self.num_features) if self.training else (self.weight, self.eps)
-        if self.training and t >= len(self.running_mean):
-            self._grow(t + 1)
-        row = min(t, len(self.running_mean) - 1)
-        mean, var = self.running_mean[row], self.running_var[row]
-        # torch.batch_norm, not F.batch_norm: the latter refuses eps = 0, for which the invariances are exact.
-        return torch.batch_norm(x, weight, self.bias, mean, var, self.training, self.momentum, eps, True)
-
-    def over_time(self, z, start=0):
-        return torch.stack([self(z_t, t) for t, z_t in enumerate(z, start)])
-
-    def scaled(self, n: int) -> tuple[Tensor, float]:
-        """(gain, eps) with which the biased variance of n values normalises as the option `unbiased` asks."""
-        if n < 2:
-            raise ValueError("batch normalisation needs at least two values per channel in training, got one")
-        if not self.unbiased:
-            return self.weight, self.eps
-        # (x - mu)/sqrt(r*var + eps) = r^(-1/2) * (x - mu)/sqrt(var + eps/r)   with r = n/(n-1)
-        r = n / (n - 1)
-        return self.weight / r**0.5, self.eps / r
-
-    def rows(self, T: int, start: int = 0) -> tuple[Tensor, Tensor]:
-        """Running mean and variance (T, C) of T steps from `start` on; the last row stands for all steps beyond it."""
-        recorded = len(self.running_mean)
-        end = start + T
-        row: slice | Tensor = slice(start, end)
-        if end > recorded:
-            row = torch.arange(start, end, device=self.running_mean.device).clamp_max(recorded - 1)
-        return self.running_mean[row], self.running_var[row]
-
-    @torch.no_grad()
-    def track(self, mean: Tensor, var: Tensor, n: int | Tensor, first: int = 0) -> None:
-        """Move the running statistics from row `first` on towards means and biased variances (T, C) of n values."""
-        rows = slice(first, first + len(mean))
-        if len(self.running_mean) < rows.stop:
-            self._grow(rows.stop)
-        self.running_mean[rows].lerp_(mean, self.momentum)
-        self.running_var[rows].lerp_(var * (n / (n - 1)), self.momentum)
-
-    def _grow(self, steps: int) -> None:
-        new = (steps - len(self.running_mean), self.num_features)
-        self.running_mean = torch.cat([self.running_mean, self.running_mean.new_zeros(new)])
-        self.running_var = torch.cat([self.running_var, self.running_var.new_ones(new)])
-
-    def _load_from_state_dict(self, state_dict, prefix, *args):
-        # The number of steps is learnt from the data, so a checkpoint may hold more or fewer rows than this layer.
-        if (saved := state_dict.get(prefix + "running_mean")) is not None:
-            self.running_mean = self.running_mean.new_zeros(saved.shape)
-            self.running_var = self.running_var.new_ones(saved.shape)
-        super()._load_from_state_dict(state_dict, prefix, *args)
+from .normaliser import NoNorm, Normalised, Normaliser
+from .weight_norm import gain_of, normalise_weights
 
 
 class GroupNorm(Normaliser):
@@ -180,15 +40,25 @@ class GroupNorm(Normaliser):
 
     shown: ClassVar[tuple[str, ...]] = ("groups", "eps")
 
-    def __init__(self, num_features: int, groups: int = 8, eps: float = 1e-5, gain: float = 1.0, bias: bool = True):
-        super().__init__(num_features, gain, bias)
+    def __init__(
+        self,
+        num_features: int,
+        groups: int = 8,
+        eps: float = 1e-5,
+        gain: float = 1.0,
+        bias: bool = True,
+        channels_last: bool = False,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+    ):
+        super().__init__(num_features, gain, bias, channels_last, device, dtype)
         if groups < 1 or num_features % groups:
             raise ModelError(
                 f"norm.groups={groups} does not divide {num_features} channels; choose a divisor of {num_features}"
             )
         self.groups, self.eps = groups, eps
 
-    def forward(self, x: Tensor, t: int = 0) -> Tensor:
+    def normalise(self, x: Tensor, t: int) -> Tensor:
         if self.groups == 1 and x.dim() == 2:  # the same values, in one faster kernel
             return F.layer_norm(x, (self.num_features,), self.weight, self.bias, self.eps)
         # torch.group_norm, not F.group_norm: the latter refuses one case with one value per group.
@@ -200,8 +70,17 @@ class LayerNorm(GroupNorm):
 
     shown = ("eps",)
 
-    def __init__(self, num_features: int, eps: float = 1e-5, gain: float = 1.0, bias: bool = True):
-        super().__init__(num_features, 1, eps, gain, bias)
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        gain: float = 1.0,
+        bias: bool = True,
+        channels_last: bool = False,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+    ):
+        super().__init__(num_features, 1, eps, gain, bias, channels_last, device, dtype)
 
 
 class InstanceNorm(GroupNorm):
@@ -212,50 +91,96 @@ class InstanceNorm(GroupNorm):
 
     shown = ("eps",)
 
-    def __init__(self, num_features: int, eps: float = 1e-5, gain: float = 1.0, bias: bool = True):
-        super().__init__(num_features, num_features, eps, gain, bias)
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        gain: float = 1.0,
+        bias: bool = True,
+        channels_last: bool = False,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+    ):
+        super().__init__(num_features, num_features, eps, gain, bias, channels_last, device, dtype)
 
 
 class RMSNorm(Normaliser):
     """Root-mean-square normalisation (Zhang & Sennrich 2019, eq. 4): y = g * x / sqrt(mean(x^2) + eps) + b."""
 
-    def __init__(self, num_features: int, eps: float = 1e-5, gain: float = 1.0, bias: bool = True):
-        super().__init__(num_features, gain, bias)
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        gain: float = 1.0,
+        bias: bool = True,
+        channels_last: bool = False,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+    ):
+        super().__init__(num_features, gain, bias, channels_last, device, dtype)
         self.eps = eps
 
-    def forward(self, x: Tensor, t: int = 0) -> Tensor:
+    def normalise(self, x: Tensor, t: int) -> Tensor:
         return self.scale_and_shift(x / x.square().mean(tuple(range(1, x.dim())), keepdim=True).add(self.eps).sqrt())
 
 
 class WeightNorm(NoNorm):
     """Weight normalisation (Salimans & Kingma 2016, eq. 2): w = g v / ||v||, one norm per output unit.
 
-    Acts on the layer's weights; activations pass. With `data_init` the first training batch sets g and b such that
-    every summed input starts with mean 0 and variance 1 over that batch: g <- g/std, b <- -mean/std (their section 3).
+    Acts on the layer's weights (weight_norm.py); activations pass. With `data_init` the first training batch sets g and
+    b such that every summed input starts with mean 0 and variance 1 over that batch: g <- g/std, b <- -mean/std (their
+    section 3).
+
+    Raises ModelError for a layer whose weights have no vector for each output unit.
     """
 
     waiting: Tensor
 
-    def __init__(self, num_features: int, data_init: bool = False):
+    def __init__(
+        self,
+        num_features: int,
+        data_init: bool = False,
+        channels_last: bool = False,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+    ):
         super().__init__(num_features)
-        self.register_buffer("waiting", torch.tensor(data_init))
+        self.data_init, self.channels_last = data_init, channels_last
+        # a number, since what averages buffers subtracts them
+        self.register_buffer("waiting", torch.tensor(int(data_init), device=device))
+
+    def reset_parameters(self) -> None:
+        """Wait for a first batch again, if data_init asks for one."""
+        self.waiting.fill_(int(self.data_init))
 
     def attach(self, layer):
-        weight_norm(layer)
-        layer.register_forward_hook(self._first_batch)
-        return nn.Sequential(layer, self)
+        transposed = isinstance(layer, nn.modules.conv._ConvTransposeNd)
+        if isinstance(layer, (nn.Embedding, nn.EmbeddingBag)) or (transposed and layer.groups > 1):
+            kind = type(layer).__name__ + (" with groups" if transposed else "")
+            raise ModelError(f"norm=wn needs a weight vector for each output unit, which {kind} lacks; use norm=ln")
+        if isinstance(layer.weight, UninitializedParameter):
+            raise ModelError(
+                f"norm=wn needs weights, which {type(layer).__name__} makes at its first batch; run one first"
+            )
+        if self.data_init and layer.bias is None:
+            raise ModelError("norm.data_init=true sets the layer's bias, which it lacks; give the layer bias=True")
+        normalise_weights(layer, ["weight"], dim=int(transposed))
+        if self.data_init:
+            layer.register_forward_hook(self._first_batch)
+        return Normalised(layer, self)
 
     def _first_batch(self, layer: Any, inputs: tuple[Tensor], output: Tensor) -> Tensor | None:
         """Hook on the layer: its output, again with the new g and b, so that the first batch is learnt from too."""
         if not (self.training and self.waiting):
             return None
         with torch.no_grad():
-            std, mean = ranks.std_mean(output)
+            cases = output.flatten(0, -2) if self.channels_last else output
+            std, mean = ranks.std_mean(cases[None] if cases.dim() == self.case_dims else cases)
             std = std.clamp_min(1e-5)  # a unit that is constant over the batch has no scale to be given
-            gain = layer.parametrizations.weight.original0
+            gain = gain_of(layer)
             gain.div_(std.view_as(gain))
             layer.bias.copy_((layer.bias - mean) / std)
-            self.waiting.fill_(False)
+            self.waiting.fill_(0)
         return layer.forward(*inputs)
 
 

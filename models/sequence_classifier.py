@@ -53,7 +53,7 @@ class SequenceClassifier(nn.Module):
             inputs,
             settings.hidden_size,
             settings.num_layers,
-            dropout=settings.dropout,
+            dropout=settings.dropout if settings.num_layers > 1 else 0.0,
             norm=norm_layer.name,
             norm_options=norm_layer.options,
             placement=settings.placement,

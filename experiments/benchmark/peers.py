@@ -50,10 +50,12 @@ class Problem:
         )
         self.states: dict[str, dict[str, Tensor]] = {}
 
-    def layer(self, norm: str, backend: str) -> nn.Module:
+    def layer(self, norm: str, backend: str, recompute: bool = False) -> nn.Module:
         """Return this project's layer, in training mode if there is a backward pass."""
         options = {"groups": math.gcd(8, self.size.H)} if norm == "gn" else {}
-        layer = CELLS[self.cell](self.size.I, self.size.H, norm=norm, norm_options=options, backend=backend)
+        layer = CELLS[self.cell](
+            self.size.I, self.size.H, norm=norm, norm_options=options, backend=backend, recompute=recompute
+        )
         return layer.to(self.device).train(self.mode == BOTH)
 
     def state(self, norm: str) -> dict[str, Tensor]:
@@ -99,8 +101,8 @@ def module_pass(problem: Problem, module: nn.Module, norm: str) -> TorchPass:
     return TorchPass(problem, lambda x: module(x)[0], dict(module.named_parameters()))
 
 
-def ours(problem: Problem, norm: str, backend: str) -> TorchPass:
-    return module_pass(problem, problem.layer(norm, backend), norm)
+def ours(problem: Problem, norm: str, backend: str, recompute: bool = False) -> TorchPass:
+    return module_pass(problem, problem.layer(norm, backend, recompute), norm)
 
 
 def fused_missing(device: str) -> str | None:
@@ -110,6 +112,10 @@ def fused_missing(device: str) -> str | None:
     except ModelError as error:
         return str(error)
     return None
+
+
+def recompute_missing(device: str) -> str | None:
+    return fused_missing(device) if device == "cpu" else "only the kernel for CPUs recomputes"
 
 
 def torch_nn(problem: Problem) -> TorchPass:
@@ -282,6 +288,13 @@ CANDIDATES = [
     Candidate(BASE, "none", torch_nn),
     *of_ours("fused", missing=fused_missing),
     *of_ours("reference", rare=True),
+    Candidate(
+        "ours ln, recompute",
+        "ln",
+        functools.partial(ours, norm="ln", backend="fused", recompute=True),
+        rare=True,
+        missing=recompute_missing,
+    ),
     Candidate("per-step loop ln", "ln", step_loop, rare=True),
     Candidate("TorchScript ln", "ln", torchscript, ("lstm",), rare=True),
     Candidate("JAX scan ln", "ln", JaxPass, ("lstm",), rare=True, missing=jax_missing),

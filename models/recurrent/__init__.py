@@ -1,7 +1,8 @@
 """Recurrent layers with a choice of normalisation."""
 
+from .convert import AddonsLSTM, from_haste, from_keras
 from .layer import GRU, LSTM, PLACEMENTS, RNN, Recurrent
 
 CELLS: dict[str, type[Recurrent]] = {"rnn": RNN, "lstm": LSTM, "gru": GRU}
 
-__all__ = ["CELLS", "GRU", "LSTM", "PLACEMENTS", "RNN", "Recurrent"]
+__all__ = ["CELLS", "GRU", "LSTM", "PLACEMENTS", "RNN", "AddonsLSTM", "Recurrent", "from_haste", "from_keras"]

@@ -3,7 +3,11 @@
 Forward: one call for all steps, which multiplies the inputs of a few steps at once, right before these steps come.
 Backward: one call for all steps, dx among them likewise, then one product each for dW_ih and dW_hh. What backward needs
 lies in one block of memory, cut up by `_plan`; the gradients of A and R are written over A and R, which saves a walk
-through as much memory again. A second backward pass, through a retained graph, therefore runs forward anew.
+through as much memory again. A second backward pass, through a retained graph, therefore runs forward anew; so does the
+first one with Spec.recompute, which keeps no block.
+
+A row is one case at one step. Of sequences of several lengths only the steps that there are have rows, so that nothing
+here knows of padding.
 """
 
 import ctypes
@@ -14,8 +18,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from . import derivatives
 from .compiler import library
 from .pool import take
 from .spec import GATES, ROLES, Inputs, Spec, Statistics
@@ -41,10 +46,10 @@ class Norm(ctypes.Structure):
 
     __slots__ = ()  # a misspelt field is an error
     _fields_ = [
-        *_fields(INT, "over spans centred"),
+        *_fields(INT, "over spans centred unbiased"),
         ("ends", POINTER),
         ("eps", ctypes.c_double),
-        ("step", INT64),
+        ("width", INT64),
         *_fields(POINTER, "gain mean rstd var gain_grad"),
     ]
 
@@ -55,12 +60,17 @@ class Sequence(ctypes.Structure):
     __slots__ = ()  # a misspelt field is an error
     _fields_ = [
         *_fields(INT, "cell joined reverse T N I H threads together window"),
-        *_fields(INT64, "r_step gates_step c_step u_step"),
+        *_fields(INT64, "r_width gates_width c_width u_width"),
         *_fields(Norm, "norm_ih norm_hh norm_cell"),
+        *_fields(POINTER, "first_rows reset"),
         *_fields(POINTER, "x W_ih packed_ih W_hh packed_hh b_ih b_hh b_cell A R gates v u c h"),
         *_fields(POINTER, "h0 c0 h_n c_n"),
-        *_fields(POINTER, "dy dh_last dc_last dR dx dh dc db_ih db_hh db_cell"),
+        *_fields(POINTER, "dy dh_last dc_last dA dR dx dh dc db_ih db_hh db_cell"),
     ]
+
+
+WORD = ctypes.sizeof(POINTER)
+Words = ctypes.c_size_t * (ctypes.sizeof(Sequence) // WORD)  # a Sequence, as its pointers see it
 
 
 class Tensors(NamedTuple):
@@ -79,99 +89,167 @@ class Tensors(NamedTuple):
     b_cell: Tensor | None
 
 
+class Given(NamedTuple):
+    """What of spec.Inputs has no gradient."""
+
+    frozen: dict[str, tuple[Tensor, Tensor]]
+    lengths: Tensor | None
+    reset: Tensor | None
+
+    @classmethod
+    def of(cls, inputs: Inputs) -> "Given":
+        return cls(inputs.frozen, inputs.lengths, None if inputs.reset is None else inputs.reset.contiguous())
+
+
 def sequence(spec: Spec, inputs: Inputs):
     """See spec.py. Raises CompilerError where the kernels cannot be built."""
-    tensors = Tensors(*(getattr(inputs, name) for name in Tensors._fields))
+    tensors = prepared(spec, inputs)
     if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors):
-        y, h_n, c_n, *batch = _Fused.apply(spec, inputs.frozen, *tensors)
+        y, h_n, c_n, *batch = _Fused.apply(spec, inputs, *tensors)
     else:
-        (y, h_n, c_n, *batch), _ = _forward(spec, inputs.frozen, tensors, keep=False)
-    roles = [role for role in ROLES if (norm := spec.norm(role)) and norm.over == "batch"]
-    return y, h_n, c_n, dict(zip(roles, zip(batch[::2], batch[1::2], strict=True), strict=True))
+        (y, h_n, c_n, *batch), *_ = forward(spec, Given.of(inputs), tensors, keep=False)
+    statistics = zip(batch[::2], batch[1::2], strict=True)
+    return y, h_n, c_n, dict(zip(spec.roles("batch"), statistics, strict=True))
 
 
 class _Fused(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, spec, frozen, *tensors):
-        outputs, (tensors, block, h) = _forward(spec, frozen, Tensors(*tensors), keep=True)
+    def forward(ctx, spec, inputs, *tensors):
+        given = Given.of(inputs)
+        outputs, *kept = forward(spec, given, Tensors(*tensors), keep=not spec.recompute)
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*outputs[3:])
-        ctx.save_for_backward(*tensors, block, h)
-        ctx.spec, ctx.frozen, ctx.spent = spec, frozen, False
+        ctx.save_for_backward(given.lengths, given.reset, *tensors, *([] if spec.recompute else kept))
+        ctx.spec, ctx.frozen, ctx.equations, ctx.spent = spec, given.frozen, inputs.equations, spec.recompute
         return outputs
 
     @staticmethod
-    def backward(ctx, dy, dh_n, dc_n, *_):
-        if torch.is_grad_enabled():
-            raise RuntimeError('the fused kernels have first derivatives only; use backend="reference" for higher ones')
-        *saved, block, h = ctx.saved_tensors
-        tensors = Tensors(*saved)
+    def backward(ctx, *gradients):
+        gradients = gradients[:3]  # none of the batch statistics
+        lengths, reset, *saved = ctx.saved_tensors
+        tensors, kept = Tensors(*saved[: len(Tensors._fields)]), saved[len(Tensors._fields) :]
+        spec, given, needed = ctx.spec, Given(ctx.frozen, lengths, reset), ctx.needs_input_grad[2:]
+        if derivatives.wanted(gradients):
+            inputs = Inputs(**tensors._asdict(), **given._asdict(), equations=ctx.equations)
+            names = dict(zip(Tensors._fields, needed, strict=True))
+            return None, None, *derivatives.gradients(spec, inputs, gradients, names)
         spent, ctx.spent = ctx.spent, True
-        if spent:  # a graph that is retained: what forward kept has been overwritten
-            _, (tensors, block, h) = _forward(ctx.spec, ctx.frozen, tensors, keep=True)
-        return None, None, *_backward(ctx.spec, ctx.frozen, tensors, block, h, dy, dh_n, dc_n, ctx.needs_input_grad[2:])
+        if spent:  # nothing was kept; or the graph is retained, and what forward kept has been overwritten
+            _, *kept = forward(spec, given, tensors, keep=True)
+        block, h = kept
+        return None, None, *backward(spec, given, tensors, block, h, gradients, needed)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is the same for all sequences of a Spec and a shape."""
+    """What is the same for all sequences of a Spec and of the same sizes."""
 
     starts: dict[str, int]  # where each array of the block begins, in elements
     size: int  # of the block
     joined_gradient: bool  # both terms have the same gradient
     static: bytes  # the Sequence without its pointers
-    pointers: tuple[tuple[int, int], ...]  # into the block: where one stands in the Sequence, and its offset, in bytes
+    pointers: tuple[tuple[int, int], ...]  # into the block: which of the Sequence's Words one is; its offset in bytes
     ends: tuple  # keeps alive what `static` points to
+    T: int
 
 
-@functools.lru_cache(256)
-def _plan(spec: Spec, T: int, N: int, I: int, H: int, itemsize: int, keep: bool) -> Plan:  # noqa: E741
-    """`keep`: room for what backward needs of all steps; otherwise the buffers of one step, or of a few, serve all."""
-    m, steps = GATES[spec.cell] * H, T if keep else 1
-    batch = any(norm and norm.over == "batch" for norm in (spec.norm_ih, spec.norm_hh, spec.norm_cell))
-    together = max(1, min(T, TOGETHER // N))
-    window = T if keep or batch else together
-    columns = library().packed_columns(m, itemsize)
-    sizes = {"A": window * N * m, "packed_hh": H * columns, "packed_ih": I * columns}
+class Sizes(NamedTuple):
+    T: int
+    N: int
+    rows: int  # T*N where all sequences are of one length
+    I: int  # noqa: E741
+    H: int
+
+
+def _sizes(tensors: Tensors, lengths: Tensor | None) -> Sizes:
+    (N, H), I = tensors.h0.shape, tensors.x.shape[-1]  # noqa: E741
+    rows = tensors.x.numel() // I
+    return Sizes(rows // N if lengths is None else int(lengths[0]), N, rows, I, H)
+
+
+def _first_rows(lengths: Tensor | None) -> Tensor | None:
+    """The first row of each step, and the number of rows (T+1,), of sequences of falling lengths."""
+    if lengths is None:
+        return None
+    steps = torch.arange(int(lengths[0]))
+    return nn.functional.pad((lengths > steps[:, None]).sum(1).cumsum(0), (1, 0))
+
+
+def layout(spec: Spec, sizes: Sizes, itemsize: int, keep: bool) -> tuple[dict[str, int], int]:
+    """Return where each array of the block begins, and the block's size, in elements. With `keep`, the sizes may be
+    symbols.
+
+    keep: room for what backward needs of all steps; otherwise the buffers of one step, or of a few, serve all.
+    """
+    T, N, rows, I, H = sizes  # noqa: E741
+    m, kept = GATES[spec.cell] * H, rows if keep else N
+    panel = library().packed_columns(1, itemsize)
+    columns = -(-m // panel) * panel
+    window = T if keep else _window(spec, sizes, keep)
+    in_window = rows if keep or window == T else window * N
+    room = {"A": in_window * m, "packed_hh": H * columns, "packed_ih": I * columns}
     if not spec.joined:
-        sizes["R"] = (steps if spec.norm_hh else 1) * N * m
+        room["R"] = (kept if spec.norm_hh else N) * m
     if spec.cell != "rnn" and spec.norm_ih:
-        sizes["gates"] = steps * N * m  # otherwise they overwrite A
+        room["gates"] = kept * m  # otherwise they overwrite A
     if spec.cell == "lstm":
-        sizes |= {"u": steps * N * H, "c": (T + 1 if keep else 1) * N * H}
+        room |= {"u": kept * H, "c": (N + rows if keep else N) * H}
     if spec.cell == "gru":
-        sizes["v"] = steps * N * H
+        room["v"] = kept * H
     for role in ROLES:
         norm, features = spec.norm(role), H if role == "cell" else m
         if norm and norm.over == "case":
-            sizes |= {f"{role}_{name}": steps * N * len(norm.spans) for name in ("mean", "rstd")}
+            room |= {f"{role}_{name}": kept * len(norm.spans) for name in ("mean", "rstd")}
         if norm and norm.over == "batch":
-            sizes |= {f"{role}_{name}": T * features for name in ("mean", "rstd", "var")}
+            room |= {f"{role}_{name}": T * features for name in ("mean", "rstd", "var")}
     starts, end = {}, 0
-    for name, size in sizes.items():
+    for name, size in room.items():
         starts[name] = end
         end += -(-size // 16) * 16  # a cache line of floats
+    return starts, end
 
+
+def _together(sizes: Sizes) -> int:
+    """Return of how many steps the inputs are multiplied at once."""
+    return max(1, min(sizes.T, TOGETHER // sizes.N))
+
+
+def _window(spec: Spec, sizes: Sizes, keep: bool) -> int:
+    """Return how many steps A has room for."""
+    return sizes.T if keep or spec.roles("batch") else _together(sizes)
+
+
+@functools.lru_cache(256)
+def _plan(spec: Spec, sizes: Sizes, itemsize: int, keep: bool) -> Plan:
+    T, N, _, I, H = sizes  # noqa: E741
+    m = GATES[spec.cell] * H
+    starts, size = layout(spec, sizes, itemsize, keep)
     q, ends = Sequence(), []
     q.cell, q.joined, q.reverse, q.T, q.N, q.I, q.H = CELL[spec.cell], spec.joined, spec.reverse, T, N, I, H
-    q.together, q.window = together, window
-    q.r_step = N * m if keep and spec.norm_hh else 0
-    q.gates_step = N * m if keep else 0
-    q.c_step = q.u_step = N * H if keep else 0
+    q.together, q.window = _together(sizes), _window(spec, sizes, keep)
+    q.r_width = m if keep and spec.norm_hh else 0
+    q.gates_width = m if keep else 0
+    q.c_width = q.u_width = H if keep else 0
     for role in ROLES:
         given: Statistics | None = spec.norm(role)
         if given is None:
             continue
         norm = getattr(q, f"norm_{role}")
-        norm.over, norm.eps, norm.step = OVER[given.over], given.eps, H if role == "cell" else m
+        norm.over, norm.eps, norm.width = OVER[given.over], given.eps, H if role == "cell" else m
+        norm.unbiased = given.unbiased
         if given.over == "case":
             edges = list(itertools.accumulate(given.spans))
             ends.append((INT * len(edges))(*edges))
             norm.spans, norm.centred, norm.ends = len(edges), given.centred, ctypes.addressof(ends[-1])
-            norm.step = N * len(edges) if keep else 0
+            norm.width = len(edges) if keep else 0
     one = spec.joined or (spec.cell != "gru" and not spec.norm_ih and not spec.norm_hh)
-    pointers = tuple((_place(name), start * itemsize) for name, start in starts.items())
-    return Plan(starts, end, one, bytes(q), pointers, tuple(ends))
+    pointers = tuple((_place(name) // WORD, start * itemsize) for name, start in starts.items())
+    return Plan(starts, size, one, bytes(q), pointers, tuple(ends), T)
+
+
+def _steps(plan: Plan, block: Tensor, name: str, features: int) -> Tensor:
+    """(T, features) of the block"""
+    return block[plan.starts[name] :][: plan.T * features].view(plan.T, features)
 
 
 def _place(name: str) -> int:
@@ -186,10 +264,13 @@ def _pointer(tensor: Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
 
 
-def _describe(plan: Plan, frozen: dict, tensors: Tensors, block: Tensor, h: Tensor) -> Sequence:
-    """What both passes hand to the kernel. All pointers are into `tensors`, `frozen`, `block` and `h`."""
+def _describe(plan: Plan, frozen: dict, first_rows, reset, tensors: Tensors, block: Tensor, h: Tensor) -> Sequence:
+    """What both passes hand to the kernel. All pointers are into the tensors given here."""
     q = Sequence.from_buffer_copy(plan.static)
-    q.threads = torch.get_num_threads() if q.T * q.N * tensors.W_hh.numel() >= SPLIT_FROM else 1
+    rows = len(h) - q.N
+    q.threads = torch.get_num_threads() if rows * tensors.W_hh.numel() >= SPLIT_FROM else 1
+    q.first_rows = _pointer(first_rows)
+    q.reset = _pointer(reset)
     q.x = _pointer(tensors.x)
     q.W_ih = _pointer(tensors.W_ih)
     q.W_hh = _pointer(tensors.W_hh)
@@ -200,13 +281,14 @@ def _describe(plan: Plan, frozen: dict, tensors: Tensors, block: Tensor, h: Tens
     q.norm_hh.gain = _pointer(tensors.g_hh)
     q.norm_cell.gain = _pointer(tensors.g_cell)
     q.h = _pointer(h)
-    base = block.data_ptr()
-    for field, offset in plan.pointers:
-        POINTER.from_buffer(q, field).value = base + offset
+    base, words = block.data_ptr(), Words.from_buffer(q)
+    for word, offset in plan.pointers:
+        words[word] = base + offset
     for role, (mean, rstd) in frozen.items():
         norm = getattr(q, f"norm_{role}")
-        norm.mean = _pointer(mean)
-        norm.rstd = _pointer(rstd)
+        if norm.over == OVER["frozen"]:
+            norm.mean = _pointer(mean)
+            norm.rstd = _pointer(rstd)
     return q
 
 
@@ -219,60 +301,75 @@ def _call(direction: str, q: Sequence, dtype: torch.dtype) -> None:
         raise MemoryError(f"no memory for the {direction} pass over {q.T} steps of {q.N} cases")
 
 
-def _forward(spec: Spec, frozen: dict, given: Tensors, keep: bool):
-    """((y, h_n, c_n, batch statistics ...), (tensors as the kernel takes them, block, h))"""
+def prepared(spec: Spec, inputs: Inputs | Tensors) -> Tensors:
+    """Return the tensors as the kernel takes them: contiguous, and with a bias for whatever it adds one to."""
+    given = (getattr(inputs, name) for name in Tensors._fields)
     contiguous: Iterable[Any] = (None if tensor is None else tensor.contiguous() for tensor in given)
     tensors = Tensors(*contiguous)
-    (T, N, I), (m, H) = tensors.x.shape, tensors.W_hh.shape  # noqa: E741
-    zeros = tensors.W_hh.new_zeros  # the kernel adds a bias to whatever it normalises, and to R of a gru
+    (m, H), zeros = tensors.W_hh.shape, tensors.W_hh.new_zeros
     if tensors.b_ih is None and spec.norm_ih:
         tensors = tensors._replace(b_ih=zeros(m))
     if tensors.b_hh is None and spec.cell == "gru":
         tensors = tensors._replace(b_hh=zeros(m))
     if tensors.b_cell is None and spec.norm_cell:
         tensors = tensors._replace(b_cell=zeros(H))
-    dtype = tensors.x.dtype
-    plan = _plan(spec, T, N, I, H, dtype.itemsize, keep)
+    return tensors
+
+
+def forward(spec: Spec, given: Given, tensors: Tensors, keep: bool):
+    """(y, h_n, c_n, batch statistics ...), and for `backward` the block and h (N + rows, H)"""
+    frozen, lengths, reset = given
+    sizes, m, dtype = _sizes(tensors, lengths), len(tensors.W_hh), tensors.x.dtype
+    N, H = sizes.N, sizes.H
+    plan = _plan(spec, sizes, dtype.itemsize, keep)
     block = take(plan.size, dtype)
-    h = take((T + 1) * N * H, dtype).view(T + 1, N, H)
+    h = take((N + sizes.rows) * H, dtype).view(-1, H)
+    first_rows = _first_rows(lengths)
     h_n = torch.empty_like(tensors.h0)
     c_n = None if tensors.c0 is None else torch.empty_like(tensors.c0)
-    q = _describe(plan, frozen, tensors, block, h)
+    q = _describe(plan, frozen, first_rows, reset, tensors, block, h)
     q.h0 = _pointer(tensors.h0)
     q.c0 = _pointer(tensors.c0)
     q.h_n = _pointer(h_n)
     q.c_n = _pointer(c_n)
-    _call("forward", q, dtype)
     batch = []
-    for role in ROLES:
-        norm, features = spec.norm(role), H if role == "cell" else m
-        if norm and norm.over == "batch":
-            for name in ("mean", "var"):
-                batch.append(block[plan.starts[f"{role}_{name}"] :][: T * features].view(T, features).clone())
-    return (h[:T] if spec.reverse else h[1:], h_n, c_n, *batch), (tensors, block, h)
+    for role in spec.roles("batch"):
+        features = H if role == "cell" else m
+        mean, rstd, var = (_steps(plan, block, f"{role}_{name}", features) for name in ("mean", "rstd", "var"))
+        if role in frozen:  # of the last steps, at which a single case is left
+            for steps, value in zip((mean, rstd), frozen[role], strict=True):
+                steps[-len(value) :] = value
+        batch += [mean, var]
+    _call("forward", q, dtype)
+    y = (h[: sizes.rows] if spec.reverse else h[N:]).view(*tensors.x.shape[:-1], H)
+    return (y, h_n, c_n, *(statistic.clone() for statistic in batch)), block, h
 
 
-def _backward(spec, frozen, tensors: Tensors, block, h, dy, dh_n, dc_n, needed: Iterable[bool]):
-    """Gradients of the tensors, None where not needed. Overwrites A and, where it is kept, R in `block` by theirs.
+def backward(spec, given: Given, tensors: Tensors, block, h, of_outputs, needed: Iterable[bool], spare: bool = False):
+    """Gradients of the tensors, None where not needed. Unless `spare`, overwrites A and R in `block` by theirs.
 
-    needed: in the order of Tensors.
+    of_outputs: the gradients of y, h_n and c_n, None for zero. needed: in the order of Tensors.
     """
+    frozen, lengths, reset = given
     need = dict(zip(Tensors._fields, needed, strict=True))
-    (T, N, I), (m, H), dtype = tensors.x.shape, tensors.W_hh.shape, tensors.x.dtype  # noqa: E741
-    plan = _plan(spec, T, N, I, H, dtype.itemsize, True)
-    q = _describe(plan, frozen, tensors, block, h)
-    dy, dh_n, dc_n = (None if gradient is None else gradient.contiguous() for gradient in (dy, dh_n, dc_n))
+    sizes, m, dtype = _sizes(tensors, lengths), len(tensors.W_hh), tensors.x.dtype
+    rows, I, H = sizes[2:]  # noqa: E741
+    plan = _plan(spec, sizes, dtype.itemsize, True)
+    first_rows = _first_rows(lengths)
+    q = _describe(plan, frozen, first_rows, reset, tensors, block, h)
+    dy, dh_n, dc_n = (None if gradient is None else gradient.contiguous() for gradient in of_outputs)
 
     packed_hh = m * library().packed_columns(H, dtype.itemsize)
     packed_ih = m * library().packed_columns(I, dtype.itemsize)
     room = library().transposed_room(max(H, I), torch.get_num_threads(), dtype.itemsize)
     scratch = take(max(packed_hh + packed_ih, room), dtype)
-    dA, dR = _term_gradients(spec, plan, block, T * N, m)
-    dx = take(T * N * I, dtype).view_as(tensors.x) if need["x"] else None
+    dA, dR = _term_gradients(spec, plan, block, rows, m, spare)
+    dx = take(rows * I, dtype).view_as(tensors.x) if need["x"] else None
     gradients = {name: _like(getattr(tensors, name)) for name in Tensors._fields[3:]}  # of states and vectors
 
     q.packed_hh = _pointer(scratch)
     q.packed_ih = _pointer(scratch[packed_hh:])
+    q.dA = _pointer(dA)
     q.dR = _pointer(dR)
     q.dx = _pointer(dx)
     q.dy = _pointer(dy)
@@ -288,29 +385,38 @@ def _backward(spec, frozen, tensors: Tensors, block, h, dy, dh_n, dc_n, needed: 
     q.norm_cell.gain_grad = _pointer(gradients["g_cell"])
     _call("backward", q, dtype)
 
-    h_prev = (h[1:] if spec.reverse else h[:T]).view(T * N, H)
     gradients["x"] = dx
-    gradients["W_ih"] = transposed_product(dA, tensors.x.view(T * N, I), scratch) if need["W_ih"] else None
-    gradients["W_hh"] = transposed_product(dR, h_prev, scratch) if need["W_hh"] else None
+    gradients["W_ih"] = transposed_product(dA, tensors.x.view(rows, I), scratch) if need["W_ih"] else None
+    if need["W_hh"]:
+        h_before = _states_before(spec, sizes.N, first_rows, reset, h)
+        gradients["W_hh"] = transposed_product(dR, h_before, scratch)
     return tuple(gradients[name] if need[name] else None for name in Tensors._fields)
+
+
+def _states_before(spec: Spec, N: int, first_rows: Tensor | None, reset: Tensor | None, h: Tensor) -> Tensor:
+    """h_{t-1} (rows, H) as each row's step started from it."""
+    if first_rows is None:
+        before = h[N:] if spec.reverse else h[:-N]
+    else:
+        cases = first_rows.diff()
+        ended = N - nn.functional.pad(cases[:-1], (1, 0), value=N)  # before each step: so many rows have been left out
+        before = h[torch.arange(len(h) - N) + ended.repeat_interleave(cases)]
+    return before if reset is None else before.masked_fill(reset.view(-1, 1), 0)
 
 
 def _like(tensor: Tensor | None) -> Tensor | None:
     return None if tensor is None else torch.empty_like(tensor)
 
 
-def _term_gradients(spec: Spec, plan: Plan, block: Tensor, rows: int, m: int) -> tuple[Tensor, Tensor]:
-    """Memory (T*N, m) for the gradients of A and R: over what forward kept, one for both where they agree."""
+def _term_gradients(spec: Spec, plan: Plan, block: Tensor, rows: int, m: int, spare: bool) -> tuple[Tensor, Tensor]:
+    """Memory (T*N, m) for the gradients of A and R, one for both where they agree: over what forward kept, or new."""
 
-    def kept(name: str) -> Tensor:
-        return block[plan.starts[name] :][: rows * m].view(rows, m)
+    def room(name: str, kept: bool) -> Tensor:
+        memory = block[plan.starts[name] :][: rows * m] if kept and not spare else take(rows * m, block.dtype)
+        return memory.view(rows, m)
 
-    dA = kept("A")
-    if plan.joined_gradient:
-        return dA, dA
-    if spec.norm_hh:
-        return dA, kept("R")
-    return dA, take(rows * m, block.dtype).view(rows, m)  # R of one step served all
+    dA = room("A", kept=True)
+    return dA, dA if plan.joined_gradient else room("R", kept=spec.norm_hh is not None)  # else R of one step served all
 
 
 def transposed_product(a: Tensor, b: Tensor, room: Tensor | None = None) -> Tensor:

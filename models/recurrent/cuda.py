@@ -27,6 +27,7 @@ import torch
 import triton
 from torch import Tensor
 
+from . import derivatives
 from .spec import GATES, ROLES, Inputs, Spec
 from .triton_step import _step
 
@@ -34,6 +35,8 @@ MAX_GRAPHS = 16  # recorded sequences in this process, each with buffers of its 
 
 # --- all steps --------------------------------------------------------------------------------------------------------
 # The tensors of `_step`, and W = W_hh; those that a sequence does not need are empty.
+# The tensors of a sequence in the order of autograd's arguments and gradients: the last ones as parts of theta.
+TENSORS = ("x", "W_ih", "W_hh", "h0", "c0", "g_ih", "b_ih", "g_hh", "b_hh", "g_cell", "b_cell")
 Forward = namedtuple("Forward", "A R h c theta stats edges W")
 Backward = namedtuple("Backward", "dy dh dc dA dR sums")
 
@@ -53,7 +56,7 @@ class Plan:
     @property
     def batch(self) -> list[str]:
         """The roles with statistics over the batch."""
-        return [role for role in ROLES if (norm := self.spec.norm(role)) and norm.over == "batch"]
+        return self.spec.roles("batch")
 
     @functools.cached_property
     def joined(self) -> bool:
@@ -88,7 +91,7 @@ class Plan:
     def constants(self) -> dict[str, Any]:
         spec, (BN, BH), norms, edges = self.spec, self.tile, [], 0
         for norm in map(spec.norm, ROLES):
-            norms.append(norm and (norm.over, len(norm.spans), float(norm.eps), norm.centred, edges))
+            norms.append(norm and (norm.over, len(norm.spans), float(norm.eps), norm.centred, edges, norm.unbiased))
             edges += len(norm.spans) + 1 if norm else 0
         return {
             **{"CELL": spec.cell, "JOINED": self.joined, "IN": norms[0], "HH": norms[1], "OF_CELL": norms[2]},
@@ -248,12 +251,11 @@ def _borrow(plan: Plan) -> Loan | None:
 def sequence(spec: Spec, inputs: Inputs):
     """See spec.py. All tensors float32 or all float64, on one device.
 
-    Raises ValueError for statistics of several kinds in one spec, other dtypes or an empty sequence; RuntimeError when
-    its gradient is to be differentiated again.
+    Raises ValueError for statistics of several kinds in one spec, other dtypes or an empty sequence.
     """
     i = inputs
     x = i.x.flip(0) if spec.reverse else i.x
-    tensors = (x, i.W_ih, i.W_hh, i.h0, i.c0, i.g_ih, i.b_ih, i.g_hh, i.b_hh, i.g_cell, i.b_cell)
+    tensors = (x, *(getattr(i, name) for name in TENSORS[1:]))
     given = [tensor for tensor in tensors if tensor is not None]
     kinds = {norm.over for norm in map(spec.norm, ROLES) if norm}
     if len(kinds) > 1:
@@ -266,7 +268,7 @@ def sequence(spec: Spec, inputs: Inputs):
     T, N, _ = x.shape
     plan = Plan(replace(spec, reverse=False), T, N, i.W_hh.shape[1], x.dtype, x.device, keep)
     if keep:
-        y, h_n, c_n, *batch = _Sequence.apply(plan, i.frozen, *tensors)
+        y, h_n, c_n, *batch = _Sequence.apply(plan, i, *tensors)
     else:
         with torch.no_grad():
             (y, h_n, c_n, *batch), _, _ = _forward(plan, i.frozen, tensors)
@@ -276,24 +278,28 @@ def sequence(spec: Spec, inputs: Inputs):
 
 class _Sequence(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, plan, frozen, *tensors):
-        outputs, forward, loan = _forward(plan, frozen, tensors)
+    def forward(ctx, plan, inputs, *tensors):
+        outputs, forward, loan = _forward(plan, inputs.frozen, tensors)
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*outputs[3:])
         # A record's buffers too: should it ever be lent again too early, autograd sees that they have changed.
-        ctx.save_for_backward(*tensors[:2], *forward)
-        ctx.plan, ctx.loan = plan, loan
+        ctx.save_for_backward(*tensors, *forward)
+        ctx.plan, ctx.loan, ctx.frozen, ctx.equations = plan, loan, inputs.frozen, inputs.equations
         return outputs
 
     @staticmethod
-    def backward(ctx, dy, dh_n, dc_n, *_):
-        if torch.is_grad_enabled():
-            raise RuntimeError('the fused kernels have first derivatives only; use backend="reference" for higher ones')
-        x, W_ih, *saved = ctx.saved_tensors
-        plan, loan, forward, needed = ctx.plan, ctx.loan, Forward(*saved), ctx.needs_input_grad[2:]
+    def backward(ctx, *of_outputs):
+        of_outputs = of_outputs[:3]  # none of the batch statistics
+        saved, needed = ctx.saved_tensors, ctx.needs_input_grad[2:]
+        tensors, forward = dict(zip(TENSORS, saved, strict=False)), Forward(*saved[len(TENSORS) :])
+        plan, loan, x, W_ih = ctx.plan, ctx.loan, tensors["x"], tensors["W_ih"]
+        if derivatives.wanted(of_outputs):
+            inputs = Inputs(**tensors, frozen=ctx.frozen, equations=ctx.equations)
+            names = dict(zip(TENSORS, needed, strict=True))
+            return None, None, *derivatives.gradients(plan.spec, inputs, of_outputs, names)
         with torch.cuda.device_of(x):
             backward = loan.recorded.backward if loan else _room_for_backward(plan)
-            for buffer, gradient in zip(backward[:3], (dy, dh_n, dc_n), strict=True):
+            for buffer, gradient in zip(backward[:3], of_outputs, strict=True):
                 buffer.zero_() if gradient is None else buffer.copy_(gradient)
             loan.recorded.run_backward() if loan else _backward_steps(plan, forward, backward)
             x_rows, h_rows = x.reshape(plan.T * plan.N, -1), forward.h[:-1].view(plan.T * plan.N, -1)

@@ -33,18 +33,38 @@ def rnn_step(x: Tensor, state: tuple[Tensor], W_hh: Tensor, b: Tensor, norm: Nor
     return (torch.tanh(norm.sum(a, t) + b),)
 
 
+def rnn_relu_step(x: Tensor, state: tuple[Tensor], W_hh: Tensor, b: Tensor, norm: Norms, t: int) -> tuple[Tensor]:
+    """As rnn_step, with max(0, .) in place of tanh."""
+    (h,) = state
+    a = x + norm.hh(h @ W_hh.T, t)
+    return (torch.relu(norm.sum(a, t) + b),)
+
+
 def lstm_step(
-    x: Tensor, state: tuple[Tensor, Tensor], W_hh: Tensor, b: None, norm: Norms, t: int
+    x: Tensor, state: tuple[Tensor, Tensor], W_hh: Tensor, b: None, norm: Norms, t: int, W_hr: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """(i,f,g,o)_t = LN(W_h h_{t-1}) + LN(W_x x_t) + b ;  c_t = s(f) c_{t-1} + s(i) tanh(g) ;  h_t = s(o) tanh(LN(c_t))
 
     s is the logistic function. The raw c_t is carried on, only the output sees LN(c_t) (eq. 20-22). x carries the
-    b of the equation, which is the same at all steps and so was added to all of them at once.
+    b of the equation, which is the same at all steps and so was added to all of them at once. With a projection W_hr
+    (P, H) the state h_t is W_hr times that above.
     """
     h, c = state
     i, f, g, o = (x + norm.hh(h @ W_hh.T, t)).chunk(4, -1)
     c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
-    return torch.sigmoid(o) * torch.tanh(norm.cell(c, t)), c
+    h = torch.sigmoid(o) * torch.tanh(norm.cell(c, t))
+    return (h if W_hr is None else h @ W_hr.T), c
+
+
+def lstm_step_of_addons(
+    x: Tensor, state: tuple[Tensor, Tensor], W_hh: Tensor, b: None, norm: Norms, t: int, W_hr: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """As lstm_step, but c_t = LN( s(f) c_{t-1} + s(i) tanh(g) ), and h_t = s(o) tanh(c_t): LN(c) is carried on."""
+    h, c = state
+    i, f, g, o = (x + norm.hh(h @ W_hh.T, t)).chunk(4, -1)
+    c = norm.cell(torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g), t)
+    h = torch.sigmoid(o) * torch.tanh(c)
+    return (h if W_hr is None else h @ W_hr.T), c
 
 
 def gru_step(x: Tensor, state: tuple[Tensor], W_hh: Tensor, b_hh: Tensor, norm: Norms, t: int) -> tuple[Tensor]:

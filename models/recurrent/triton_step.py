@@ -14,7 +14,7 @@ import triton.language as tl
 # edges                   of each role's spans, role after role: the first feature of each, and one past the last
 # AT                      u, H, ok, N, edges: the tile's units, and the mask of its part that lies within (N, H)
 # NORM                    a role's normaliser: None, or a tuple with these places (EDGES: where its edges begin)
-KIND, SPANS, EPS, CENTRED, EDGES = (tl.constexpr(place) for place in range(5))
+KIND, SPANS, EPS, CENTRED, EDGES, UNBIASED = (tl.constexpr(place) for place in range(6))
 
 
 @triton.jit
@@ -106,6 +106,18 @@ def _mean(x, AT, NORM: tl.constexpr):
 
 
 @triton.jit
+def _corrected(means, AT, NORM: tl.constexpr):
+    """Means over n cases as sums over n - 1, where the variance is unbiased."""
+    corrected = means
+    if NORM[UNBIASED]:
+        N = AT[3]
+        corrected = ()
+        for k in tl.static_range(len(means)):
+            corrected += (means[k] * N / (N - 1),)
+    return corrected
+
+
+@triton.jit
 def _standardise(z, stats, width, AT, NORM: tl.constexpr, STORE: tl.constexpr):
     """z^ = (z - mu) / sigma and 1/sigma, sigma^2 = E[(z - mu)^2] + eps. STORE: write a batch's mean and variance."""
     u, H = AT[0], AT[1]
@@ -120,9 +132,9 @@ def _standardise(z, stats, width, AT, NORM: tl.constexpr, STORE: tl.constexpr):
                 mu = _mean(z, AT, NORM)
                 deviation = _minus(z, mu)
             var = _mean(_times(deviation, deviation), AT, NORM)
-            inverse = ()
+            variance, inverse = _corrected(var, AT, NORM), ()
             for k in tl.static_range(len(z)):
-                inverse += (tl.rsqrt(var[k] + NORM[EPS]),)
+                inverse += (tl.rsqrt(variance[k] + NORM[EPS]),)
             z_hat = _times(deviation, inverse)
             if STORE and NORM[KIND] == "batch":
                 _write(stats + u, mu, u < H, H)
@@ -142,6 +154,7 @@ def _affine(z_hat, theta, AT, NORM: tl.constexpr):
 @triton.jit
 def _through(dy, z_hat, inverse, theta, sums, AT, NORM: tl.constexpr, BIAS: tl.constexpr):
     """dz where y = g z^ + b: dz = (v - E[v] - z^ E[v z^]) / sigma, v = g dy; no E[v] where mu = 0, no E's if frozen.
+    The second E is over n - 1 where sigma^2 is.
 
     Adds dg = sum dy z^ and, if BIAS, db = sum dy, over this program's cases, to the sums over the steps.
     """
@@ -151,7 +164,7 @@ def _through(dy, z_hat, inverse, theta, sums, AT, NORM: tl.constexpr, BIAS: tl.c
         v = _times(dy, _read(theta + u, u < H, H, len(dy)))
         dz = v
         if NORM[KIND] != "frozen":
-            dz = _minus(v, _times(z_hat, _mean(_times(v, z_hat), AT, NORM)))
+            dz = _minus(v, _times(z_hat, _corrected(_mean(_times(v, z_hat), AT, NORM), AT, NORM)))
             if NORM[CENTRED]:
                 dz = _minus(dz, _mean(v, AT, NORM))
         dz = _times(dz, inverse)

@@ -65,15 +65,22 @@ def test_every_experiment_expands_to_its_grid_and_its_claims_name_cells_that_are
     rule = settings(base(experiment, profile).experiment)
     sources = rule.sources or [experiment]
     given = ["optim.lr=0.1"] if rule.tune_lr or rule.sources else []
-    configs = [cfg for name in sources for cfg in expand(name, profile, given)]
+    seeds = rule.final_seeds
+    # One seed is composed; the others give the same cells.
+    configs = [cfg for name in sources for cfg in expand(name, profile, [*given, f"seed={seeds[0]}"])]
     assert len({run_id_without_data(cfg) for cfg in configs}) == len(configs)
-    if not rule.sources:
-        assert run_ids(experiment, profile, given) == [run_id(cfg) for cfg in configs]
-    assert {cfg.seed for cfg in configs} == set(rule.final_seeds)
-    assert len(rule.final_seeds) >= 5
-    assert not set(rule.final_seeds) & set(rule.tune_seeds), "the seeds that decide must not have taken part in tuning"
+    assert len(seeds) >= 5
+    assert {base(name, profile).hydra.sweeper.params.seed for name in sources} == {",".join(map(str, seeds))}
+    assert not set(seeds) & set(rule.tune_seeds), "the seeds that decide must not have taken part in tuning"
     assert all(cfg.stage == "final" for cfg in configs)
-    check_cells(rule, run_columns(configs))
+    check_cells(rule, [{**columns, "seed": seed} for columns in run_columns(configs) for seed in seeds])
+
+
+@pytest.mark.parametrize("experiment", ["invariance", "recurrent_batch_size"])
+def test_the_names_of_a_grids_runs_are_those_of_its_configurations(experiment):
+    """Names come from one composition for all seeds of a cell."""
+    given = experiment, "quick", ["optim.lr=0.1"] if base(experiment, "quick").experiment.tune_lr else []
+    assert run_ids(*given) == [run_id(cfg) for cfg in expand(*given)]
 
 
 def test_every_experiment_of_a_profile_is_there_and_in_no_other():

@@ -23,7 +23,7 @@ CLOSE = {"rtol": 1e-9, "atol": 1e-10}
 ROLES = ("ih", "hh", "cell")
 
 
-LEAVES = [field.name for field in dataclasses.fields(Inputs) if field.name != "frozen"]
+LEAVES = [field.name for field in dataclasses.fields(Inputs) if field.name not in ("frozen", "lengths", "reset")]
 
 
 def reference(spec: Spec, i: Inputs):
@@ -44,7 +44,8 @@ def reference(spec: Spec, i: Inputs):
             mu = z.mean(0)
             var = ((z - mu) ** 2).mean(0)
             batch[role].append((mu.detach(), var.detach()))
-            return gain * (z - mu) / (var + norm.eps).sqrt()
+            divided = var * len(z) / (len(z) - 1) if norm.unbiased else var
+            return gain * (z - mu) / (divided + norm.eps).sqrt()
         mean, inverse = i.frozen[role]
         return gain * (z - mean[s]) * inverse[s]
 
@@ -90,6 +91,7 @@ KINDS = {
     "uncentred": lambda gates, H: Statistics("case", EPS, (gates * H,), centred=False),
     "uneven_uncentred": lambda gates, H: Statistics("case", EPS, uneven(gates * H), centred=False),
     "batch": lambda gates, H: Statistics("batch", EPS),
+    "unbiased": lambda gates, H: Statistics("batch", EPS, unbiased=True),
     "frozen": lambda gates, H: Statistics("frozen"),
 }
 
@@ -126,7 +128,7 @@ def make_inputs(spec: Spec, T: int = 4, N: int = 3, H: int = 5, I: int = 4, dtyp
 
 
 def leaves(inputs: Inputs) -> dict[str, torch.Tensor]:
-    return {name: value for name in LEAVES if (value := getattr(inputs, name)) is not None}
+    return {name: value for name in LEAVES if isinstance(value := getattr(inputs, name), torch.Tensor)}
 
 
 def loss(y, h_n, c_n) -> torch.Tensor:

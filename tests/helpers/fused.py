@@ -54,9 +54,9 @@ def states_of(layer: Recurrent, N: int, dtype=torch.float64, seed: int = 0) -> t
     return tuple(0.7 * noise(*shape, seed=100 + 10 * seed + k, dtype=dtype) for k in range(layer.num_states))
 
 
-def call(layer: Recurrent, x, states=None) -> tuple[torch.Tensor, ...]:
+def call(layer: Recurrent, x, states=None, **settings) -> tuple[torch.Tensor, ...]:
     """(y, final states)"""
-    y, final = layer(x, None if states is None else states if len(states) == 2 else states[0])
+    y, final = layer(x, None if states is None else states if len(states) == 2 else states[0], **settings)
     return (y, *final) if isinstance(final, tuple) else (y, final)
 
 
@@ -64,10 +64,10 @@ def cotangents(outputs, seed: int = 300) -> list[torch.Tensor]:
     return [noise(*out.shape, seed=seed + k, dtype=out.dtype) for k, out in enumerate(outputs)]
 
 
-def run(layer: Recurrent, x, states) -> dict[str, torch.Tensor]:
+def run(layer: Recurrent, x, states, **settings) -> dict[str, torch.Tensor]:
     """By name: the outputs, and the gradients of a random linear function of them by everything."""
     x, states = x.detach().clone().requires_grad_(), [state.detach().clone().requires_grad_() for state in states]
-    outputs = call(layer, x, states)
+    outputs = call(layer, x, states, **settings)
     names = ["x", *(f"state_{k}" for k in range(len(states))), *(name for name, _ in layer.named_parameters())]
     leaves = [x, *states, *layer.parameters()]
     gradients = torch.autograd.grad(outputs, leaves, cotangents(outputs), allow_unused=True, materialize_grads=True)

@@ -382,6 +382,7 @@ def test_print_tells_size_and_options():
     assert str(make_norm("ln", 6)) == "LayerNorm(6, eps=1e-05)"
     assert str(make_norm("gn", 6, {"groups": 3}, bias=False)) == "GroupNorm(6, groups=3, eps=1e-05, bias=False)"
     assert str(make_norm("bn", 6, {"unbiased": True})) == "BatchNorm(6, eps=1e-05, momentum=0.1, unbiased=True)"
+    assert str(make_norm("bn", 6, {"steps": 9})).endswith(", steps=9)")
     assert str(make_norm("none", 6)) == "NoNorm(6)"
 
 

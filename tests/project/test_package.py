@@ -83,7 +83,7 @@ def test_the_documented_lines_run_in_a_project_with_models_and_data_of_its_own(i
             "import data, layer_normalization, models, sys",
             "assert data.mine and models.mine",
             "print(layer_normalization.__file__)",
-            "print(*[name for name in ('hydra', 'wandb', 'experiments', 'filelock') if name in sys.modules])",
+            "print(*[name for name in ('hydra', 'wandb', 'experiments') if name in sys.modules])",
         ]
     )
     (tmp_path / "main.py").write_text(script)

@@ -10,10 +10,10 @@ struct Statistics {
     T *mean, *rstd, *var;
 };
 
-// of step s for the rows from n on
+// of a step for the cases from n on
 template <class T>
-Statistics<T> statistics(const Norm& norm, int s, int n) {
-    const int64_t at = s * norm.step + (norm.over == CASE ? int64_t(n) * norm.spans : 0);
+Statistics<T> statistics(const Norm& norm, const Step& step, int n) {
+    const int64_t at = norm.over == CASE ? step.row * norm.width + int64_t(n) * norm.spans : step.s * norm.width;
     return {(T*)norm.mean + at, (T*)norm.rstd + at, (T*)norm.var + at};
 }
 
@@ -141,6 +141,9 @@ template <class T>
     }
 }
 
+// A single case has no variance: it takes the statistics that were given.
+inline bool given(const Norm& norm, int N) { return norm.over == FROZEN || N == 1; }
+
 // The same for a block of cases, mean and variance over the block for each feature
 template <class T>
 [[gnu::flatten]] void batch_forward(const Norm& norm, Statistics<T> at, int N, int m, const T* x, const T* base,
@@ -154,14 +157,13 @@ template <class T>
             const Vec<T> d = load(x + int64_t(i) * m + j, n) - mean;
             squares += d * d;
         }
-        const Vec<T> var = squares / T(N);
-        Vec<T> rstd = var + T(norm.eps);
+        Vec<T> rstd = squares / T(N - norm.unbiased) + T(norm.eps);
         for (int k = 0; k < LANES<T>; k++) rstd[k] = 1 / std::sqrt(rstd[k]);
         const Vec<T> scale = load(gain + j, n) * rstd;
         for (int i = 0; i < N; i++)
             store(y + int64_t(i) * m + j,
                   load(base + i * base_row + j, n) + scale * (load(x + int64_t(i) * m + j, n) - mean), n);
-        store(at.mean + j, mean, n), store(at.rstd + j, rstd, n), store(at.var + j, var, n);
+        store(at.mean + j, mean, n), store(at.rstd + j, rstd, n), store(at.var + j, squares / T(N), n);
     });
 }
 template <class T>
@@ -176,8 +178,9 @@ template <class T>
             sum += d, product += d * ((load(x + int64_t(i) * m + j, n) - mean) * rstd);
         }
         store(gain_grad + j, load(gain_grad + j, n) + product, n);
-        const bool frozen = norm.over == FROZEN;
-        const Vec<T> a = frozen ? Vec<T>{} : sum / T(N), b = frozen ? Vec<T>{} : product * rstd / T(N);
+        const bool frozen = given(norm, N);
+        const Vec<T> a = frozen ? Vec<T>{} : sum / T(N);
+        const Vec<T> b = frozen ? Vec<T>{} : product * rstd / T(N - norm.unbiased);
         const Vec<T> scale = load(gain + j, n) * rstd;
         for (int i = 0; i < N; i++) {
             const int64_t at_ij = int64_t(i) * m + j;
@@ -196,24 +199,27 @@ template <class T>
         });
 }
 
-// y = base + n(x) for N cases of m features from case n of step s on; base_row is 0 for a vector of biases
+// y = base + n(x) for N cases of m features from case n of a step on; base_row is 0 for a vector of biases
 template <class T>
-void norm_forward(const Norm& norm, int s, int n, int N, int m, const T* x, const T* base, int64_t base_row, T* y) {
-    const Statistics<T> at = statistics<T>(norm, s, n);
-    if (norm.over == BATCH) return batch_forward(norm, at, N, m, x, base, base_row, y);
-    if (norm.over == FROZEN) return frozen_forward(norm, at, N, m, x, base, base_row, y);
+void norm_forward(const Norm& norm, const Step& step, int n, int N, int m, const T* x, const T* base, int64_t base_row,
+                  T* y) {
+    if (norm.over == BATCH || norm.over == FROZEN) {
+        const auto forward = given(norm, N) ? frozen_forward<T> : batch_forward<T>;
+        return forward(norm, statistics<T>(norm, step, n), N, m, x, base, base_row, y);
+    }
     for (int i = 0; i < N; i++, x += m, y += m, base += base_row) {
         if (norm.over == CASE)
-            case_forward(norm, statistics<T>(norm, s, n + i), x, base, y);
+            case_forward(norm, statistics<T>(norm, step, n + i), x, base, y);
         else
             each<T>(m, [&](int j, auto k) { store(y + j, load(base + j, k) + load(x + j, k), k); });
     }
 }
 template <class T>
-void norm_backward(const Norm& norm, int s, int n, int N, int m, const T* x, const T* dy, T* dx, T* gain_grad) {
+void norm_backward(const Norm& norm, const Step& step, int n, int N, int m, const T* x, const T* dy, T* dx,
+                   T* gain_grad) {
     if (norm.over == CASE)
         for (int i = 0; i < N; i++, x += m, dy += m, dx += m)
-            case_backward(norm, statistics<T>(norm, s, n + i), x, dy, dx, gain_grad);
+            case_backward(norm, statistics<T>(norm, step, n + i), x, dy, dx, gain_grad);
     else
-        batch_backward(norm, statistics<T>(norm, s, n), N, m, x, dy, dx, gain_grad);
+        batch_backward(norm, statistics<T>(norm, step, n), N, m, x, dy, dx, gain_grad);
 }

@@ -19,11 +19,11 @@ void pack(const T* B, int64_t row, int64_t column, int K, int N, T* packed) {
         if (columns < PANEL<T>) std::fill(packed, packed + int64_t(K) * PANEL<T>, T(0));
         const T* from = B + n0 * column;
         if (column == 1)  // along what lies side by side in B
-            for (int k = 0; k < K; k++) std::copy(from + k * row, from + k * row + columns, packed + k * PANEL<T>);
+            for (int64_t k = 0; k < K; k++) std::copy(from + k * row, from + k * row + columns, packed + k * PANEL<T>);
         else
             for (int k0 = 0; k0 < K; k0 += 16)  // few enough rows of the panel for the first-level cache
                 for (int n = 0; n < columns; n++)
-                    for (int k = k0; k < std::min(k0 + 16, K); k++)
+                    for (int64_t k = k0; k < std::min(k0 + 16, K); k++)
                         packed[k * PANEL<T> + n] = from[k * row + n * column];
     }
 }

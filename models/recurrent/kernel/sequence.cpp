@@ -34,10 +34,18 @@ int gates_of(const Sequence& q) { return q.cell == LSTM ? 4 : q.cell == GRU ? 3 
 // f(step, first case, rows) for steps [t0, t1) and cases [n0, n1): once for all where they lie side by side
 template <class F>
 void each_block(const Sequence& q, int t0, int t1, int n0, int n1, F f) {
-    if (n1 - n0 == q.N)
-        f(t0, 0, (t1 - t0) * q.N);
-    else
-        for (int t = t0; t < t1; t++) f(t, n0, n1 - n0);
+    if (n1 - n0 == q.N) return f(t0, 0, int(first_row(q, t1) - first_row(q, t0)));
+    for (int t = t0; t < t1; t++) {
+        const int end = std::min(n1, int(first_row(q, t + 1) - first_row(q, t)));
+        if (n0 < end) f(t, n0, end - n0);
+    }
+}
+
+// The first row of time t in A. Threads that are at different steps of ragged sequences must not share the rows of a
+// window, so that there each case has rows of its own.
+int64_t first_row_of_A(const Sequence& q, int t) {
+    if (q.window < q.T && q.threads > 1) return int64_t(t % q.window) * q.N;
+    return first_row(q, t) - first_row(q, t - t % q.window);
 }
 
 // A = x W_ih' of steps [t0, t1), which lie side by side in A, and cases [n0, n1)
@@ -45,8 +53,8 @@ template <class T>
 void multiply_inputs(const Sequence& q, int t0, int t1, int n0, int n1) {
     const int m = gates_of(q) * q.H;
     each_block(q, t0, t1, n0, n1, [&](int t, int n, int rows) {
-        multiply<T>((T*)q.x + (int64_t(t) * q.N + n) * q.I, q.I, (T*)q.packed_ih, rows, q.I, m,
-                    (T*)q.A + (int64_t(t % q.window) * q.N + n) * m, m, false);
+        multiply<T>((T*)q.x + (first_row(q, t) + n) * q.I, q.I, (T*)q.packed_ih, rows, q.I, m,
+                    (T*)q.A + (first_row_of_A(q, t) + n) * m, m, false);
     });
 }
 
@@ -55,8 +63,8 @@ template <class T>
 void multiply_input_gradients(const Sequence& q, int t0, int t1, int n0, int n1) {
     const int m = gates_of(q) * q.H;
     each_block(q, t0, t1, n0, n1, [&](int t, int n, int rows) {
-        const int64_t row = int64_t(t) * q.N + n;
-        multiply<T>((T*)q.A + row * m, m, (T*)q.packed_ih, rows, m, q.I, (T*)q.dx + row * q.I, q.I, false);
+        const int64_t row = first_row(q, t) + n;
+        multiply<T>((T*)q.dA + row * m, m, (T*)q.packed_ih, rows, m, q.I, (T*)q.dx + row * q.I, q.I, false);
     });
 }
 
@@ -66,49 +74,76 @@ struct Few {
     Few(const Sequence& q, int t) : first(t - t % q.together), last(std::min(first + q.together, q.T)) {}
 };
 
+// The state before a step (N, H) of cases [n0, n1): `state`, or a copy with zeros where a case is reset
+template <class T>
+const T* state_before(const Sequence& q, const Step& step, int n0, int n1, const T* state, T* copy) {
+    if (!q.reset) return state;
+    const uint8_t* reset = q.reset + step.row;
+    if (std::none_of(reset + n0, reset + n1, [](uint8_t is) { return is; })) return state;
+    for (int n = n0; n < n1; n++) {
+        const int64_t nH = int64_t(n) * q.H;
+        if (reset[n])
+            std::fill_n(copy + nH, q.H, T(0));
+        else
+            std::copy_n(state + nH, q.H, copy + nH);
+    }
+    return copy;
+}
+
+// A reset case's gradient does not flow on to the state before.
+template <class T>
+void stop_gradients(const Sequence& q, const Step& step, int n0, int n1) {
+    if (!q.reset) return;
+    for (int n = n0; n < n1; n++)
+        for (T* gradient : {(T*)q.dh, (T*)q.dc})
+            if (gradient && q.reset[step.row + n]) std::fill_n(gradient + int64_t(n) * q.H, q.H, T(0));
+}
+
 // Cases [n0, n1) from the first step to the last. A chunk of cases passes through all of a step while it is in the
 // cache: one case, or all of them where statistics are taken over the batch.
 template <class T>
 void forward_cases(const Sequence& q, int n0, int n1) {
-    const int H = q.H, m = gates_of(q) * H, chunk = whole_batch(q) ? n1 - n0 : 1;
-    const int64_t NH = int64_t(q.N) * H, Nm = int64_t(q.N) * m;
-    const bool pair = paired(q) && chunk == 1;
-    Buffer<T> z_ih(int64_t(chunk) * m), z_hh(int64_t(chunk) * m), cell(int64_t(chunk) * H);
+    const int H = q.H, m = gates_of(q) * H, most = whole_batch(q) ? n1 - n0 : 1;
+    const int64_t copied = q.reset ? int64_t(q.N) * H : 0;
+    const bool pair = paired(q) && !whole_batch(q);
+    Buffer<T> z_ih(int64_t(most) * m), z_hh(int64_t(most) * m), cell(int64_t(most) * H), h_copy(copied), c_copy(copied);
     for (int s = 0; s < q.T; s++) {
-        const int t = q.reverse ? q.T - 1 - s : s;
-        const int64_t before = q.reverse ? t + 1 : t, after = q.reverse ? t : t + 1;
+        const Step step(q, s);
+        const int t = step.t, end = std::min(n1, step.cases), chunk = whole_batch(q) ? end - n0 : 1;
+        if (end <= n0) break;  // these sequences are over
         // The next few steps' share of A is made while it is still in the cache when they come.
         const Few few(q, t);
         if (t == (q.reverse ? few.last - 1 : few.first) && !whole_batch(q))
             multiply_inputs<T>(q, few.first, few.last, n0, n1);
-        T *A = (T*)q.A + t % q.window * Nm, *R = (T*)q.R + t * q.r_step;
-        T* gates = q.gates ? (T*)q.gates + t * q.gates_step : A;
-        T *v = (T*)q.v + t * q.u_step, *u = (T*)q.u + t * q.u_step;
-        const T *h_prev = (T*)q.h + before * NH, *c_prev = (T*)q.c + before * q.c_step;
-        T *h = (T*)q.h + after * NH, *c = (T*)q.c + after * q.c_step;
+        T *A = (T*)q.A + first_row_of_A(q, t) * m, *R = (T*)q.R + step.row * q.r_width;
+        T* gates = q.gates ? (T*)q.gates + step.row * q.gates_width : A;
+        T *v = (T*)q.v + step.row * q.u_width, *u = (T*)q.u + step.row * q.u_width;
+        T *h = (T*)q.h + step.after * H, *c = (T*)q.c + step.after * q.c_width;
+        const T *h_prev = state_before<T>(q, step, n0, end, (T*)q.h + step.before * H, h_copy.at), *c_prev = nullptr;
+        if (q.c) c_prev = state_before<T>(q, step, n0, end, (T*)q.c + step.before * q.c_width, c_copy.at);
         T* product = (q.joined ? A : R) + int64_t(n0) * m;
-        const int64_t rows = n1 - n0;
+        const int64_t rows = end - n0;
         Soon<T> soon;
-        soon.add((T*)q.gates, t * q.gates_step + int64_t(n0) * m, rows * m);
+        soon.add((T*)q.gates, step.row * q.gates_width + int64_t(n0) * m, rows * m);
         const int later = q.reverse ? t - q.together : t + q.together;
         if (!whole_batch(q) && later >= 0 && later < q.T)
-            soon.add((T*)q.x, (int64_t(later) * q.N + n0) * q.I, rows * q.I);
+            soon.add((T*)q.x, (first_row(q, later) + n0) * q.I, rows * q.I);
         multiply<T>(h_prev + int64_t(n0) * H, H, (T*)q.packed_hh, rows, H, m, product, m, q.joined, soon);
-        for (int n = n0; n < n1; n += chunk) {
+        for (int n = n0; n < end; n += chunk) {
             const int64_t nm = int64_t(n) * m, nH = int64_t(n) * H;
             const T* z = A + nm;
             if (pair) {
-                const auto at_a = statistics<T>(q.norm_ih, s, n), at_r = statistics<T>(q.norm_hh, s, n);
+                const auto at_a = statistics<T>(q.norm_ih, step, n), at_r = statistics<T>(q.norm_hh, step, n);
                 pair_forward(q.norm_ih, q.norm_hh, at_a, at_r, A + nm, R + nm, (T*)q.b_ih, z_hh.at);
                 z = z_hh.at;
             } else if (q.norm_ih.over != NOTHING || q.b_ih) {
-                norm_forward<T>(q.norm_ih, s, n, chunk, m, z, (T*)q.b_ih, 0, z_ih.at);
+                norm_forward<T>(q.norm_ih, step, n, chunk, m, z, (T*)q.b_ih, 0, z_ih.at);
                 z = z_ih.at;
             }
             if (q.cell == GRU) {
-                norm_forward<T>(q.norm_hh, s, n, chunk, m, R + nm, (T*)q.b_hh, 0, z_hh.at);
+                norm_forward<T>(q.norm_hh, step, n, chunk, m, R + nm, (T*)q.b_hh, 0, z_hh.at);
             } else if (!q.joined && !pair) {
-                norm_forward<T>(q.norm_hh, s, n, chunk, m, R + nm, z, m, z_hh.at);
+                norm_forward<T>(q.norm_hh, step, n, chunk, m, R + nm, z, m, z_hh.at);
                 z = z_hh.at;
             }
             for (int i = 0; i < chunk; i++) {
@@ -123,7 +158,7 @@ void forward_cases(const Sequence& q, int n0, int n1) {
             if (q.cell != LSTM) continue;
             const T* normed = c + nH;
             if (q.norm_cell.over != NOTHING) {
-                norm_forward<T>(q.norm_cell, s, n, chunk, H, normed, (T*)q.b_cell, 0, cell.at);
+                norm_forward<T>(q.norm_cell, step, n, chunk, H, normed, (T*)q.b_cell, 0, cell.at);
                 normed = cell.at;
             }
             for (int i = 0; i < chunk; i++)
@@ -138,31 +173,33 @@ void forward_cases(const Sequence& q, int n0, int n1) {
 // much.
 template <class T>
 void backward_cases(const Sequence& q, int n0, int n1, T* sums) {
-    const int H = q.H, m = gates_of(q) * H, chunk = whole_batch(q) ? n1 - n0 : 1;
-    const int64_t NH = int64_t(q.N) * H, Nm = int64_t(q.N) * m;
+    const int H = q.H, m = gates_of(q) * H, most = whole_batch(q) ? n1 - n0 : 1;
+    const int64_t copied = q.reset ? int64_t(q.N) * H : 0;
     const int size = 4 * m + 2 * H;
     Buffer<T> of_step(size);
     T *db_ih = of_step.at, *db_hh = db_ih + m, *dg_ih = db_hh + m, *dg_hh = dg_ih + m, *db_cell = dg_hh + m;
     T* dg_cell = db_cell + H;
     const bool same =
         q.joined || (q.norm_ih.over == NOTHING && q.norm_hh.over == NOTHING && q.cell != GRU);  // dA is dR
-    const bool pair = paired(q) && chunk == 1;
-    Buffer<T> scratch(int64_t(chunk) * m), scratch_v(int64_t(chunk) * m), dnormed(int64_t(chunk) * H),
-        dcell(int64_t(chunk) * H);
+    const bool pair = paired(q) && !whole_batch(q);
+    Buffer<T> scratch(int64_t(most) * m), scratch_v(int64_t(most) * m), dnormed(int64_t(most) * H),
+        dcell(int64_t(most) * H), h_copy(copied), c_copy(copied);
     T *dh = (T*)q.dh, *dc = (T*)q.dc;
     for (int s = q.T - 1; s >= 0; s--) {
-        const int t = q.reverse ? q.T - 1 - s : s;
-        const int64_t before = q.reverse ? t + 1 : t, after = q.reverse ? t : t + 1;
-        T *A = (T*)q.A + t * Nm, *dA = A, *dR = (T*)q.dR + t * Nm;
-        const T* R = (T*)q.R + t * q.r_step;
-        const T* gates = q.gates ? (T*)q.gates + t * q.gates_step : A;
-        const T *v = (T*)q.v + t * q.u_step, *u = (T*)q.u + t * q.u_step;
-        const T *h_prev = (T*)q.h + before * NH, *h = (T*)q.h + after * NH;
-        const T *c_prev = (T*)q.c + before * q.c_step, *c = (T*)q.c + after * q.c_step;
-        for (int n = n0; n < n1; n += chunk) {
+        const Step step(q, s);
+        const int t = step.t, end = std::min(n1, step.cases), chunk = whole_batch(q) ? end - n0 : 1;
+        if (end <= n0) continue;  // these sequences were over
+        T *dA = (T*)q.dA + step.row * m, *dR = (T*)q.dR + step.row * m;
+        const T *A = (T*)q.A + step.row * m, *R = (T*)q.R + step.row * q.r_width;
+        const T* gates = q.gates ? (T*)q.gates + step.row * q.gates_width : A;
+        const T *v = (T*)q.v + step.row * q.u_width, *u = (T*)q.u + step.row * q.u_width;
+        const T *h = (T*)q.h + step.after * H, *c = (T*)q.c + step.after * q.c_width;
+        const T *h_prev = state_before<T>(q, step, n0, end, (T*)q.h + step.before * H, h_copy.at), *c_prev = nullptr;
+        if (q.c) c_prev = state_before<T>(q, step, n0, end, (T*)q.c + step.before * q.c_width, c_copy.at);
+        for (int n = n0; n < end; n += chunk) {
             const int64_t nm = int64_t(n) * m, nH = int64_t(n) * H;
             if (q.dy) {
-                const T* dy = (T*)q.dy + t * NH + nH;
+                const T* dy = (T*)q.dy + step.row * H + nH;
                 each<T>(chunk * H,
                         [&](int j, auto k) { store(dh + nH + j, load(dh + nH + j, k) + load(dy + j, k), k); });
             }
@@ -177,7 +214,7 @@ void backward_cases(const Sequence& q, int n0, int n1, T* sums) {
                 }
                 if (normed) {
                     add_rows(chunk, H, dnormed.at, db_cell);
-                    norm_backward<T>(q.norm_cell, s, n, chunk, H, c + nH, dnormed.at, dcell.at, dg_cell);
+                    norm_backward<T>(q.norm_cell, step, n, chunk, H, c + nH, dnormed.at, dcell.at, dg_cell);
                 }
                 for (int i = 0; i < chunk; i++) {
                     const int64_t im = int64_t(i) * m, iH = int64_t(i) * H;
@@ -196,16 +233,16 @@ void backward_cases(const Sequence& q, int n0, int n1, T* sums) {
                 });
             }
             if (pair) {
-                const auto at_a = statistics<T>(q.norm_ih, s, n), at_r = statistics<T>(q.norm_hh, s, n);
+                const auto at_a = statistics<T>(q.norm_ih, step, n), at_r = statistics<T>(q.norm_hh, step, n);
                 pair_backward<T>(q.norm_ih, q.norm_hh, at_a, at_r, A + nm, R + nm, dz, dA + nm, dR + nm,
                                  {db_ih, dg_ih, dg_hh});
                 continue;
             }
             add_rows(chunk, m, dz, db_ih);
-            if (q.norm_ih.over != NOTHING) norm_backward<T>(q.norm_ih, s, n, chunk, m, A + nm, dz, dA + nm, dg_ih);
+            if (q.norm_ih.over != NOTHING) norm_backward<T>(q.norm_ih, step, n, chunk, m, A + nm, dz, dA + nm, dg_ih);
             if (q.cell != GRU) dv = dz;
             if (q.norm_hh.over != NOTHING)
-                norm_backward<T>(q.norm_hh, s, n, chunk, m, R + nm, dv, dR + nm, dg_hh);
+                norm_backward<T>(q.norm_hh, step, n, chunk, m, R + nm, dv, dR + nm, dg_hh);
             else if (!same && dv != dR + nm)
                 std::copy(dv, dv + int64_t(chunk) * m, dR + nm);
         }
@@ -213,52 +250,72 @@ void backward_cases(const Sequence& q, int n0, int n1, T* sums) {
         std::fill(of_step.at, of_step.at + size, T(0));
         Soon<T> soon;
         if (s > 0) {
-            const int next = q.reverse ? t + 1 : t - 1;
-            const int64_t nm = int64_t(n0) * m, nH = int64_t(n0) * H, rows = n1 - n0;
-            soon.add((T*)q.gates, next * q.gates_step + nm, rows * m);
-            soon.add((T*)q.u, next * q.u_step + nH, rows * H);
-            soon.add((T*)q.v, next * q.u_step + nH, rows * H);
-            soon.add((T*)q.c, (q.reverse ? next + 1 : next) * q.c_step + nH, rows * H);
-            soon.add((T*)q.A, next * Nm + nm, rows * m);
-            if (q.r_step) soon.add((T*)q.R, next * q.r_step + nm, rows * m);
-            soon.add((T*)q.dy, next * NH + nH, rows * H);
+            const Step next(q, s - 1);
+            const int64_t nm = int64_t(n0) * m, nH = int64_t(n0) * H, rows = std::min(n1, next.cases) - n0;
+            soon.add((T*)q.gates, next.row * q.gates_width + nm, rows * m);
+            soon.add((T*)q.u, next.row * q.u_width + nH, rows * H);
+            soon.add((T*)q.v, next.row * q.u_width + nH, rows * H);
+            soon.add((T*)q.c, next.before * q.c_width + nH, rows * H);
+            soon.add((T*)q.A, next.row * m + nm, rows * m);
+            if (q.r_width) soon.add((T*)q.R, next.row * q.r_width + nm, rows * m);
+            soon.add((T*)q.dy, next.row * H + nH, rows * H);
         }
-        multiply<T>(dR + int64_t(n0) * m, m, (T*)q.packed_hh, n1 - n0, m, H, dh + int64_t(n0) * H, H, q.cell == GRU,
+        multiply<T>(dR + int64_t(n0) * m, m, (T*)q.packed_hh, end - n0, m, H, dh + int64_t(n0) * H, H, q.cell == GRU,
                     soon);
+        stop_gradients<T>(q, step, n0, end);
         const Few few(q, t);
         if (q.dx && t == (q.reverse ? few.last - 1 : few.first) && !whole_batch(q))
             multiply_input_gradients<T>(q, few.first, few.last, n0, n1);
     }
 }
 
-// f(first, last, thread) for so many threads, each on its own of `count`
+// f(first, last, thread) for the spans between bounds, one thread each
+template <class F>
+void run_spans(const std::vector<int>& bounds, F f) {
+    std::vector<std::thread> others;
+    for (size_t k = 1; k + 1 < bounds.size(); k++) others.emplace_back(f, bounds[k], bounds[k + 1], int(k));
+    f(bounds[0], bounds[1], 0);
+    for (auto& thread : others) thread.join();
+}
+// likewise for so many threads, each on its own of `count`
 template <class F>
 void split(int count, int threads, F f) {
     threads = std::max(1, std::min(threads, count));
-    std::vector<std::thread> others;
-    for (int k = 1; k < threads; k++)
-        others.emplace_back(f, int(int64_t(count) * k / threads), int(int64_t(count) * (k + 1) / threads), k);
-    f(0, count / threads, 0);
-    for (auto& thread : others) thread.join();
+    std::vector<int> bounds{0};
+    for (int k = 1; k <= threads; k++) bounds.push_back(int64_t(count) * k / threads);
+    run_spans(bounds, f);
 }
+// likewise for cases, each thread with about as many rows
 template <class F>
 void split_cases(const Sequence& q, F f) {
-    split(q.N, whole_batch(q) ? 1 : q.threads, f);
+    if (!q.first_rows || whole_batch(q) || q.threads == 1) return split(q.N, whole_batch(q) ? 1 : q.threads, f);
+    std::vector<int> bounds{0};
+    int64_t rows = 0;
+    for (int n = 0, length = q.T; n < q.N; n++) {
+        while (Step(q, length - 1).cases <= n) length--;
+        rows += length;
+        if (rows * q.threads >= first_row(q, q.T) * int64_t(bounds.size())) bounds.push_back(n + 1);
+    }
+    run_spans(bounds, f);
 }
 
 template <class T>
 int forward(const Sequence& q) try {
-    const int m = gates_of(q) * q.H;
-    const int64_t NH = int64_t(q.N) * q.H, first = q.reverse ? q.T : 0, last = q.T - first;
-    std::copy((T*)q.h0, (T*)q.h0 + NH, (T*)q.h + first * NH);
-    if (q.c0) std::copy((T*)q.c0, (T*)q.c0 + NH, (T*)q.c + first * q.c_step);
+    const int H = q.H, m = gates_of(q) * H;
+    const int64_t NH = int64_t(q.N) * H, first = Step(q, 0).before;
+    std::copy_n((T*)q.h0, NH, (T*)q.h + first * H);
+    if (q.c0) std::copy_n((T*)q.c0, NH, (T*)q.c + first * q.c_width);
     pack<T>((T*)q.W_ih, 1, q.I, q.I, m, (T*)q.packed_ih);
-    pack<T>((T*)q.W_hh, 1, q.H, q.H, m, (T*)q.packed_hh);
+    pack<T>((T*)q.W_hh, 1, H, H, m, (T*)q.packed_hh);
     if (whole_batch(q))  // whose steps are one thread's
         split(q.T, q.threads, [&](int t0, int t1, int) { multiply_inputs<T>(q, t0, t1, 0, q.N); });
     split_cases(q, [&](int n0, int n1, int) { forward_cases<T>(q, n0, n1); });
-    std::copy((T*)q.h + last * NH, (T*)q.h + last * NH + NH, (T*)q.h_n);
-    if (q.c0) std::copy((T*)q.c + last * q.c_step, (T*)q.c + last * q.c_step + NH, (T*)q.c_n);
+    for (int s = 0; s < q.T; s++) {  // the cases that step s was the last of
+        const Step step(q, s);
+        const int64_t left = s + 1 < q.T ? Step(q, s + 1).cases : 0, n = left * H, size = (step.cases - left) * H;
+        std::copy_n((T*)q.h + step.after * H + n, size, (T*)q.h_n + n);
+        if (q.c0) std::copy_n((T*)q.c + step.after * q.c_width + n, size, (T*)q.c_n + n);
+    }
     return 0;
 } catch (const std::exception&) {
     return 1;

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from models.recurrent import cuda
+from models.recurrent import CELLS, cuda
 from models.recurrent.spec import Statistics
 from tests.helpers.cuda import (
     CLOSE,
@@ -56,12 +56,15 @@ def test_batch_statistics_have_no_gradient():
     assert not any(value.requires_grad for pair in statistics.values() for value in pair)
 
 
-def test_a_gradient_is_not_differentiated_again():
-    spec = make_spec("rnn", "none")
-    inputs = make_inputs(spec, T=1)
-    with pytest.raises(RuntimeError, match=r"first derivatives only.*backend=.reference.") as error:
-        gradients(cuda.sequence(spec, inputs), inputs, create_graph=True)
-    assert "\n" not in str(error.value)
+def test_gradients_of_gradients_are_those_of_the_equations():
+    spec = make_spec("lstm", "one_span")
+    inputs = make_inputs(spec, T=2)
+    inputs.equations = CELLS["lstm"].loop
+    found, expected = (
+        gradients([*gradients(run(spec, inputs), inputs, create_graph=True).values()], inputs)
+        for run in (cuda.sequence, reference)
+    )
+    assert_same(found, expected)
 
 
 def test_outputs_may_be_changed_in_place():

@@ -1,7 +1,5 @@
 """Fixtures of the fused sequence."""
 
-import gc
-
 import pytest
 import torch
 
@@ -29,6 +27,9 @@ def fused_calls(monkeypatch) -> list:
 
 
 @pytest.fixture
-def empty_pool(monkeypatch):
-    gc.collect()
-    monkeypatch.setattr(pool, "_free", {})
+def empty_pool(monkeypatch) -> pool.Pool:
+    """A pool of the test's own."""
+    own = pool.Pool()
+    monkeypatch.setattr(pool, "take", own.take)
+    monkeypatch.setattr(cpu, "take", own.take)
+    return own

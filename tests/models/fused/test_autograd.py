@@ -44,12 +44,6 @@ def test_final_states_are_detached_in_place(cell, backend, layers):
             assert not state.detach_().requires_grad
 
 
-def test_second_derivatives_are_refused(layer):
-    outputs = call(layer, noise(4, 3, 5))
-    with pytest.raises(RuntimeError, match='backend="reference"'):
-        gradients(layer, outputs, create_graph=True)
-
-
 def test_two_sequences_in_flight(layer):
     inputs = [noise(4, 3, 5, seed=seed) for seed in (1, 2)]
     expected = [gradients(layer, call(layer, x)) for x in inputs]

@@ -118,13 +118,6 @@ def test_batch_norms_of_one_role_may_be_trained_apart():
         torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-11)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=["float16", "bfloat16"])
-def test_other_types_fall_back(dtype, fused_calls):
-    assert_falls_back(
-        make("gru", 8, "ln", dtype=dtype), noise(3, 2, 5, dtype=dtype), fused_calls, "float32 and float64"
-    )
-
-
 def test_types_that_do_not_match_are_not_read_as_something_else(layer):
     """The kernels take addresses: a state or parameter of another type must be refused or converted."""
     plain = twin(layer, "reference")

@@ -145,6 +145,8 @@ def test_a_process_may_end_with_tensors_alive():
         y, final = LSTM(3, 4, backend="fused")(torch.randn(5, 2, 3))
         z = y.sum()
         pool.held = LSTM(3, 4)(torch.randn(5, 2, 3))
+        layer = LSTM(3, 4)
+        layer(torch.randn(5, 2, 3))[0].sum().backward()
     """
     assert finished(python(source)) == ""
 

@@ -73,3 +73,11 @@ def test_summed_inputs_of_the_second_layer_start_at_the_same_scale(cell):
     below, above = (build(RecurrentSettings(name=cell, num_layers=n), (), 50, NormLayer()).recurrent for n in (1, 2))
     x = torch.nn.functional.one_hot(torch.randint(50, (32, 64)), 50).float()
     assert (below(x)[0] @ above.weight_ih_l1.T).std().item() == pytest.approx(1.0, abs=0.15)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("settings", [RecurrentSettings(dropout=0.5), ImageRecurrent(dropout=0.5)], ids=type)
+def test_dropout_of_one_layer_is_not_warned_of(settings):
+    """The networks drop inputs and outputs as well; the layer would warn that it has nothing to drop."""
+    assert settings.num_layers == 1
+    build(settings, IMAGE if isinstance(settings, ImageRecurrent) else (), V, NormLayer("ln"))
