@@ -54,6 +54,11 @@ def export(cfg: DictConfig) -> None:
 def check_done(folder: RunFolder) -> None:
     """Raise ConfigError unless the run is done: its card states how good the model is."""
     if folder.finished and folder.state == "done":
+        if folder.changed:
+            raise ConfigError(
+                f"{folder.path}: {folder.changed}, and a model card states what they hold; delete the folder and train "
+                "the run again, or choose another"
+            )
         return
     remedy = "choose another" if folder.state == "diverged" else "the command that started it continues it"
     raise ConfigError(

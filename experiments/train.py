@@ -74,6 +74,7 @@ def train_single(cfg: DictConfig) -> None:
 def report_finished(run: Run) -> None:
     """Print that the run is finished. In a wandb sweep, log it too: the sweep's agent waits for its metrics."""
     print(f"already {run.folder.status['status']}: {run.folder.path}")
+    run.folder.warn_if_changed()
     if "WANDB_SWEEP_ID" in os.environ:
         from experiments.runs.wandb_mirror import WandbMirror
 

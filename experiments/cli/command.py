@@ -26,11 +26,12 @@ from experiments.cli.overrides import check_arguments
 from experiments.config import fields
 from experiments.config.errors import ConfigError, unknown_word
 from experiments.config.paths import CONFIGS
+from experiments.runs.records import DamagedFileError
 from experiments.runs.signals import stop_request
 from experiments.runs.torchrun import rank
 from models.errors import ModelError
 
-PROJECT_ERRORS = (ConfigError, DataError, ModelError)  # their message is the line that is printed
+PROJECT_ERRORS = (ConfigError, DamagedFileError, DataError, ModelError)  # their message is the line that is printed
 REFUSALS = (*PROJECT_ERRORS, HydraException, OmegaConfBaseException, yaml.YAMLError)
 CALLERS_OF_HYDRA = ("__main__", "experiments.", "hydra_plugins.resumable_sweeper")  # modules of this repository
 RANK0_DELAY_S = 10  # lets rank 0 print the error before torchrun ends all ranks with the first that exits

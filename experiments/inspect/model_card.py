@@ -8,7 +8,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from omegaconf import DictConfig, OmegaConf
 
 from data import SETS
-from experiments.runs.folder import read_json
+from experiments.runs.records import read_environment
 from experiments.training.load import Trained, defaults
 from models.create_norm import norm_entry
 
@@ -159,7 +159,7 @@ def _override_value(value) -> str:
 def recipe(trained: Trained) -> str:
     """Return a table of what a reader wants to know of the training beside its command."""
     cfg, summary = trained.cfg, summary_of(trained)
-    environment = read_json(trained.folder.path / "environment.json") or {}
+    environment = read_environment(trained.folder.path / "environment.json") or {}
     commit = environment.get("git", "unknown") + (" with uncommitted changes" if environment.get("dirty") else "")
     optim = ", ".join(f"{key} {value}" for key, value in cfg.optim.items() if key != "name" and value is not None)
     examples = f"windows of {cfg.data.seq_len}" if trained.vocabulary else "images"

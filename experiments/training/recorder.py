@@ -1,10 +1,13 @@
 """The recorder of a run: rows go to metrics.jsonl and wandb, checkpoints and progress to the run's folder."""
 
+import sys
+
 import torch
 from torch import nn
 
 from experiments.config.schema import Wandb
-from experiments.runs.folder import RunFolder
+from experiments.runs.folder import RunFolder, checksum, is_of_rows, row_line
+from experiments.runs.schedule import Schedule
 from experiments.runs.wandb_mirror import WandbMirror
 
 
@@ -14,15 +17,17 @@ class FolderRecorder:
     metrics.jsonl is written before wandb: it is the truth.
     """
 
-    def __init__(self, folder: RunFolder, wandb_settings: Wandb, config: dict, device: str):
+    def __init__(self, folder: RunFolder, wandb_settings: Wandb, config: dict, device: str, schedule: Schedule):
         self.folder = folder
         self.device = device
-        self.checkpoint = folder.load_checkpoint(device)
-        folder.truncate_metrics(self.checkpoint["state"]["step"] if self.checkpoint else 0)
+        self.checkpoint, rows = resume_point(folder, device, schedule)
+        folder.rewrite_metrics(rows)
+        self.rows_sha256 = checksum(rows)
         self.mirror = WandbMirror(wandb_settings, folder, config)
 
     def log(self, row: dict) -> None:
         self.folder.append(row)
+        self.rows_sha256.update(row_line(row))
         self.mirror.log(row)
 
     def progress(self, step: int, steps: int, seconds: float, loss: float, val: dict) -> None:
@@ -38,6 +43,7 @@ class FolderRecorder:
                 "optimizer": optimizer.state_dict(),
                 "state": state,
                 "generators": generators,
+                "rows_sha256": self.rows_sha256.hexdigest(),
             }
         )
 
@@ -52,3 +58,27 @@ class FolderRecorder:
         if self.device in ("cuda", "mps"):
             getattr(torch, self.device).set_rng_state(self.checkpoint["generators"][self.device].cpu())
         return self.checkpoint["state"]
+
+
+def resume_point(folder: RunFolder, device: str, schedule: Schedule) -> tuple[dict | None, list[dict]]:
+    """Return the newest checkpoint whose rows are all in metrics.jsonl as they were, and these rows.
+
+    Without one (None, []): a checkpoint does not hold its rows, so they are trained again. A line on stderr says so.
+    """
+    rows, damage, _ = folder.read_rows()
+    lacking = ""
+    for checkpoint in folder.checkpoints(device):
+        step = checkpoint["state"]["step"]
+        kept = [row for row in rows if row["step"] <= step]
+        complete = [row["step"] for row in kept] == schedule.logged(step)
+        if complete and is_of_rows(checkpoint, kept):
+            if lacking:
+                print(f"{folder.path}: {lacking}; the run goes on from step {step}", file=sys.stderr)
+            return checkpoint, kept
+        reason = (
+            f"damaged in {damage}" if damage else f"without the rows that the checkpoint of step {step} was saved with"
+        )
+        lacking = lacking or f"metrics.jsonl is {reason}"
+    if lacking:
+        print(f"{folder.path}: {lacking}; the run starts anew", file=sys.stderr)
+    return None, []

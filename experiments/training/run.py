@@ -1,6 +1,7 @@
 """One run from its configuration to its result: lock, data, model, loop, evaluation, summary, status."""
 
 import errno
+import sys
 import time
 import traceback
 from typing import Any, TypedDict
@@ -14,6 +15,7 @@ from experiments.config.errors import first_line
 from experiments.runs.environment import environment, processor
 from experiments.runs.folder import AlreadyRunningError, RunFolder, RunStatus, write_atomically, write_json
 from experiments.runs.run import Run
+from experiments.runs.schedule import Schedule, budget
 from experiments.runs.signals import Interrupted, stop_request
 from experiments.runs.torchrun import num_ranks, rank
 from experiments.training import distributed
@@ -57,6 +59,8 @@ def _attempt(run: Run) -> Outcome:
             if run.folder.finished:
                 distributed.start_ranks(run.device, training=False)
                 return _outcome(run, RunStatus.SKIPPED, "already done")
+            if run.folder.damage:
+                print(f"{run.folder.path}: {run.folder.damage}; the run is started again", file=sys.stderr)
             return _train(run)
     except Interrupted as stop:
         return _outcome(run, RunStatus.INTERRUPTED, f"not started: {stop}")
@@ -83,14 +87,14 @@ def _train(run: Run) -> Outcome:
         content, task = _load_task(run)
         provenance = _write_provenance(run, content.manifest)
         model = _initial_model(run, task)
-        recorder = _make_recorder(run)
+        recorder = _make_recorder(run, task)
         result, message = _fit_and_evaluate(run, model, task, recorder)
         parameters = sum(parameter.numel() for parameter in model.parameters())
         summary = {**_row_columns(run), "parameters": parameters, **result}
         summary["wall_seconds"] = time.monotonic() - started
         summary |= {key: provenance[key] for key in ("git", "dirty", "torch", "python", "processor")}
         write_json(run.folder.path / "summary.json", summary)
-        run.folder.set_status(summary["status"], message=message)
+        run.folder.finish(summary["status"], message)
         recorder.mirror.finish(summary, exit_code=0)
         return _outcome(run, summary["status"], message)
     except Interrupted as stop:
@@ -128,9 +132,11 @@ def _initial_model(run: Run, task: DataTask) -> nn.Module:
     return build_model(run, task.input_shape, task.num_classes).to(run.device)
 
 
-def _make_recorder(run: Run) -> FolderRecorder:
+def _make_recorder(run: Run, task: DataTask) -> FolderRecorder:
     config: Any = OmegaConf.to_container(run.cfg, resolve=True)
-    return FolderRecorder(run.folder, run.settings.wandb, config, run.device)
+    steps = budget(run.settings.trainer, task.steps_per_epoch, task.batch_size)
+    schedule = Schedule.of(run.settings.trainer, steps)
+    return FolderRecorder(run.folder, run.settings.wandb, config, run.device, schedule)
 
 
 def _fit_and_evaluate(

@@ -94,6 +94,13 @@ TYPED = {
     "experiment=family_contrast": "run those of recurrent_gain and conv_gain",
     "experiment=conv_gain,groups": "gives several values; add -m",
     "-m hydra/sweeper=basic seed=0,1": "leave it out",
+    # sweeps that would not end
+    "-m seed=0,1 hydra.sweeper.max_batch_size=0": "max_batch_size=0 launches nothing; give 1 or more",
+    "-m seed=0,1 hydra.sweeper.max_batch_size=-1": "max_batch_size=-1 launches nothing; give 1 or more",
+    "-m seed=0,1 hydra/launcher=joblib hydra.launcher.n_jobs=0": "n_jobs=0 runs nothing; give 1 or more",
+    "-m seed=0,1 hydra.job.chdir=true": "hydra.job.chdir=true moves every run to another folder",
+    "hydra.job.chdir=true": "hydra.job.chdir=true moves every run to another folder",
+    "-m seed=range(1,1000000000) norm=ln,bn": "these are 1,999,999,998 runs; a sweep has 100,000 at most",
     "-m norm=bn data.batch_size=${seed} seed=2,1": "norm=bn needs a batch of at least two",
     "-m experiment=conv_gain profile=full": "run python -m experiments.tune experiment=conv_gain profile=full",
     "experiment.name=a/b": "experiment.name=a/b is a part of a folder's name",
