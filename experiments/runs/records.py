@@ -128,6 +128,16 @@ def read_upload(path: Path) -> dict | None:
         return None
 
 
+def read_written(path: Path) -> set[str]:
+    """Return the files that .written.json lists, by their paths below its folder; none where it is damaged."""
+    try:
+        files = (_read_json(path) or {}).get("files")
+    except DamagedFileError:
+        return set()
+    names = [name for name in files if isinstance(name, str)] if isinstance(files, list) else []
+    return {name for name in names if not Path(name).is_absolute() and ".." not in Path(name).parts}
+
+
 class Rows(NamedTuple):
     """The rows of metrics.jsonl up to the first damaged line."""
 

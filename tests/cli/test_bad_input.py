@@ -141,6 +141,7 @@ OTHERS = {
         "rows=/nowhere profile.experiments=[train_test]": "rows=/nowhere has no runs.csv",
         "output=file": "file is no writable folder",
         "output=": "output= is empty",
+        "output=thesis": "holds claims.md, which this command did not write",
         "profile.experiments=[conv_gian]": "nearest: conv_gain",
         "profile.experiments=[]": "nothing to report",
         "readme=maybe": "readme=maybe is not true or false",
@@ -154,6 +155,11 @@ OTHERS = {
         "rows=/nowhere": "has no benchmark.json",
     },
     "status": {"profle=quick": "nearest: profile;", "runs_dir=": "runs_dir= is empty"},
+    "dashboard": {
+        "output=.": "output=. is a folder; give the name of a file in it",
+        "output=thesis/claims.md": "is a file of another kind; name another",
+        "output=file/views.json": "file is no writable folder",
+    },
     "verify": {"runs_dri=x": "nearest: runs_dir;"},
 }
 
