@@ -4,6 +4,7 @@ import contextlib
 import difflib
 import hashlib
 import json
+import os
 import re
 import tempfile
 from pathlib import Path
@@ -21,13 +22,13 @@ HUB_NAME = r"\w[\w.-]*(/\w[\w.-]*)?"
 
 def sources(settings: HubText) -> list[Source]:
     """What identifies the set: for local files their content, for a set on the hub its name and revision."""
-    local = Path(settings.path).expanduser()
-    if not local.exists() and not re.fullmatch(HUB_NAME, settings.path):
+    local = files.home_expanded("data.path", settings.path)
+    if not os.path.exists(local) and not re.fullmatch(HUB_NAME, settings.path):
         raise DataError(
             f"{settings.name}: there is no data.path={settings.path} (looked for {local.absolute()}), and a set on the "
             "hub is called name or owner/name; mend the path"
         )
-    name = "local files" if local.exists() else settings.path
+    name = "local files" if os.path.exists(local) else settings.path
     identity = json.dumps([name, settings.config, settings.column, settings.revision])
     asked = Source(name, hashlib.sha256(identity.encode()).hexdigest())
     return [asked, *(files.current(path, str(path.relative_to(local))) for path in _files(local))]
@@ -40,7 +41,7 @@ def _files(local: Path) -> list[Path]:
 
 def read(settings: HubText, _: list[Source]) -> dict[str, np.ndarray]:
     """Rows are joined by line ends; a split that the set lacks is cut off the end of its train."""
-    texts = _local(settings) if Path(settings.path).expanduser().exists() else _hub(settings)
+    texts = _local(settings) if os.path.exists(os.path.expanduser(settings.path)) else _hub(settings)
     if "train" not in texts:
         raise DataError(f"{settings.name}: {settings.path} has no split called train, only {', '.join(texts)}")
     names = {"train": "train", "val": "validation", "test": "test"}
@@ -49,7 +50,7 @@ def read(settings: HubText, _: list[Source]) -> dict[str, np.ndarray]:
 
 
 def _local(settings: HubText) -> dict[str, str]:
-    path = Path(settings.path).expanduser().absolute()
+    path = files.home_expanded("data.path", settings.path).absolute()
     where: dict[str, Any] = {"path": str(path)}
     if path.is_file():
         where = {"path": str(path.parent), "data_files": {"train": path.name}}

@@ -9,10 +9,10 @@ import functools
 import hashlib
 import json
 import operator
+import os
 import platform
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -139,8 +139,8 @@ def whole_text(settings: FractionText, sources: list[Source]) -> dict[str, np.nd
 
 
 def text_file_sources(settings: TextFile) -> list[Source]:
-    path = Path(settings.path).expanduser()
-    if path.exists() and not path.is_file():  # to open a named pipe would wait for ever
+    path = files.home_expanded("data.path", settings.path)
+    if os.path.exists(path) and not path.is_file():  # to open a named pipe would wait for ever
         raise DataError(f"{settings.name}: data.path={settings.path} is a folder or a device; name a text file")
     try:
         return [files.current(path, path.name)]

@@ -1,11 +1,14 @@
 """The cache survives damage, kills and other processes."""
 
 import hashlib
+import json
 import logging
+import os
 import subprocess
 import sys
 import threading
 
+import numpy as np
 import pytest
 import torch
 
@@ -80,6 +83,36 @@ def test_a_cache_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("not a folder")
     message = refusal(PythonDocs(cache=str(tmp_path / "file" / "cache")))
     assert str(tmp_path / "file" / "cache") in message and "data.cache" in message
+
+
+@pytest.mark.parametrize("change", ["mode", "owner", "link"])
+def test_prepared_data_that_another_user_could_have_put_there_are_prepared_again(change, own_cache, caplog, tmp_path):
+    """Their checksum lies beside them and proves nothing: here they are consistent, and false."""
+    first = data.load(PythonDocs())
+    [entry] = entries(own_cache)
+    manifest, arrays = entry / "manifest.json", dict(np.load(entry / "arrays.npz"))
+    tokens = {name: value * 0 for name, value in arrays.items() if name != "vocabulary"}
+    np.savez(entry / "arrays.npz", **arrays | tokens)
+    sha256 = hashlib.sha256((entry / "arrays.npz").read_bytes()).hexdigest()
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"arrays_sha256": sha256}))
+    forget()
+    assert not torch.equal(data.load(PythonDocs()).tokens["train"], first.tokens["train"]), "the control"
+    if change == "mode":
+        entry.chmod(0o777)
+    elif change == "link":
+        entry.rename(tmp_path / "elsewhere")
+        entry.symlink_to(tmp_path / "elsewhere")
+    else:
+        try:
+            os.chown(entry / "arrays.npz", 65534, 65534)
+        except PermissionError:
+            pytest.skip("needs the right to give a file away; the mode is tested without it")
+    forget()
+    if change == "link":  # it is not ours to remove
+        assert "cannot be written" in refusal(PythonDocs())
+        return
+    assert torch.equal(data.load(PythonDocs()).tokens["train"], first.tokens["train"])
+    assert "another user's, or any user can change it" in caplog.text
 
 
 def test_what_a_killed_process_left_is_swept(own_cache):
