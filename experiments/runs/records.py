@@ -103,11 +103,14 @@ def read_environment(path: Path) -> dict | None:
     if environment is None:
         return None
     _check(path, environment, ENVIRONMENT)
+    _check(path, environment, {"earlier": list} if "earlier" in environment else {})
     _check(path, environment["data"], MANIFEST)
-    for source in environment["data"]["sources"]:
-        if not isinstance(source, dict):
-            raise DamagedFileError(f"{path.name} is damaged: a source is {_shown(source)}")
-        _check(path, source, {"sha256": str})
+    parts: list[tuple[Any, Form]] = [(source, {"sha256": str}) for source in environment["data"]["sources"]]
+    parts += [(process, {"git": str, "dirty": bool}) for process in environment.get("earlier", ())]
+    for part, form in parts:
+        if not isinstance(part, dict):
+            raise DamagedFileError(f"{path.name} is damaged: it holds {_shown(part)}, no object")
+        _check(path, part, form)
     return environment
 
 

@@ -79,7 +79,7 @@ def _seconds(rows: Sequence[Mapping], columns: Mapping, trainer: Trainer) -> flo
     epoch = median(row["examples"] / row["epochs"] for row in rows)
     steps = budget(trainer, round(epoch / columns["batch_size"]), columns["batch_size"])
     training = median(row["seconds"] / row["steps"] for row in rows) * steps
-    # The wall time of a resumed run is that of its last attempt alone: it may be less than the training time.
+    # In older rows the wall time of a resumed run is that of its last attempt: it may be less than the training time.
     return training + max(0.0, median(row["wall_seconds"] - row["seconds"] for row in rows))
 
 

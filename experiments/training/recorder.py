@@ -1,6 +1,7 @@
 """The recorder of a run: rows go to metrics.jsonl and wandb, checkpoints and progress to the run's folder."""
 
 import sys
+import time
 
 import torch
 from torch import nn
@@ -17,13 +18,28 @@ class FolderRecorder:
     metrics.jsonl is written before wandb: it is the truth.
     """
 
-    def __init__(self, folder: RunFolder, wandb_settings: Wandb, config: dict, device: str, schedule: Schedule):
+    def __init__(
+        self,
+        folder: RunFolder,
+        wandb_settings: Wandb,
+        config: dict,
+        device: str,
+        schedule: Schedule,
+        started: float,  # time.monotonic() when this attempt began
+    ):
         self.folder = folder
         self.device = device
+        self.started = started
         self.checkpoint, rows = resume_point(folder, device, schedule)
         folder.rewrite_metrics(rows)
         self.rows_sha256 = checksum(rows)
         self.mirror = WandbMirror(wandb_settings, folder, config)
+
+    @property
+    def wall_seconds(self) -> float:
+        """The seconds of this attempt, and of earlier ones up to the checkpoint."""
+        earlier = self.checkpoint.get("wall_seconds", 0.0) if self.checkpoint else 0.0
+        return earlier + time.monotonic() - self.started
 
     def log(self, row: dict) -> None:
         self.folder.append(row)
@@ -43,6 +59,7 @@ class FolderRecorder:
                 "optimizer": optimizer.state_dict(),
                 "state": state,
                 "generators": generators,
+                "wall_seconds": self.wall_seconds,
                 "rows_sha256": self.rows_sha256.hexdigest(),
             }
         )

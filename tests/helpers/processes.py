@@ -83,7 +83,7 @@ def same(a, b) -> bool:
     if isinstance(a, torch.Tensor):
         return torch.equal(a, b)
     if isinstance(a, dict):
-        times = ("seconds", "rows_sha256")
+        times = ("seconds", "wall_seconds", "rows_sha256")
         return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a if key not in times)
     if isinstance(a, (list, tuple)):
         return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
