@@ -37,6 +37,8 @@ def check_file(key: str, value: str, begins: bytes) -> None:
 
 def check_path(key: str, value: str) -> None:
     """Check that a text can be the path of a folder. Raises ConfigError."""
+    if value.startswith("~/"):
+        raise ConfigError(f"{key}={value}: ~ stands for the home folder on the command line alone; write it out")
     try:
         Path(value).lstat()
     except (FileNotFoundError, NotADirectoryError):

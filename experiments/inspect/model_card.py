@@ -21,7 +21,7 @@ from layer_normalization.build import build
 from safetensors.torch import load_file
 
 folder = Path("{folder}")
-config = json.loads((folder / "config.json").read_text())
+config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
 settings = getattr(layer_normalization.settings, config["settings"])(**config["model"])
 norm_layer = NormLayer(config["norm"], config["norm_options"])
 model = build(settings, tuple(config["input_shape"]), config["num_classes"], norm_layer)

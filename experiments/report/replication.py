@@ -63,9 +63,9 @@ def beside(folder: Path, here: Verdicts) -> list[Replication]:
     """Return the replications that lie beside a report, in the order of their names."""
     found = []
     for other in sorted(folder.parent.glob(f"{folder.name}_*/claims.json")):
-        claims = json.loads(other.read_text())["claims"]
+        claims = json.loads(other.read_text(encoding="utf-8"))["claims"]
         there = {(claim["experiment"], claim["claim"]): claim["verdict"] for claim in claims}
-        provenance = json.loads(other.with_name("provenance.json").read_text())
+        provenance = json.loads(other.with_name("provenance.json").read_text(encoding="utf-8"))
         if "first_seed" not in provenance:  # of another kind: a copy that was made before replications were
             continue
         name = ", ".join([f"seeds from {provenance['first_seed']} on", *provenance.get("processor", [])])

@@ -107,7 +107,7 @@ def _reference_rows(profile: str) -> list[dict]:
     path = ROOT / "results" / "reference" / profile / "runs.csv"
     if not path.exists():
         return []
-    with open(path, newline="") as file:
+    with open(path, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
