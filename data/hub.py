@@ -54,6 +54,8 @@ def _local(settings: HubText) -> dict[str, str]:
     where: dict[str, Any] = {"path": str(path)}
     if path.is_file():
         where = {"path": str(path.parent), "data_files": {"train": path.name}}
+    if _files(path) and all(file.suffix in (".csv", ".tsv") for file in _files(path)):
+        where["keep_default_na"] = False  # else the words NA, null and nan would be no text
     # A cache of its own, since that of `datasets` knows a file by its time and size, not by its content.
     with tempfile.TemporaryDirectory() as own, _offline():
         return _texts(settings, "cannot be read as a data set", cache_dir=own, **where)
@@ -72,7 +74,8 @@ def _texts(settings: HubText, problem: str, **where) -> dict[str, str]:
     try:
         found = datasets.load_dataset(name=settings.config, **where)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        reason = " ".join(str(error).split())[:200]
+        # `datasets` says of some that an error occurred, and has the error itself as the cause.
+        reason = " ".join(str(error.__cause__ or error).split())[:200]
         raise DataError(
             f"{settings.name}: data.path={settings.path} {problem}: {reason}; mend data.path or data.config"
         ) from error
@@ -90,7 +93,15 @@ def _column(settings: HubText, rows) -> str:
         raise DataError(
             f"{settings.name}: column {settings.column!r} of {settings.path} does not hold text; give data.column"
         )
-    return "\n".join(line or "" for line in rows[settings.column])
+    lines = rows[settings.column]
+    if missing := sum(line is None for line in lines):
+        raise DataError(
+            f"{settings.name}: {missing} of {len(lines)} rows of {settings.path} have no text in column "
+            f"{settings.column!r} (null); fill or drop them"
+        )
+    if any(line.startswith("\N{BYTE ORDER MARK}") for line in lines):  # it would be a symbol of its own
+        raise DataError(f"{settings.name}: a row of {settings.path} starts with a byte order mark; cut it off")
+    return "\n".join(lines)
 
 
 @contextlib.contextmanager

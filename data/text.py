@@ -35,7 +35,11 @@ def assemble(settings: TextData, arrays: dict[str, np.ndarray], manifest: dict) 
     tokens = {split: torch.from_numpy(arrays[split].ravel().astype(np.int64)) for split in splits}
     row_length = arrays["train"].shape[1] if arrays["train"].ndim == 2 else None
     manifest = manifest | {"counts": {split: len(tokens[split]) for split in splits}}
-    if settings.unit != "word":  # words are many, and in order of first appearance they spell the text's beginning
+    if settings.unit == "word":
+        unknown = vocabulary.index(UNK) if UNK in vocabulary else -1
+        shares = {split: (tokens[split] == unknown).double().mean().item() for split in splits}
+        manifest["unknown"] = {split: round(share, 6) for split, share in shares.items()}
+    else:  # words are many, and in order of first appearance they spell the text's beginning
         manifest["vocabulary"] = vocabulary
     return Text(tokens, vocabulary, settings.unit, row_length, manifest)
 

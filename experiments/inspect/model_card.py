@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from data import SETS
 from experiments.runs.records import read_environment
+from experiments.training.check import unknown_words
 from experiments.training.load import Trained, defaults
 from models.create_norm import norm_entry
 
@@ -205,6 +206,8 @@ def limits(trained: Trained) -> str:
             f"It was trained on windows of {cfg.data.seq_len} symbols from a zero state, on one text alone: what it "
             "writes is neither true nor checked."
         )
+        if told := unknown_words(cfg.data.name, trained.manifest):
+            lines.append(f"{told}.")
         if cfg.norm.name == "bn":
             lines.append("Batch normalisation has statistics for each step; beyond those of training it uses the last.")
     else:

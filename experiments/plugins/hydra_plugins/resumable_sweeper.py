@@ -71,6 +71,7 @@ class ResumableSweeper(BasicSweeper):
         from experiments.judging.claims import check_cells
         from experiments.sweeps.launch import conclude, select_pending
         from experiments.sweeps.plan import print_plan, workers
+        from experiments.training.check import warn_of_unknown_words
 
         with refusals_in_one_line():
             if num_ranks() > 1:
@@ -87,6 +88,7 @@ class ResumableSweeper(BasicSweeper):
         no_effect.warn(arguments, configs)
         if self.config.plan:
             return print_plan(runs, workers(self.config.hydra.launcher))
+        warn_of_unknown_words(runs[index] for index in pending)
 
         failures = self._train(jobs, runs, pending) if pending else {}
         folders = [run.folder for run in runs]
