@@ -429,3 +429,10 @@ def test_unpaired_seeds_would_hide_the_effect():
     level = rng.normal(2.0, 1.0, 5)
     assert verdict(rows(ln=level - 0.4 + NOISE, none=level), **DIFFERENCE).verdict == REPRODUCED
     assert verdict(rows(ln=level[::-1] - 0.4 + NOISE, none=level), **DIFFERENCE).verdict == NOT_RESOLVED
+
+
+def test_a_metric_that_is_not_finite_is_a_missing_result():
+    table = rows(ln=2.0 + NOISE, none=3.0)
+    table.loc[1, "test/bpc"] = math.inf
+    result = verdict(table, **DIFFERENCE)
+    assert result.verdict == NOT_RESOLVED and result.outcomes[0].pairs == 4

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from experiments.config.cell import cell
 from experiments.config.experiment import Claim, Experiment
 from experiments.judging.judge import judge
-from experiments.report import tables, vega
+from experiments.report import replication, tables, vega
 from experiments.report.build import find
 from experiments.report.cell_runs import overrides
 from experiments.report.page import library
@@ -396,3 +396,11 @@ def test_the_page_draws_every_chart_in_a_browser_without_a_word(made, tmp_path):
     assert "validation loss" in tooltip and "runs" in tooltip
     assert marks > 10 * page.charts, "charts without marks"
     assert width <= 390, "the page is wider than a phone"
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "\xff", '{"claims": [{}]}', '{"claims": 5}'])
+def test_a_folder_beside_the_report_that_holds_none_is_left_out(content, tmp_path, capsys):
+    (tmp_path / "quick_notes").mkdir()
+    (tmp_path / "quick_notes" / "claims.json").write_bytes(content.encode("latin-1"))
+    assert replication.beside(tmp_path / "quick", {}) == []
+    assert "quick_notes is left out, it holds no report" in capsys.readouterr().err
