@@ -3,10 +3,10 @@
 import hashlib
 import io
 import json
-import logging
 import os
 import shutil
 import stat
+import sys
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,8 +17,6 @@ from filelock import FileLock
 from platformdirs import user_cache_path
 
 from .files import DataError, home_expanded
-
-log = logging.getLogger(__name__)
 
 Prepared = tuple[dict[str, np.ndarray], dict]  # arrays by name, manifest
 
@@ -51,7 +49,8 @@ def cached(folder: Path, entry: str, make: Callable[[], Prepared]) -> Prepared:
         except FileNotFoundError:
             pass
         except (OSError, ValueError) as error:
-            log.warning("prepared data in %s is damaged (%s); preparing it again", folder / entry, error)
+            # Not by logging, which Hydra silences in the commands.
+            print(f"prepared data in {folder / entry} is not used ({error}); preparing it again", file=sys.stderr)
         arrays, manifest = make()
         with _writable(folder):
             _write(folder / entry, arrays, manifest)

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -54,7 +53,7 @@ def test_one_load_serves_all_batch_sizes_and_one_entry_all_image_splits(own_cach
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "no manifest", "bad manifest"])
-def test_a_damaged_cache_is_prepared_again(own_cache, damage, caplog):
+def test_a_damaged_cache_is_prepared_again(own_cache, damage, capsys):
     first = data.load(PythonDocs())
     [entry] = entries(own_cache)
     arrays, manifest = entry / "arrays.npz", entry / "manifest.json"
@@ -69,14 +68,12 @@ def test_a_damaged_cache_is_prepared_again(own_cache, damage, caplog):
     else:
         manifest.write_text("{")
     forget()
-    with caplog.at_level(logging.WARNING):
-        again = data.load(PythonDocs())
+    again = data.load(PythonDocs())
     assert all(torch.equal(first.tokens[split], again.tokens[split]) for split in SPLITS)
-    assert len(caplog.records) == (0 if damage == "no manifest" else 1)
+    assert capsys.readouterr().err.count("preparing it again\n") == (0 if damage == "no manifest" else 1)
     forget()
-    caplog.clear()
     data.load(PythonDocs())
-    assert caplog.records == []
+    assert capsys.readouterr().err == ""
 
 
 def test_a_cache_that_cannot_be_written_is_one_line(tmp_path):
@@ -86,7 +83,7 @@ def test_a_cache_that_cannot_be_written_is_one_line(tmp_path):
 
 
 @pytest.mark.parametrize("change", ["mode", "owner", "link"])
-def test_prepared_data_that_another_user_could_have_put_there_are_prepared_again(change, own_cache, caplog, tmp_path):
+def test_prepared_data_that_another_user_could_have_put_there_are_prepared_again(change, own_cache, capsys, tmp_path):
     """Their checksum lies beside them and proves nothing: here they are consistent, and false."""
     first = data.load(PythonDocs())
     [entry] = entries(own_cache)
@@ -112,7 +109,7 @@ def test_prepared_data_that_another_user_could_have_put_there_are_prepared_again
         assert "cannot be written" in refusal(PythonDocs())
         return
     assert torch.equal(data.load(PythonDocs()).tokens["train"], first.tokens["train"])
-    assert "another user's, or any user can change it" in caplog.text
+    assert "another user's, or any user can change it" in capsys.readouterr().err
 
 
 def test_what_a_killed_process_left_is_swept(own_cache):
