@@ -52,12 +52,13 @@ def inspect(cfg: DictConfig) -> None:
         cells = cells_of(runs)
         name = runs[0].folder.run_id if len(runs) == 1 else common_name(runs)
         output = Path(cfg.output or default_output(runs, cfg.runs_dir, name))
+        known_by = None if cfg.output else "activations.svg"  # a folder of the runs is ours, also from older versions
         check_output(output, ())
         from experiments.inspect.draw import save
         from experiments.inspect.pictures import draw_all
 
         pictures = draw_all(cells)
-        with written_as_one(output) as folder:
+        with written_as_one(output, known_by) as folder:
             saved = {picture: save(figure, folder / picture) for picture, figure in pictures.items()}
     paths = {picture: [output / path.name for path in both] for picture, both in saved.items()}
     for svg, png in paths.values():
