@@ -142,7 +142,7 @@ def trainer(timing: Timing, name: str, size: Size, seconds: float) -> dict:
 
     run, schedule = RunFolder(tempfile.mkdtemp(), "run"), Schedule.of(settings, TRAINER_STEPS)
     with run.lock():
-        recorder = FolderRecorder(run, Wandb(mode="disabled"), {}, timing.device, schedule, time.monotonic())
+        recorder = FolderRecorder(run, Wandb(mode="disabled"), {}, timing.device, schedule, {}, time.monotonic())
         # A checkpoint comes twice a minute, not every so many steps.
         recorder.save = lambda *_: None  # type: ignore[method-assign]
         calls = {"bare": bare, "fit": lambda: fit(model, task, optim, settings, recorder)}

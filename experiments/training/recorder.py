@@ -25,6 +25,7 @@ class FolderRecorder:
         config: dict,
         device: str,
         schedule: Schedule,
+        process: dict,  # commit, versions and processor of this one
         started: float,  # time.monotonic() when this attempt began
     ):
         self.folder = folder
@@ -32,6 +33,8 @@ class FolderRecorder:
         self.started = started
         self.checkpoint, rows = resume_point(folder, device, schedule)
         folder.rewrite_metrics(rows)
+        earlier = self.checkpoint.get("processes", []) if self.checkpoint else []
+        self.processes = [*(one for one in earlier if one != process), process]  # that trained up to here
         self.rows_sha256 = checksum(rows)
         self.mirror = WandbMirror(wandb_settings, folder, config)
 
@@ -59,6 +62,7 @@ class FolderRecorder:
                 "optimizer": optimizer.state_dict(),
                 "state": state,
                 "generators": generators,
+                "processes": self.processes,
                 "wall_seconds": self.wall_seconds,
                 "rows_sha256": self.rows_sha256.hexdigest(),
             }

@@ -4,7 +4,6 @@ import errno
 import sys
 import time
 import traceback
-from pathlib import Path
 from typing import Any, TypedDict
 
 import torch
@@ -15,7 +14,6 @@ import data
 from experiments.config.errors import first_line
 from experiments.runs.environment import ORIGIN, environment, origin_of, processor
 from experiments.runs.folder import AlreadyRunningError, RunFolder, RunStatus, write_atomically, write_json
-from experiments.runs.records import DamagedFileError, read_environment
 from experiments.runs.run import Run
 from experiments.runs.schedule import Schedule, budget
 from experiments.runs.signals import Interrupted, stop_request
@@ -89,13 +87,15 @@ def _train(run: Run) -> Outcome:
         content, task = _load_task(run)
         _write_configuration(run)
         model = _initial_model(run, task)
-        recorder = _make_recorder(run, task, started)
-        processes = _write_environment(run, content.manifest, resumed=recorder.checkpoint is not None)
+        here = _environment(run)
+        recorder = _make_recorder(run, task, {name: here[name] for name in ORIGIN}, started)
+        earlier = {"earlier": recorder.processes[:-1]} if recorder.processes[1:] else {}
+        write_json(run.folder.path / "environment.json", {**here, **earlier, "data": content.manifest})
         result, message = _fit_and_evaluate(run, model, task, recorder)
         parameters = sum(parameter.numel() for parameter in model.parameters())
         summary = {**_row_columns(run), "parameters": parameters, **result}
         summary["wall_seconds"] = recorder.wall_seconds
-        summary |= origin_of(processes)
+        summary |= origin_of(recorder.processes)
         write_json(run.folder.path / "summary.json", summary)
         run.folder.finish(summary["status"], message)
         recorder.mirror.finish(summary, exit_code=0)
@@ -123,25 +123,10 @@ def _write_configuration(run: Run) -> None:
     write_atomically(run.folder.path / "config.yaml", lambda file: file.write(config))
 
 
-def _write_environment(run: Run, manifest: dict, resumed: bool) -> list[dict]:
-    """Write environment.json: this process's, and the earlier ones' that trained up to the checkpoint; return both."""
-    path = run.folder.path / "environment.json"
+def _environment(run: Run) -> dict[str, Any]:
+    """Return what this process adds to the configuration: commit, versions, device, threads."""
     here = {**environment(), "device": run.device, "processor": processor(run.device)}
-    here |= {"threads": run.cfg.threads, "ranks": num_ranks()}
-    earlier = _earlier_processes(path) if resumed else []
-    earlier = [process for process in earlier if process != {name: here[name] for name in ORIGIN}]
-    write_json(path, {**here, **({"earlier": earlier} if earlier else {}), "data": manifest})
-    return [*earlier, here]
-
-
-def _earlier_processes(path: Path) -> list[dict]:
-    """Return the origins of the processes in an environment.json; none where it is damaged."""
-    try:
-        last = read_environment(path)
-    except DamagedFileError as error:
-        print(f"{path}: {error}; the processes that trained the run so far are not known", file=sys.stderr)
-        return []
-    return [*last.get("earlier", []), {name: last.get(name) for name in ORIGIN}] if last else []
+    return here | {"threads": run.cfg.threads, "ranks": num_ranks()}
 
 
 def _initial_model(run: Run, task: DataTask) -> nn.Module:
@@ -151,11 +136,11 @@ def _initial_model(run: Run, task: DataTask) -> nn.Module:
     return build_model(run, task.input_shape, task.num_classes).to(run.device)
 
 
-def _make_recorder(run: Run, task: DataTask, started: float) -> FolderRecorder:
+def _make_recorder(run: Run, task: DataTask, process: dict, started: float) -> FolderRecorder:
     config: Any = OmegaConf.to_container(run.cfg, resolve=True)
     steps = budget(run.settings.trainer, task.steps_per_epoch, task.batch_size)
     schedule = Schedule.of(run.settings.trainer, steps)
-    return FolderRecorder(run.folder, run.settings.wandb, config, run.device, schedule, started)
+    return FolderRecorder(run.folder, run.settings.wandb, config, run.device, schedule, process, started)
 
 
 def _fit_and_evaluate(

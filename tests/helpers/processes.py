@@ -79,12 +79,12 @@ def rows(folder: RunFolder) -> list[dict]:
 
 
 def same(a, b) -> bool:
-    """Return whether two nested structures are equal to the last bit, times and checksums of times left out."""
+    """Return whether two nested structures are equal to the last bit, but for times, their checksums and commits."""
     if isinstance(a, torch.Tensor):
         return torch.equal(a, b)
     if isinstance(a, dict):
-        times = ("seconds", "wall_seconds", "rows_sha256")
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a if key not in times)
+        other = ("seconds", "wall_seconds", "rows_sha256", "processes")
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a if key not in other)
     if isinstance(a, (list, tuple)):
         return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
     return a == b
