@@ -36,7 +36,7 @@ def cached(folder: Path, entry: str, make: Callable[[], Prepared]) -> Prepared:
     cannot be written, and whatever `make` raises.
     """
     try:
-        return _read(folder / entry)
+        return _trusted(folder / entry)
     except (OSError, ValueError):
         pass  # absent, damaged, or being replaced right now: look again as the only writer
     with _writable(folder):
@@ -45,7 +45,7 @@ def cached(folder: Path, entry: str, make: Callable[[], Prepared]) -> Prepared:
         lock.acquire()
     try:
         try:
-            return _read(folder / entry)
+            return _trusted(folder / entry)
         except FileNotFoundError:
             pass
         except (OSError, ValueError) as error:
@@ -54,13 +54,19 @@ def cached(folder: Path, entry: str, make: Callable[[], Prepared]) -> Prepared:
         arrays, manifest = make()
         with _writable(folder):
             _write(folder / entry, arrays, manifest)
-        return arrays, manifest
+        # Not `arrays`: with the strides that these may have, convolutions round otherwise than with those of a file.
+        return _read(folder / entry)
     finally:
         lock.release()
 
 
-def _read(path: Path) -> Prepared:
+def _trusted(path: Path) -> Prepared:
+    """Return an entry that only this user, root or the cache's owner can have written. Raises OSError, ValueError."""
     _check_owner(path)
+    return _read(path)
+
+
+def _read(path: Path) -> Prepared:
     manifest = json.loads((path / "manifest.json").read_bytes())
     stored = (path / "arrays.npz").read_bytes()
     expected = manifest.pop("arrays_sha256", None)

@@ -52,6 +52,18 @@ def test_one_load_serves_all_batch_sizes_and_one_entry_all_image_splits(own_cach
     assert len(entries(own_cache)) == 3
 
 
+def test_who_prepares_a_set_gets_what_the_next_process_reads(own_cache):
+    """To the stride: a convolution over another layout is rounded otherwise, and a run would not be repeatable."""
+    for settings in (digits(), PythonDocs()):
+        first = data.load(settings)
+        forget()
+        again = data.load(settings)
+        name = "images" if hasattr(first, "images") else "tokens"
+        for split in SPLITS:
+            a, b = getattr(first, name)[split], getattr(again, name)[split]
+            assert torch.equal(a, b) and a.stride() == b.stride()
+
+
 @pytest.mark.parametrize("damage", ["flip", "truncate", "no manifest", "bad manifest"])
 def test_a_damaged_cache_is_prepared_again(own_cache, damage, capsys):
     first = data.load(PythonDocs())
