@@ -3,9 +3,10 @@
 import hashlib
 import io
 import json
-import logging
 import os
 import shutil
+import stat
+import sys
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +16,7 @@ import numpy as np
 from filelock import FileLock
 from platformdirs import user_cache_path
 
-from .files import DataError
-
-log = logging.getLogger(__name__)
+from .files import DataError, home_expanded
 
 Prepared = tuple[dict[str, np.ndarray], dict]  # arrays by name, manifest
 
@@ -25,7 +24,9 @@ Prepared = tuple[dict[str, np.ndarray], dict]  # arrays by name, manifest
 def cache_folder(setting: str | None) -> Path:
     """Return the folder of prepared data: the setting, else LAYERNORM_CACHE, else the platform's cache of the user."""
     chosen = setting or os.environ.get("LAYERNORM_CACHE")
-    return Path(chosen).expanduser() if chosen else user_cache_path("layer-normalization")
+    if not chosen:
+        return user_cache_path("layer-normalization")
+    return home_expanded("data.cache" if setting else "LAYERNORM_CACHE", chosen)
 
 
 def cached(folder: Path, entry: str, make: Callable[[], Prepared]) -> Prepared:
@@ -35,26 +36,34 @@ def cached(folder: Path, entry: str, make: Callable[[], Prepared]) -> Prepared:
     cannot be written, and whatever `make` raises.
     """
     try:
-        return _read(folder / entry)
+        return _trusted(folder / entry)
     except (OSError, ValueError):
         pass  # absent, damaged, or being replaced right now: look again as the only writer
     with _writable(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = FileLock(folder / f".{entry}.lock")
         lock.acquire()
     try:
         try:
-            return _read(folder / entry)
+            return _trusted(folder / entry)
         except FileNotFoundError:
             pass
         except (OSError, ValueError) as error:
-            log.warning("prepared data in %s is damaged (%s); preparing it again", folder / entry, error)
+            # Not by logging, which Hydra silences in the commands.
+            print(f"prepared data in {folder / entry} is not used ({error}); preparing it again", file=sys.stderr)
         arrays, manifest = make()
         with _writable(folder):
             _write(folder / entry, arrays, manifest)
-        return arrays, manifest
+        # Not `arrays`: with the strides that these may have, convolutions round otherwise than with those of a file.
+        return _read(folder / entry)
     finally:
         lock.release()
+
+
+def _trusted(path: Path) -> Prepared:
+    """Return an entry that only this user, root or the cache's owner can have written. Raises OSError, ValueError."""
+    _check_owner(path)
+    return _read(path)
 
 
 def _read(path: Path) -> Prepared:
@@ -67,16 +76,31 @@ def _read(path: Path) -> Prepared:
         return dict(arrays), manifest
 
 
+def _check_owner(path: Path) -> None:
+    """Check that an entry is of this user, of root, or of the owner of the whole cache. Raises ValueError.
+
+    Its checksum lies beside it, so it proves nothing of what another user has put into a folder that all can write.
+    """
+    trusted = {os.geteuid(), 0, path.parent.stat().st_uid}
+    for part in (path, path / "arrays.npz", path / "manifest.json"):
+        status = part.lstat()
+        if status.st_uid not in trusted or stat.S_ISLNK(status.st_mode) or status.st_mode & stat.S_IWOTH:
+            raise ValueError(f"{part.name} is another user's, or any user can change it")
+
+
 def _write(path: Path, arrays: dict[str, Any], manifest: dict) -> None:
     # The name is fixed because the caller holds the entry's lock: what lies there was left by a killed process.
     draft = path.with_name(f".{path.name}.tmp")
     shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir()
+    draft.mkdir(mode=0o755)
     try:
         np.savez(draft / "arrays.npz", **arrays)
         with open(draft / "arrays.npz", "rb") as stream:
             sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-        (draft / "manifest.json").write_text(json.dumps(manifest | {"arrays_sha256": sha256}, indent=1))
+        text = json.dumps(manifest | {"arrays_sha256": sha256}, indent=1)
+        (draft / "manifest.json").write_text(text, encoding="utf-8")
+        for part in (draft, *draft.iterdir()):
+            part.chmod(part.stat().st_mode & ~stat.S_IWOTH)  # whatever the umask is
         shutil.rmtree(path, ignore_errors=True)  # a folder can only be renamed onto nothing
         draft.rename(path)
     finally:

@@ -27,6 +27,14 @@ class Source:
         return {"file": self.file, "bytes": self.bytes, "sha256": self.sha256}
 
 
+def home_expanded(key: str, path: str) -> Path:
+    """Return the path with a leading ~ replaced by the home folder. Raises DataError where there is none."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise DataError(f"{key}={path}: {error}; write the path without ~") from error
+
+
 def verified(settings: DataSettings, files: dict[str, str], get: str) -> list[Source]:
     """The files (path below the root -> sha256) of a set, each one's content proved by its sha256.
 
@@ -58,14 +66,15 @@ def _find(settings: DataSettings, file: str, get: str) -> Path:
             f"{settings.name}: neither data.root nor LAYERNORM_DATA is set, so there is nowhere to look for {file}; "
             f"to get it: {get}"
         )
-    path = Path(root).expanduser() / file
+    where = "data.root" if settings.root else "LAYERNORM_DATA"
+    folder = home_expanded(where, root)
+    path = folder / file
     # The 110 MB of zeros and ones pack to 3 MB, so many keep them packed.
     candidates = [path, path.with_name(path.name + ".xz")] if path.suffix == ".amat" else [path]
     for candidate in candidates:
-        if candidate.exists():
+        if os.path.exists(candidate):  # False for a path that is too long, where Path.exists raises
             return candidate
-    where = "data.root" if settings.root else "LAYERNORM_DATA"
-    raise DataError(f"{settings.name}: {file} is not in {Path(root).expanduser()} ({where}); to get it: {get}")
+    raise DataError(f"{settings.name}: {file} is not in {folder} ({where}); to get it: {get}")
 
 
 def unpacked(path: Path):

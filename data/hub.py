@@ -4,6 +4,7 @@ import contextlib
 import difflib
 import hashlib
 import json
+import os
 import re
 import tempfile
 from pathlib import Path
@@ -21,13 +22,13 @@ HUB_NAME = r"\w[\w.-]*(/\w[\w.-]*)?"
 
 def sources(settings: HubText) -> list[Source]:
     """What identifies the set: for local files their content, for a set on the hub its name and revision."""
-    local = Path(settings.path).expanduser()
-    if not local.exists() and not re.fullmatch(HUB_NAME, settings.path):
+    local = files.home_expanded("data.path", settings.path)
+    if not os.path.exists(local) and not re.fullmatch(HUB_NAME, settings.path):
         raise DataError(
             f"{settings.name}: there is no data.path={settings.path} (looked for {local.absolute()}), and a set on the "
             "hub is called name or owner/name; mend the path"
         )
-    name = "local files" if local.exists() else settings.path
+    name = "local files" if os.path.exists(local) else settings.path
     identity = json.dumps([name, settings.config, settings.column, settings.revision])
     asked = Source(name, hashlib.sha256(identity.encode()).hexdigest())
     return [asked, *(files.current(path, str(path.relative_to(local))) for path in _files(local))]
@@ -40,7 +41,7 @@ def _files(local: Path) -> list[Path]:
 
 def read(settings: HubText, _: list[Source]) -> dict[str, np.ndarray]:
     """Rows are joined by line ends; a split that the set lacks is cut off the end of its train."""
-    texts = _local(settings) if Path(settings.path).expanduser().exists() else _hub(settings)
+    texts = _local(settings) if os.path.exists(os.path.expanduser(settings.path)) else _hub(settings)
     if "train" not in texts:
         raise DataError(f"{settings.name}: {settings.path} has no split called train, only {', '.join(texts)}")
     names = {"train": "train", "val": "validation", "test": "test"}
@@ -49,10 +50,12 @@ def read(settings: HubText, _: list[Source]) -> dict[str, np.ndarray]:
 
 
 def _local(settings: HubText) -> dict[str, str]:
-    path = Path(settings.path).expanduser().absolute()
+    path = files.home_expanded("data.path", settings.path).absolute()
     where: dict[str, Any] = {"path": str(path)}
     if path.is_file():
         where = {"path": str(path.parent), "data_files": {"train": path.name}}
+    if _files(path) and all(file.suffix in (".csv", ".tsv") for file in _files(path)):
+        where["keep_default_na"] = False  # else the words NA, null and nan would be no text
     # A cache of its own, since that of `datasets` knows a file by its time and size, not by its content.
     with tempfile.TemporaryDirectory() as own, _offline():
         return _texts(settings, "cannot be read as a data set", cache_dir=own, **where)
@@ -71,7 +74,8 @@ def _texts(settings: HubText, problem: str, **where) -> dict[str, str]:
     try:
         found = datasets.load_dataset(name=settings.config, **where)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        reason = " ".join(str(error).split())[:200]
+        # `datasets` says of some that an error occurred, and has the error itself as the cause.
+        reason = " ".join(str(error.__cause__ or error).split())[:200]
         raise DataError(
             f"{settings.name}: data.path={settings.path} {problem}: {reason}; mend data.path or data.config"
         ) from error
@@ -89,7 +93,15 @@ def _column(settings: HubText, rows) -> str:
         raise DataError(
             f"{settings.name}: column {settings.column!r} of {settings.path} does not hold text; give data.column"
         )
-    return "\n".join(line or "" for line in rows[settings.column])
+    lines = rows[settings.column]
+    if missing := sum(line is None for line in lines):
+        raise DataError(
+            f"{settings.name}: {missing} of {len(lines)} rows of {settings.path} have no text in column "
+            f"{settings.column!r} (null); fill or drop them"
+        )
+    if any(line.startswith("\N{BYTE ORDER MARK}") for line in lines):  # it would be a symbol of its own
+        raise DataError(f"{settings.name}: a row of {settings.path} starts with a byte order mark; cut it off")
+    return "\n".join(lines)
 
 
 @contextlib.contextmanager

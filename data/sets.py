@@ -100,7 +100,9 @@ SETS: dict[str, DataSet] = {
     "text_file": DataSet(
         TextFile, "text.whole_text", sources="text.text_file_sources", units=("char", "word"), terms="yours"
     ),
-    "hf_text": DataSet(HubText, "hub.read", sources="hub.sources", units=("char", "word"), terms="see its card"),
+    "hf_text": DataSet(
+        HubText, "hub.read", sources="hub.sources", units=("char", "word"), terms="see its card", version=2
+    ),
     "binarized_mnist": DataSet(BinarizedMNIST, "text.binarized_mnist", units=("pixel",), **BINARIZED_MNIST),
     "binary_mnist": DataSet(BinaryData, "binary.mnist", **BINARIZED_MNIST),
     "binary_digits": DataSet(BinaryDigits, "binary.digits", sources="images.digits_sources", terms="CC BY 4.0 (UCI)"),

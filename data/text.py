@@ -9,10 +9,10 @@ import functools
 import hashlib
 import json
 import operator
+import os
 import platform
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,11 @@ def assemble(settings: TextData, arrays: dict[str, np.ndarray], manifest: dict) 
     tokens = {split: torch.from_numpy(arrays[split].ravel().astype(np.int64)) for split in splits}
     row_length = arrays["train"].shape[1] if arrays["train"].ndim == 2 else None
     manifest = manifest | {"counts": {split: len(tokens[split]) for split in splits}}
-    if settings.unit != "word":  # words are many, and in order of first appearance they spell the text's beginning
+    if settings.unit == "word":
+        unknown = vocabulary.index(UNK) if UNK in vocabulary else -1
+        shares = {split: (tokens[split] == unknown).double().mean().item() for split in splits}
+        manifest["unknown"] = {split: round(share, 6) for split, share in shares.items()}
+    else:  # words are many, and in order of first appearance they spell the text's beginning
         manifest["vocabulary"] = vocabulary
     return Text(tokens, vocabulary, settings.unit, row_length, manifest)
 
@@ -139,8 +143,8 @@ def whole_text(settings: FractionText, sources: list[Source]) -> dict[str, np.nd
 
 
 def text_file_sources(settings: TextFile) -> list[Source]:
-    path = Path(settings.path).expanduser()
-    if path.exists() and not path.is_file():  # to open a named pipe would wait for ever
+    path = files.home_expanded("data.path", settings.path)
+    if os.path.exists(path) and not path.is_file():  # to open a named pipe would wait for ever
         raise DataError(f"{settings.name}: data.path={settings.path} is a folder or a device; name a text file")
     try:
         return [files.current(path, path.name)]

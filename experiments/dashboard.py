@@ -22,6 +22,7 @@ from omegaconf import MISSING, DictConfig
 from experiments.cli.command import command, refusals_in_one_line
 from experiments.config.errors import first_line
 from experiments.config.paths import CONFIGS
+from experiments.config.writable import check_file
 
 
 @dataclass
@@ -48,6 +49,8 @@ def dashboard(cfg: DictConfig) -> None:
         sys.exit("the dashboard needs its extra: pip install -c constraints.txt 'wandb-workspaces>=0.4,<0.5'")
     random.seed(0)  # the ids of panels are drawn at random; the same views must give the same file
     with refusals_in_one_line("dashboard"):
+        if cfg.output:
+            check_file("output", cfg.output, begins=b"{")
         entity = cfg.entity or ("" if cfg.output else wandb_views.default_entity())
         views = [wandb_views.view(name, cfg.profile.name, cfg.project, entity) for name in cfg.profile.experiments]
     if cfg.output:

@@ -18,9 +18,11 @@ from experiments.cli.command import command, refusals_in_one_line
 from experiments.config.errors import ConfigError
 from experiments.config.paths import CONFIGS
 from experiments.config.schema import RUNS_DIR
-from experiments.config.writable import check_folder
 from experiments.runs.folder import RunFolder
+from experiments.runs.outputs import check_output
 from experiments.training.load import find, load
+
+FILES = ("model.safetensors", "config.json", "README.md")
 
 
 @dataclass
@@ -41,19 +43,24 @@ def export(cfg: DictConfig) -> None:
         folder = find(cfg.run, cfg.runs_dir)
         if cfg.output is None:
             raise ConfigError(f"output= is missing; name a folder, as output=exported/{folder.run_id}")
-        check_folder("output", cfg.output)
+        output = Path(cfg.output)
+        check_output(output, FILES)
         check_done(folder)
         trained = load(folder)
-    from experiments.inspect.exporting import export_model
+        from experiments.inspect.exporting import export_model
 
-    output = Path(cfg.output)
-    export_model(trained, output)
+        export_model(trained, output)
     print(f"exported: {output.resolve()}")
 
 
 def check_done(folder: RunFolder) -> None:
     """Raise ConfigError unless the run is done: its card states how good the model is."""
     if folder.finished and folder.state == "done":
+        if folder.changed:
+            raise ConfigError(
+                f"{folder.path}: {folder.changed}, and a model card states what they hold; delete the folder and train "
+                "the run again, or choose another"
+            )
         return
     remedy = "choose another" if folder.state == "diverged" else "the command that started it continues it"
     raise ConfigError(

@@ -20,7 +20,7 @@ from experiments.cli.command import command, refusals_in_one_line
 from experiments.config.errors import ConfigError
 from experiments.config.paths import CONFIGS
 from experiments.config.schema import RUNS_DIR
-from experiments.config.writable import check_folder
+from experiments.config.writable import check_file
 from experiments.training.load import Trained, find, load
 
 LENGTH = 300  # symbols, by default
@@ -91,9 +91,7 @@ def images(trained: Trained, cfg: DictConfig) -> None:
     if cfg.prompt or cfg.length is not None:
         raise ConfigError("prompt and length are for text; a model of pixels makes whole images, say samples=...")
     path = Path(cfg.output or trained.folder.path / "samples.png")
-    if path.is_dir():
-        raise ConfigError(f"output={path} is a folder; give the name of a PNG in it, as output={path}/samples.png")
-    check_folder("output", str(path.parent))
+    check_file("output", str(path), begins=b"\x89PNG")
     if drawn:
         save_drawn_images(trained, path, cfg.samples, cfg.seed)
     else:

@@ -8,26 +8,27 @@ python -m experiments.status profile=standard only=conv_gain
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from experiments.cli.command import command, refusals_in_one_line
 from experiments.config.errors import ConfigError, nearest
 from experiments.config.paths import CONFIGS
 from experiments.config.schema import RUNS_DIR
-from experiments.runs.folder import RunFolder, RunStatus
+from experiments.runs.folder import RunFolder, RunStatus, folders_in
 from experiments.runs.progress import format_duration
 from experiments.sweeps.grid import run_ids
 
 ORDER = (  # what needs attention comes first
     RunStatus.RUNNING,
     RunStatus.DIED,
+    RunStatus.DAMAGED,
     RunStatus.FAILED,
     RunStatus.INTERRUPTED,
     RunStatus.NEW,
@@ -74,7 +75,7 @@ def folders_of(cfg: DictConfig) -> list[RunFolder]:
         return [RunFolder(cfg.runs_dir, run) for name in chosen for run in run_ids(name, cfg.profile.name)]
     if cfg.only is not None:
         raise ConfigError(f"only={cfg.only} needs a profile as well; give profile=quick or another")
-    folders = [RunFolder(cfg.runs_dir, path.parent.name) for path in Path(cfg.runs_dir).glob("*/status.json")]
+    folders = folders_in(cfg.runs_dir)
     if not folders:
         raise ConfigError(f"runs_dir={cfg.runs_dir} holds no run; name the folder of the runs, or start one")
     return folders
@@ -85,12 +86,14 @@ def line(folder: RunFolder, state: RunStatus) -> list[str]:
     status = folder.status
     step = f"{status['step']}/{status['steps']}" if status.get("steps") else ""
     left = ""
-    if state == RunStatus.RUNNING and status.get("seconds"):
+    if state == RunStatus.RUNNING and status.get("seconds") and status.get("step"):
         left = format_duration((status["steps"] - status["step"]) * status["seconds"] / status["step"])
     message = status.get("message", "")
     if state == RunStatus.DIED:
         message = f"process {status['pid']} is gone; start the command again"
-    return [folder.run_id, state, step, left, message]
+    elif state == RunStatus.DAMAGED:
+        message = f"{folder.damage}; start the command again"
+    return [folder.run_id, state, step, left, escape(message)]
 
 
 def main() -> None:

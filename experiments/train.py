@@ -52,7 +52,7 @@ def train(cfg: DictConfig) -> "Outcome | None":
 
 def train_single(cfg: DictConfig) -> None:
     """Train one run and show its progress. Exit code: 0 done, 1 failed or running elsewhere, 128 + n after signal n."""
-    from experiments.training.check import check, check_fields
+    from experiments.training.check import check, check_fields, warn_of_unknown_words
 
     with refusals_in_one_line():
         check_fields(cfg)
@@ -67,6 +67,7 @@ def train_single(cfg: DictConfig) -> None:
         check(run)
     if rank() == 0:
         no_effect.warn(HydraConfig.get().overrides.task, [cfg])
+        warn_of_unknown_words([run])
     outcome = train_with_display(run)
     exit_with(outcome)
 
@@ -74,6 +75,7 @@ def train_single(cfg: DictConfig) -> None:
 def report_finished(run: Run) -> None:
     """Print that the run is finished. In a wandb sweep, log it too: the sweep's agent waits for its metrics."""
     print(f"already {run.folder.status['status']}: {run.folder.path}")
+    run.folder.warn_if_changed()
     if "WANDB_SWEEP_ID" in os.environ:
         from experiments.runs.wandb_mirror import WandbMirror
 

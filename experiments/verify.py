@@ -24,7 +24,7 @@ from experiments.config.errors import ConfigError
 from experiments.config.paths import CONFIGS, ROOT
 from experiments.config.schema import RUNS_DIR
 from experiments.runs.consistency import run_problems, table_problems
-from experiments.runs.folder import RunFolder
+from experiments.runs.folder import RunFolder, folders_in
 
 
 @dataclass
@@ -42,7 +42,7 @@ ConfigStore.instance().store(name="verify_schema", node=Verify)
 def verify(cfg: DictConfig) -> None:
     runs_dir = Path(cfg.runs_dir)
     with refusals_in_one_line("verify"):
-        runs = sorted(path for path in runs_dir.glob("*/") if (path / "status.json").exists())
+        runs = folders_in(runs_dir)
         tables = sorted({Path(path) for pattern in cfg.rows for path in glob(str(ROOT / pattern))})
         if not runs and not tables:
             raise ConfigError(f"runs_dir={cfg.runs_dir} holds no run and rows={list(cfg.rows)} name no table")
@@ -54,11 +54,11 @@ def verify(cfg: DictConfig) -> None:
     sys.exit(1 if count else 0)
 
 
-def check_all(runs: list[Path], tables: list[Path], runs_dir: Path) -> Iterator[tuple[Path, str]]:
+def check_all(runs: list[RunFolder], tables: list[Path], runs_dir: Path) -> Iterator[tuple[Path, str]]:
     """Yield each problem of each run and table, with its path. A terminal shows the progress."""
-    for path in track(runs, "runs", transient=True, disable=not sys.stdout.isatty()):
-        for problem in run_problems(RunFolder(path.parent, path.name)):
-            yield path, problem
+    for folder in track(runs, "runs", transient=True, disable=not sys.stdout.isatty()):
+        for problem in run_problems(folder):
+            yield folder.path, problem
     for path in tables:
         for problem in table_problems(path, runs_dir):
             yield path, problem

@@ -18,6 +18,7 @@ from experiments.benchmark.timing import GEMM, LEAST_ROUNDS, Timing, must_agree,
 from experiments.config.paths import ROOT
 from experiments.config.schema import Adam, Trainer, Wandb
 from experiments.runs.folder import RunFolder
+from experiments.runs.schedule import Schedule
 from experiments.training.loop import fit
 from experiments.training.optimisation import make_optimizer
 from experiments.training.recorder import FolderRecorder
@@ -139,9 +140,9 @@ def trainer(timing: Timing, name: str, size: Size, seconds: float) -> dict:
             nn.utils.clip_grad_norm_(parameters, clip)
             optimizer.step()
 
-    run = RunFolder(tempfile.mkdtemp(), "run")
+    run, schedule = RunFolder(tempfile.mkdtemp(), "run"), Schedule.of(settings, TRAINER_STEPS)
     with run.lock():
-        recorder = FolderRecorder(run, Wandb(mode="disabled"), {}, timing.device)
+        recorder = FolderRecorder(run, Wandb(mode="disabled"), {}, timing.device, schedule, {}, time.monotonic())
         # A checkpoint comes twice a minute, not every so many steps.
         recorder.save = lambda *_: None  # type: ignore[method-assign]
         calls = {"bare": bare, "fit": lambda: fit(model, task, optim, settings, recorder)}

@@ -130,7 +130,7 @@ def benchmark(cfg: DictConfig) -> None:
         data = measured(cfg) if cfg.rows is None else results.read(Path(cfg.rows))
         output = Path(cfg.output)
         results.write(data, output)
-        (output / "benchmark.md").write_text(tables.markdown(data))
+        (output / "benchmark.md").write_text(tables.markdown(data), encoding="utf-8")
         figure.draw(data, output / "benchmark.svg")
         if cfg.readme:
             put_into_readme(data)

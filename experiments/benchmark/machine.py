@@ -29,7 +29,7 @@ def pin(cores: list[int]) -> None:
 
 def machine_facts(device: str, cores: list[int]) -> dict:
     """Return what the times depend on. No date: the same machine and commit give the same facts."""
-    cpuinfo = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
     flags = re.search(r"(?:flags|Features)\s*: (.*)", cpuinfo)
     build = torch.__config__.show()
     return {

@@ -76,7 +76,7 @@ def read(folder: Path) -> dict:
     """Return the content of a folder's benchmark.json. Raises ConfigError without one."""
     path = folder / "benchmark.json"
     try:
-        data = json.loads(path.read_text())
+        data = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise ConfigError(f"rows={folder} has no benchmark.json; name a folder that a benchmark wrote") from None
     except ValueError as error:

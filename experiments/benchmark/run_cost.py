@@ -25,7 +25,7 @@ def seconds_a_run(runs: int, rounds: int, wandb: str) -> list[float]:
     """
     with tempfile.TemporaryDirectory() as folder:
         text = Path(folder) / "text.txt"
-        text.write_text("".join(random.Random(0).choices("abcdefgh \n", k=CHARACTERS)))
+        text.write_text("".join(random.Random(0).choices("abcdefgh \n", k=CHARACTERS)), encoding="utf-8")
         fixed = ["model=lstm", "norm=ln", "data=text_file", f"data.path={text}", f"data.cache={folder}/cache"]
         fixed += ["trainer.steps=1", "threads=1", f"wandb.mode={wandb}", f"runs_dir={folder}/runs"]
         seeds = iter(range(1 + runs * rounds))

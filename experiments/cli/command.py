@@ -23,14 +23,17 @@ from omegaconf.errors import (
 import experiments.config.registry  # noqa: F401  (the schemas that Hydra composes into, in a sweep's worker too)
 from data import DataError
 from experiments.cli.overrides import check_arguments
+from experiments.cli.surroundings import prepare_streams, told_in_one_line
+from experiments.cli.typed_paths import typed_paths
 from experiments.config import fields
 from experiments.config.errors import ConfigError, unknown_word
 from experiments.config.paths import CONFIGS
+from experiments.runs.records import DamagedFileError
 from experiments.runs.signals import stop_request
 from experiments.runs.torchrun import rank
 from models.errors import ModelError
 
-PROJECT_ERRORS = (ConfigError, DataError, ModelError)  # their message is the line that is printed
+PROJECT_ERRORS = (ConfigError, DamagedFileError, DataError, ModelError)  # their message is the line that is printed
 REFUSALS = (*PROJECT_ERRORS, HydraException, OmegaConfBaseException, yaml.YAMLError)
 CALLERS_OF_HYDRA = ("__main__", "experiments.", "hydra_plugins.resumable_sweeper")  # modules of this repository
 RANK0_DELAY_S = 10  # lets rank 0 print the error before torchrun ends all ranks with the first that exits
@@ -46,13 +49,11 @@ def command(entry: Callable[[], None], config_name: str, sweeps: bool = False) -
     sweeps: the command runs sweeps with -m. --help prints its module's docstring and what can be set.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # lets errors pass through Hydra, which would print many lines
+    prepare_streams()
     try:
-        with refusals_in_one_line(config_name):
+        with told_in_one_line(), refusals_in_one_line(config_name):
+            sys.argv[1:] = typed_paths(sys.argv[1:])
             _answer(entry, config_name, sweeps)
-            sys.stdout.flush()
-    except BrokenPipeError:  # whoever read the output has left, as head does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains once more at its end
-        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(stop_request.exit_code if stop_request.number is not None else 130)
 

@@ -125,11 +125,11 @@ def comments_behind_keys(file: Path) -> dict[str, str]:
 
     The options of a normaliser have no schema: their file declares them, with the meaning in a comment.
     """
-    text = file.read_text() if file.exists() else ""
+    text = file.read_text(encoding="utf-8") if file.exists() else ""
     return dict(re.findall(r"^(\w+): .*? # (.*)$", text, re.MULTILINE))
 
 
 def first_comment(file: Path) -> str:
     """Return the comment in a file's first line, which says what the choice is."""
-    match = re.match(r"# (?!@package)(.*)", file.read_text()) if file.exists() else None
+    match = re.match(r"# (?!@package)(.*)", file.read_text(encoding="utf-8")) if file.exists() else None
     return match[1] if match else ""

@@ -13,6 +13,7 @@ from hydra._internal.config_loader_impl import (
 )
 from hydra._internal.utils import get_args_parser  # the flags that Hydra will read, to refuse wrong ones in one line
 from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn, JobStatus
 
 if TYPE_CHECKING:
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
@@ -29,6 +30,16 @@ __all__ = [
 # Hydra copies its store whenever it composes or lists a group, though it is a singleton and copies what it hands out:
 # 10 ms each time, which is felt in Tab completion and in a sweep.
 ConfigStore.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]
+
+
+def _return_value(job: JobReturn) -> Any:
+    """As in Hydra, but without its line on stderr in front of the exception: `command` tells it in one."""
+    if job.status == JobStatus.FAILED:
+        raise job._return_value
+    return job._return_value
+
+
+JobReturn.return_value = property(_return_value, JobReturn.return_value.fset)  # type: ignore[attr-defined, assignment]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,14 +1,17 @@
 """Check what was typed before Hydra composes it: mistakes that Hydra accepts, or reports in many lines."""
 
+import math
 from pathlib import Path
 from typing import NoReturn
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
 
 from experiments.cli.hydra_private import get_args_parser
 from experiments.config.errors import ConfigError
 from experiments.config.fields import fields_of, groups_of, unknown
+
+MOST_JOBS = 100_000  # of one sweep
 
 
 def check_arguments(arguments: list[str], config_name: str, sweeps: bool) -> None:
@@ -26,6 +29,11 @@ def check_arguments(arguments: list[str], config_name: str, sweeps: bool) -> Non
     overrides = OverridesParser.create().parse_overrides(flags.overrides)
     if any(override.key_or_group == "hydra/sweeper" for override in overrides):
         raise ConfigError("hydra/sweeper has one choice, which checks every run before the first; leave it out")
+    if any(override.key_or_group == "hydra.job.chdir" and override.value() for override in overrides):
+        raise ConfigError(
+            "hydra.job.chdir=true moves every run to another folder, from where a relative runs_dir or data.path is "
+            "another; leave it out: a run's files are in its folder below runs_dir"
+        )
     for_task = [override for override in overrides if not override.key_or_group.startswith("hydra")]
     for override in for_task:
         _check_additions_and_deletions(override, config_name)
@@ -34,6 +42,7 @@ def check_arguments(arguments: list[str], config_name: str, sweeps: bool) -> Non
             remedy = "add -m to make a sweep of them, or write [a,b] for a list" if sweeps else "give one"
             raise ConfigError(f"{override.input_line} gives several values; {remedy}")
     _check_given_once(for_task)
+    _check_number_of_jobs(for_task)
 
 
 def _refuse_flag(message: str) -> NoReturn:
@@ -86,3 +95,18 @@ def _check_given_once(overrides: list[Override]) -> None:
         if earlier is not override:
             both = f"{earlier.input_line} and {override.input_line}"
             raise ConfigError(f"{override.key_or_group} is given twice, as {both}; give it once")
+
+
+def _check_number_of_jobs(overrides: list[Override]) -> None:
+    """Refuse a sweep that is too large to be listed, before it is: range(1,1000000000) is quickly typed."""
+    counts: list[int] = [_number_of_values(override.value()) for override in overrides if override.is_sweep_override()]
+    jobs = math.prod(counts)
+    if jobs > MOST_JOBS:
+        raise ConfigError(f"these are {jobs:,} runs; a sweep has {MOST_JOBS:,} at most, so split it")
+
+
+def _number_of_values(sweep: object) -> int:
+    if isinstance(sweep, RangeSweep):
+        start, stop, step = (float(number or 0) for number in (sweep.start, sweep.stop, sweep.step))
+        return max(math.ceil((stop - start) / step), 0) if step else 0
+    return len(sweep.list) if isinstance(sweep, ChoiceSweep) else 1

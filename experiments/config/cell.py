@@ -76,4 +76,4 @@ def tuned_lr(*, _root_: DictConfig) -> float:
 @cache
 def _rates(path: Path, modified: int) -> dict[str, float]:
     """Return a file of tuned rates. Cached by its time of modification: a run reads its rate half a dozen times."""
-    return yaml.safe_load(path.read_text()) or {}
+    return yaml.safe_load(path.read_text(encoding="utf-8")) or {}

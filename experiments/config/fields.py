@@ -73,7 +73,7 @@ def schema_of(group: str, choice: str) -> type | None:
 
 
 def _read(path: Path) -> dict:
-    return yaml.safe_load(path.read_text()) or {}
+    return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
 
 
 def _schema(name: str) -> type:

@@ -19,8 +19,26 @@ def check_folder(key: str, value: str) -> None:
         )
 
 
+def check_file(key: str, value: str, begins: bytes) -> None:
+    """Check that a file can be written, and that one of its name is of the same kind. Raises ConfigError.
+
+    begins: the first bytes of a file of this kind.
+    """
+    path = Path(value)
+    check_folder(key, str(path.parent))
+    check_path(key, value)
+    if path.is_dir():
+        raise ConfigError(f"{key}={value} is a folder; give the name of a file in it")
+    if path.exists():
+        with open(path, "rb") as file:
+            if file.read(len(begins)) != begins:
+                raise ConfigError(f"{key}={value} is a file of another kind; name another, or move it away")
+
+
 def check_path(key: str, value: str) -> None:
     """Check that a text can be the path of a folder. Raises ConfigError."""
+    if value.startswith("~/"):
+        raise ConfigError(f"{key}={value}: ~ stands for the home folder on the command line alone; write it out")
     try:
         Path(value).lstat()
     except (FileNotFoundError, NotADirectoryError):

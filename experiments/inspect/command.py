@@ -21,9 +21,9 @@ from omegaconf import DictConfig, OmegaConf
 from experiments.cli.command import command, refusals_in_one_line
 from experiments.config.paths import CONFIGS
 from experiments.config.schema import RUNS_DIR
-from experiments.config.writable import check_folder
 from experiments.inspect.cells import cells_of
 from experiments.runs.folder import RunFolder
+from experiments.runs.outputs import check_output, written_as_one
 from experiments.training.load import Trained, find_all, load
 
 
@@ -52,13 +52,15 @@ def inspect(cfg: DictConfig) -> None:
         cells = cells_of(runs)
         name = runs[0].folder.run_id if len(runs) == 1 else common_name(runs)
         output = Path(cfg.output or default_output(runs, cfg.runs_dir, name))
-        check_folder("output", str(output))
+        known_by = None if cfg.output else "activations.svg"  # a folder of the runs is ours, also from older versions
+        check_output(output, ())
         from experiments.inspect.draw import save
         from experiments.inspect.pictures import draw_all
 
         pictures = draw_all(cells)
-    output.mkdir(parents=True, exist_ok=True)
-    paths = {picture: save(figure, output / picture) for picture, figure in pictures.items()}
+        with written_as_one(output, known_by) as folder:
+            saved = {picture: save(figure, folder / picture) for picture, figure in pictures.items()}
+    paths = {picture: [output / path.name for path in both] for picture, both in saved.items()}
     for svg, png in paths.values():
         print(f"{svg} {png}")
     from experiments.inspect.wandb_media import log_pictures

@@ -14,7 +14,7 @@ from safetensors.torch import save
 
 from experiments.config.schema import norm_options, settings
 from experiments.inspect.model_card import model_card, vocabulary_is_public
-from experiments.runs.folder import write_atomically
+from experiments.runs.outputs import written_as_one
 from experiments.training.load import Trained
 
 
@@ -25,9 +25,9 @@ def export_model(trained: Trained, output: Path) -> None:
         "config.json": (json.dumps(model_config(trained), indent=1) + "\n").encode(),
         "README.md": model_card(trained, output.absolute().name).encode(),
     }
-    output.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        write_atomically(output / name, lambda file, content=content: file.write(content))
+    with written_as_one(output) as folder:
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
 
 
 def weights(trained: Trained) -> bytes:

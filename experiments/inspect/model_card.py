@@ -8,7 +8,8 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from omegaconf import DictConfig, OmegaConf
 
 from data import SETS
-from experiments.runs.folder import read_json
+from experiments.runs.records import read_environment
+from experiments.training.check import unknown_words
 from experiments.training.load import Trained, defaults
 from models.create_norm import norm_entry
 
@@ -21,7 +22,7 @@ from layer_normalization.build import build
 from safetensors.torch import load_file
 
 folder = Path("{folder}")
-config = json.loads((folder / "config.json").read_text())
+config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
 settings = getattr(layer_normalization.settings, config["settings"])(**config["model"])
 norm_layer = NormLayer(config["norm"], config["norm_options"])
 model = build(settings, tuple(config["input_shape"]), config["num_classes"], norm_layer)
@@ -171,7 +172,7 @@ def _override_value(value) -> str:
 def recipe(trained: Trained) -> str:
     """Return a table of what a reader wants to know of the training beside its command."""
     cfg, summary = trained.cfg, summary_of(trained)
-    environment = read_json(trained.folder.path / "environment.json") or {}
+    environment = read_environment(trained.folder.path / "environment.json") or {}
     commit = environment.get("git", "unknown") + (" with uncommitted changes" if environment.get("dirty") else "")
     optim = ", ".join(f"{key} {value}" for key, value in cfg.optim.items() if key != "name" and value is not None)
     examples = f"windows of {cfg.data.seq_len}" if trained.vocabulary else "images"
@@ -217,6 +218,8 @@ def limits(trained: Trained) -> str:
             f"It was trained on windows of {cfg.data.seq_len} symbols from a zero state, on one text alone: what it "
             "writes is neither true nor checked."
         )
+        if told := unknown_words(cfg.data.name, trained.manifest):
+            lines.append(f"{told}.")
         if cfg.norm.name == "bn":
             lines.append("Batch normalisation has statistics for each step; beyond those of training it uses the last.")
     elif cfg.model.kind == "binary":

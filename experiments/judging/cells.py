@@ -106,7 +106,7 @@ def mask(rows: pd.DataFrame, cell: Mapping) -> np.ndarray:
 
 
 def values(rows: pd.DataFrame, metric: str, cell: Mapping) -> pd.Series:
-    """Return the metric of a cell's runs, indexed by seed; NaN where a run diverged.
+    """Return the metric of a cell's runs, indexed by seed; NaN where a run diverged, or its metric is not finite.
 
     Raises ValueError for two rows of one seed.
     """
@@ -114,4 +114,6 @@ def values(rows: pd.DataFrame, metric: str, cell: Mapping) -> pd.Series:
     if chosen["seed"].duplicated().any():
         raise ValueError(f"two rows for one seed in {dict(cell)}")
     column = chosen[metric] if metric in chosen else pd.Series(np.nan, chosen.index)
-    return column.where(chosen["status"] == "done").set_axis(chosen["seed"])
+    return column.where((chosen["status"] == "done") & np.isfinite(pd.to_numeric(column, errors="coerce"))).set_axis(
+        chosen["seed"]
+    )

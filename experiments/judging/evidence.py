@@ -111,6 +111,8 @@ def from_tables(configs: dict[str, DictConfig], folder: Path) -> RunTables:
             raise ConfigError(f"{folder / file} has no column {', '.join(absent)}; name a folder that a report wrote")
     if rows.empty:
         raise ConfigError(f"{folder / 'runs.csv'} holds no run; name another folder")
+    if len(repeated := rows["run_id"][rows["run_id"].duplicated()]):
+        raise ConfigError(f"{folder / 'runs.csv'} holds {repeated.iloc[0]} more than once; leave each run one row")
     holes = rows.columns[rows.isna().any()].intersection(NEEDED)
     if wrong := [*holes, *(column for column in NUMBERS if not pd.api.types.is_numeric_dtype(rows[column]))]:
         raise ConfigError(f"{folder / 'runs.csv'} is damaged in the column {', '.join(wrong)}; restore it")

@@ -87,7 +87,7 @@ def write_chosen_rates(
         )
     lines += [f"{key}: {rate:g}" for key, rate in _rate_of_cell(means).items()]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(lines) + "\n")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     rows.to_csv(path.with_suffix(".csv"), index=False)
 
 

@@ -1,7 +1,6 @@
 """From the rows to everything that a report consists of; the command is in __main__.py."""
 
 import json
-import shutil
 import sys
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from rich.table import Table
 from experiments.cli.command import refusals_in_one_line
 from experiments.config.errors import ConfigError
 from experiments.config.paths import ROOT
-from experiments.config.writable import check_folder
 from experiments.judging.claims import kinds_of
 from experiments.judging.evidence import (
     REFERENCE,
@@ -28,28 +26,26 @@ from experiments.report import charts, replication, tables
 from experiments.report.page import page
 from experiments.report.readme import put_into_readme
 from experiments.runs.folder import write_json
+from experiments.runs.outputs import check_output, written_as_one
 from experiments.runs.progress import format_duration
+
+FILES = (
+    *("runs.csv", "curves.csv", "differences.csv", "cells.csv"),
+    *("claims.md", "claims.json", "provenance.json", "report.html"),
+)
 
 
 def write_all(cfg: DictConfig) -> None:
     """Write what `output` is to hold and print the verdicts. Exits with 1 when runs lack a result."""
     with refusals_in_one_line("report"):
         profile, output = cfg.profile, Path(cfg.output)
-        check_folder("output", cfg.output)
+        check_output(output, FILES, known_by="provenance.json")
         configs = configs_of(profile, profile.first_seed)
         run_tables = find(cfg, configs)
         results = results_of(run_tables, configs, profile)
         reference = reference_beside(run_tables, output, profile)
-        output.mkdir(parents=True, exist_ok=True)
-    write(results, run_tables, output, profile.name)
-    provenance = origin(run_tables, profile)
-    write_json(output / "provenance.json", provenance)
-    (output / "claims.md").write_text(markdown(results, provenance))
-    figures = draw(results, output / "figures")
-    replicated = replication.beside(output if cfg.rows is None else Path(cfg.rows), replication.verdicts_of(results))
-    line = provenance_line(provenance)
-    text = page(results, figures, run_tables, reference, replicated, output, profile.name, line)
-    (output / "report.html").write_text(text)
+        with written_as_one(output, known_by="provenance.json") as folder:
+            write_report(cfg, folder, results, run_tables, reference)
     if cfg.readme:
         put_into_readme()
     say(results)
@@ -61,6 +57,26 @@ def write_all(cfg: DictConfig) -> None:
             f"{len(run_tables.missing)} runs lack a result, first {run_tables.missing[0]}; "
             "run the experiment's script again"
         )
+
+
+def write_report(
+    cfg: DictConfig,
+    folder: Path,
+    results: list[ExperimentResult],
+    run_tables: RunTables,
+    reference: list[ExperimentResult] | None,
+) -> None:
+    """Write all files of the report into an empty folder, from where they get into `output`."""
+    profile, output = cfg.profile, Path(cfg.output)
+    write(results, run_tables, folder, profile.name)
+    provenance = origin(run_tables, profile)
+    write_json(folder / "provenance.json", provenance)
+    (folder / "claims.md").write_text(markdown(results, provenance), encoding="utf-8")
+    figures = draw(results, folder / "figures")
+    replicated = replication.beside(output if cfg.rows is None else Path(cfg.rows), replication.verdicts_of(results))
+    line = provenance_line(provenance)
+    text = page(results, figures, run_tables, reference, replicated, output, profile.name, line)
+    (folder / "report.html").write_text(text, encoding="utf-8")
 
 
 def find(cfg: DictConfig, configs: dict[str, DictConfig]) -> RunTables:
@@ -85,7 +101,7 @@ def reference_beside(run_tables: RunTables, output: Path, profile: DictConfig) -
     committed = REFERENCE / profile.name
     if not (committed / "runs.csv").exists() or committed in (run_tables.source.resolve(), output.resolve()):
         return None
-    configs = configs_of(profile, json.loads((committed / "provenance.json").read_text())["first_seed"])
+    configs = configs_of(profile, json.loads((committed / "provenance.json").read_text(encoding="utf-8"))["first_seed"])
     return results_of(from_tables(configs, committed), configs, profile)
 
 
@@ -100,9 +116,8 @@ def write(results: list[ExperimentResult], run_tables: RunTables, output: Path, 
 
 
 def draw(results: list[ExperimentResult], folder: Path) -> dict[str, list[charts.Figure]]:
-    """Draw the figures of every experiment as SVG. Drawings of an earlier report are removed."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    """Draw the figures of every experiment as SVG."""
+    folder.mkdir()
     figures = {result.experiment.name: charts.figures(result) for result in results}
     drawn = {"summary": charts.summary(results)}
     for result in results:
@@ -114,7 +129,7 @@ def draw(results: list[ExperimentResult], folder: Path) -> dict[str, list[charts
                 name = f"{verdict.experiment}_claim_{verdict.claim}"
                 drawn[name] = charts.forest_drawing(verdict, kinds[verdict.claim])
     for name, svg in drawn.items():
-        (folder / f"{name}.svg").write_text(svg)
+        (folder / f"{name}.svg").write_text(svg, encoding="utf-8")
     return figures
 
 

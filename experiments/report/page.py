@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -110,5 +111,6 @@ def library() -> str:
 
 
 def script_json(content) -> Markup:
-    """Return JSON for inside a script element."""
-    return Markup(json.dumps(content, separators=(",", ":"), allow_nan=False).replace("</", r"<\/"))
+    """Return JSON for inside a script element, which `</script` would end and `<!--<script` hold open."""
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False).replace("</", r"<\/")
+    return Markup(re.sub("<(?=!--|script)", r"\\u003c", text, flags=re.IGNORECASE))

@@ -34,11 +34,11 @@ def put_into_readme() -> None:
 
 def replace_block(path: Path, start: str, end: str, text: str) -> None:
     """Replace what stands between two markers of a page by `text`. Raises ConfigError if a marker is missing."""
-    before, _, rest = path.read_text().partition(start)
+    before, _, rest = path.read_text(encoding="utf-8").partition(start)
     _, ended, after = rest.partition(end)
     if not ended:
         raise ConfigError(f"{path.name} lacks {start!r} or {end!r}; put both lines where the generated part belongs")
-    path.write_text(f"{before}{start}\n\n{text}\n\n{end}{after}")
+    path.write_text(f"{before}{start}\n\n{text}\n\n{end}{after}", encoding="utf-8")
 
 
 # --- README.md --------------------------------------------------------------------------------------------------------
@@ -144,9 +144,9 @@ def committed_profiles(reference: Path) -> list[str]:
 
 def claims_of(folder: Path) -> dict[tuple[str, str], dict]:
     """Return the claims of a profile by experiment and id, in the order of its claims.json."""
-    claims = json.loads((folder / "claims.json").read_text())["claims"]
+    claims = json.loads((folder / "claims.json").read_text(encoding="utf-8"))["claims"]
     return {(claim["experiment"], claim["claim"]): claim for claim in claims}
 
 
 def provenance_of(folder: Path) -> dict:
-    return json.loads((folder / "provenance.json").read_text())
+    return json.loads((folder / "provenance.json").read_text(encoding="utf-8"))

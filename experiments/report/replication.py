@@ -5,10 +5,12 @@ results/reference/quick. scripts/replicate.sh makes one.
 """
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from experiments.config.errors import first_line
 from experiments.judging.evidence import ExperimentResult
 from experiments.judging.verdict import CONTRADICTED, REPRODUCED
 
@@ -63,9 +65,13 @@ def beside(folder: Path, here: Verdicts) -> list[Replication]:
     """Return the replications that lie beside a report, in the order of their names."""
     found = []
     for other in sorted(folder.parent.glob(f"{folder.name}_*/claims.json")):
-        claims = json.loads(other.read_text())["claims"]
-        there = {(claim["experiment"], claim["claim"]): claim["verdict"] for claim in claims}
-        provenance = json.loads(other.with_name("provenance.json").read_text())
+        try:
+            claims = json.loads(other.read_text(encoding="utf-8"))["claims"]
+            there = {(claim["experiment"], claim["claim"]): claim["verdict"] for claim in claims}
+            provenance = dict(json.loads(other.with_name("provenance.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError, KeyError, TypeError) as error:  # another's, or damaged
+            print(f"{other.parent} is left out, it holds no report ({first_line(error)})", file=sys.stderr)
+            continue
         if "first_seed" not in provenance:  # of another kind: a copy that was made before replications were
             continue
         name = ", ".join([f"seeds from {provenance['first_seed']} on", *provenance.get("processor", [])])

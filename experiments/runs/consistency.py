@@ -8,21 +8,26 @@ import math
 from itertools import pairwise
 from pathlib import Path
 
-import yaml
 from omegaconf import OmegaConf
 
 import data
 from experiments.config.errors import first_line
-from experiments.runs.folder import FINISHED, DamagedCheckpointError, RunFolder, RunStatus, read_checkpoint, read_json
+from experiments.config.schema import Trainer
+from experiments.runs.folder import RESULT_FILES, DamagedCheckpointError, RunFolder, is_of_rows, read_checkpoint
 from experiments.runs.identity import run_id
+from experiments.runs.records import DamagedFileError, RunStatus, read_config, read_environment
+from experiments.runs.schedule import Schedule, budget
 
 
 def run_problems(folder: RunFolder) -> list[str]:
     """Check a run's name, rows, summary and checkpoints, and whether its process died."""
     problems = [f"{path.name} was left by a process that died" for path in folder.path.glob(".*.tmp")]
+    if not (folder.path / "status.json").exists():
+        problems.append("status.json is missing; start the run again")
+    problems += [line for line in (folder.damage, folder.changed) if line]
     problems += name_problems(folder)
     problems += row_problems(folder)
-    if folder.status["status"] in FINISHED:
+    if folder.finished:
         problems += summary_problems(folder)
     problems += checkpoint_problems(folder)
     if folder.state == RunStatus.DIED:
@@ -32,65 +37,96 @@ def run_problems(folder: RunFolder) -> list[str]:
 
 def name_problems(folder: RunFolder) -> list[str]:
     """Compare the folder's name with the hash of the recorded configuration, device and data."""
-    environment = read_json(folder.path / "environment.json")
-    config = folder.path / "config.yaml"
-    if environment is None or not config.exists():
-        incomplete = folder.status["status"] in (RunStatus.RUNNING, RunStatus.FAILED)
-        return [] if incomplete else ["config.yaml or environment.json is missing"]
+    status = folder.status["status"]
+    absent = [name for name in RESULT_FILES[:2] if not (folder.path / name).exists()]
+    if absent:
+        incomplete = status in (RunStatus.RUNNING, RunStatus.FAILED)
+        return [] if incomplete else [f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} missing"]
     try:
-        cfg = OmegaConf.create(yaml.safe_load(config.read_text()))
+        cfg = OmegaConf.create(read_config(folder.path / "config.yaml"))
+        environment = read_environment(folder.path / "environment.json") or {}
         fingerprint = data.recorded_fingerprint(environment["data"])
         name = run_id(cfg, environment["device"], fingerprint, environment.get("ranks", 1))
-    except Exception as error:  # a damaged file can lead to any
-        return [f"config.yaml or environment.json is damaged ({type(error).__name__}: {first_line(error)})"]
+    except DamagedFileError as error:
+        return [str(error)]
+    except Exception as error:  # a section without a field of the identity can lead to any
+        return [f"config.yaml is damaged ({type(error).__name__}: {first_line(error)})"]
     return [] if name == folder.run_id else [f"its configuration, device and data are those of {name}"]
 
 
 def row_problems(folder: RunFolder) -> list[str]:
-    """Check that every line of metrics.jsonl can be read, and that the steps increase."""
-    path = folder.path / "metrics.jsonl"
-    lines = path.read_text().splitlines() if path.exists() else []
-    rows = folder.metrics()
-    problems = []
-    if len(rows) < len(lines) and folder.status["status"] != RunStatus.RUNNING:
-        problems.append(f"metrics.jsonl is unreadable from line {len(rows) + 1} on")
-    steps = [row.get("step", math.nan) for row in rows]
+    """Check that every line of metrics.jsonl is a row, that the steps increase, and that none is left out."""
+    try:
+        rows, damage, _ = folder.read_rows()
+    except DamagedFileError as error:
+        return [str(error)]
+    status = folder.status
+    if damage:
+        return [] if status["status"] == RunStatus.RUNNING else [f"metrics.jsonl is damaged in {damage}"]
+    steps = [row["step"] for row in rows]
     if any(not later > earlier for earlier, later in pairwise(steps)):
-        problems.append("the steps of metrics.jsonl do not increase")
-    return problems
+        return ["the steps of metrics.jsonl do not increase"]
+    missing = sorted(set(_due(folder)) - set(steps))
+    listed = ", ".join(map(str, missing[:3])) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+    return [f"metrics.jsonl lacks the row of step {listed}"] if missing else []
+
+
+def _due(folder: RunFolder) -> list[int]:
+    """Return the steps that must have a row: up to the end of a finished run, up to the checkpoint of another."""
+    summary, status = (folder.summary or {}) if folder.finished else {}, folder.status
+    steps = summary.get("steps") or status.get("steps")
+    try:
+        cfg = read_config(folder.path / "config.yaml")
+        trainer = Trainer(**cfg["trainer"])
+        if steps is None and trainer.epochs is None:
+            steps = budget(trainer, 0, cfg["data"]["batch_size"])
+        schedule = Schedule.of(trainer, steps)
+    except Exception:  # name_problems reports what is wrong with it
+        return []
+    if "diverged_at" in summary:  # if the loss after that very step was not finite, it has no row
+        return schedule.logged(summary["diverged_at"] - 1)
+    return schedule.logged(summary.get("steps") or _checkpoint_step(folder))
+
+
+def _checkpoint_step(folder: RunFolder) -> int:
+    try:
+        return read_checkpoint(folder.path / "last.pt", folder.run_id, "cpu")["state"]["step"]
+    except DamagedCheckpointError:
+        return 0
 
 
 def summary_problems(folder: RunFolder) -> list[str]:
-    """Compare the summary of a finished run with its status, and with its last row."""
-    status, summary = folder.status["status"], folder.summary
-    if summary is None:
-        return [f"its status is {status}, but summary.json is missing or damaged"]
-    problems = []
-    if (summary.get("status"), summary.get("run_id")) != (status, folder.run_id):
-        run = f"{summary.get('run_id')}, {summary.get('status')}"
-        problems.append(f"summary.json is of {run}; the status in status.json is {status}")
-    if status != RunStatus.DONE:
-        return problems
-    rows = folder.metrics()
+    """Compare the summary of a finished run with its last row."""
+    summary = folder.summary or {}
+    try:
+        rows = folder.metrics()
+    except DamagedFileError:  # row_problems reports it
+        return []
     last = rows[-1] if rows else {}
-    if last.get("step") != summary.get("steps"):
-        problems.append(f"metrics.jsonl ends at step {last.get('step')}, summary.json at {summary.get('steps')}")
+    if summary["status"] != RunStatus.DONE:
+        return []
+    if last.get("step") != summary["steps"]:
+        return [f"metrics.jsonl ends at step {last.get('step')}, summary.json at {summary['steps']}"]
     differing = [key for key, value in last.items() if key.startswith("val/") and summary.get(key) != value]
-    if differing:
-        problems.append(f"summary.json differs from the last row of metrics.jsonl in {', '.join(differing)}")
-    return problems
+    return [f"summary.json differs from the last row of metrics.jsonl in {', '.join(differing)}"] if differing else []
 
 
 def checkpoint_problems(folder: RunFolder) -> list[str]:
-    """Check the checksums of the checkpoints."""
+    """Check the checksums of the checkpoints, and of the rows that they were saved with."""
     problems = []
     for name in ("last.pt", "previous.pt"):
         if not (folder.path / name).exists():
             continue
         try:
-            read_checkpoint(folder.path / name, folder.run_id, "cpu")
+            checkpoint = read_checkpoint(folder.path / name, folder.run_id, "cpu")
+            rows = [row for row in folder.read_rows().rows if row["step"] <= checkpoint["state"]["step"]]
         except DamagedCheckpointError as error:
             problems.append(f"{name} is damaged: {error}")
+        except DamagedFileError:  # row_problems reports it
+            continue
+        else:
+            if not is_of_rows(checkpoint, rows):
+                problems.append(f"metrics.jsonl does not hold the rows that {name} was saved with")
     return problems
 
 
@@ -101,7 +137,7 @@ def table_problems(path: Path, runs_dir: Path) -> list[str]:
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
         run_ids = table["run_id"]
-    except (ValueError, KeyError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, KeyError) as error:
         return [f"it is not a table of runs ({type(error).__name__}: {first_line(error)})"]
     repeated = sorted(set(run_ids[run_ids.duplicated()]))
     problems = [f"{run_id} is in it more than once" for run_id in repeated]

@@ -7,6 +7,7 @@
 """
 
 import errno
+import fcntl
 import hashlib
 import io
 import json
@@ -15,38 +16,20 @@ import pickle
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from experiments.config.errors import first_line
+from experiments.runs.records import FINISHED, DamagedFileError, Rows, RunStatus, read_rows, read_status, read_summary
 
 FORMAT = 1  # of a checkpoint's content
 LOCK_TIMEOUT = 0.5  # seconds that a lock is waited for: another process may hold it just to see whether it is free
 HEARTBEAT = 0.5  # seconds between two statuses of a running run, at least
-
-
-class RunStatus(StrEnum):
-    """Where a run stands, and what came of an attempt to train it."""
-
-    # Written into status.json
-    RUNNING = "running"
-    DONE = "done"
-    DIVERGED = "diverged"  # a loss or gradient was not finite, which is a result
-    INTERRUPTED = "interrupted"  # stopped by a signal, with a checkpoint
-    FAILED = "failed"
-    # Read off the folder
-    NEW = "new"  # there is no status.json
-    DIED = "died"  # status.json says running, and no process holds the lock
-    # The outcome of an attempt that did not train
-    SKIPPED = "skipped"  # the run was finished
-    RUNNING_ELSEWHERE = "running elsewhere"  # another process holds the lock
-
-
-FINISHED = (RunStatus.DONE, RunStatus.DIVERGED)
+RESULT_FILES = ("config.yaml", "environment.json", "metrics.jsonl", "summary.json")  # status.json has their checksums
+RUN_FILES = (*RESULT_FILES, "status.json", "last.pt")  # a folder with one of them is a run's
 
 
 class DamagedCheckpointError(ValueError):
@@ -55,14 +38,6 @@ class DamagedCheckpointError(ValueError):
 
 class AlreadyRunningError(RuntimeError):
     """Another process trains this run. The message names the process."""
-
-
-def read_json(path: Path) -> dict | None:
-    """Return the file's content; None when it is absent, or half written by a process that died."""
-    try:
-        return json.loads(path.read_text())
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
-        return None
 
 
 def write_atomically(path: Path, write: Callable[..., object], durable: bool = False, keep: Path | None = None) -> None:
@@ -116,18 +91,45 @@ class RunFolder:
 
     @property
     def status(self) -> dict:
-        """The last status written: {"status": a RunStatus, "step": ..., "steps": ..., ...}; NEW without status.json."""
-        return read_json(self.path / "status.json") or {"status": RunStatus.NEW}
+        """The last status written: {"status": a RunStatus, "step": ..., "steps": ..., ...}.
+
+        NEW without status.json; DAMAGED, with the reason as its message, where that cannot be read.
+        """
+        try:
+            return read_status(self.path / "status.json") or {"status": RunStatus.NEW}
+        except DamagedFileError as error:
+            return {"status": RunStatus.DAMAGED, "message": str(error)}
 
     @property
     def summary(self) -> dict | None:
-        """The row of a finished run; None without one."""
-        return read_json(self.path / "summary.json")
+        """The row of a finished run; None without one, and where it is damaged or another run's."""
+        try:
+            return read_summary(self.path / "summary.json", self.run_id)
+        except DamagedFileError:
+            return None
 
     @property
     def finished(self) -> bool:
         """Whether the run has a result, which is not computed again."""
-        return self.status["status"] in FINISHED and self.summary is not None
+        status = self.status["status"]
+        return status in FINISHED and (self.summary or {}).get("status") == status
+
+    @property
+    def damage(self) -> str:
+        """Why the status, or the result of a run that has ended, cannot be used; "" if it can."""
+        status = self.status
+        if status["status"] == RunStatus.DAMAGED:
+            return status["message"]
+        if status["status"] not in FINISHED:
+            return ""
+        try:
+            summary = read_summary(self.path / "summary.json", self.run_id)
+        except DamagedFileError as error:
+            return str(error)
+        if summary is None:
+            return "summary.json is missing"
+        differs = summary["status"] != status["status"]
+        return f"summary.json says {summary['status']}, status.json {status['status']}" if differs else ""
 
     @contextmanager
     def lock(self):
@@ -174,46 +176,67 @@ class RunFolder:
             self._last_heartbeat = time.monotonic()
             self.set_status(RunStatus.RUNNING, **progress)
 
-    def truncate_metrics(self, step: int) -> None:
-        """Drop the rows after `step` and a half-written last line: a resumed run writes them again."""
-        path = self.path / "metrics.jsonl"
-        kept = [row for row in self.metrics() if row["step"] <= step]
-        write_atomically(path, lambda file: file.writelines((json.dumps(row) + "\n").encode() for row in kept))
+    def finish(self, status: RunStatus, message: str) -> None:
+        """Write the status of a run with a result, with the checksums of the files that hold it. Raises OSError."""
+        self.set_status(status, message=message, sha256={name: _sha256(self.path / name) for name in RESULT_FILES})
+
+    @property
+    def changed(self) -> str:
+        """Which files are not what they were when the run ended; "" if none is, or the run has no checksums."""
+        checksums = self.status.get("sha256", {})
+        names = [name for name in RESULT_FILES if name in checksums and checksums[name] != _sha256(self.path / name)]
+        return f"{', '.join(names)}: not as written when the run ended" if names else ""
+
+    def warn_if_changed(self) -> None:
+        """Print a line on stderr where the files of a finished run changed after its end."""
+        if changed := self.changed:
+            print(f"warning: {self.path}: {changed}; to train it again, delete the folder", file=sys.stderr)
+
+    def rewrite_metrics(self, rows: list[dict]) -> None:
+        """Put these rows in place of all that metrics.jsonl holds: a resumed run writes the others again."""
+        write_atomically(self.path / "metrics.jsonl", lambda file: file.writelines(map(row_line, rows)))
 
     def append(self, row: dict) -> None:
         """Append a row to metrics.jsonl."""
-        with open(self.path / "metrics.jsonl", "a") as file:
-            file.write(json.dumps(row) + "\n")
+        with open(self.path / "metrics.jsonl", "ab") as file:
+            file.write(row_line(row))
+
+    def read_rows(self) -> Rows:
+        """Return the rows of metrics.jsonl up to the first damaged line. Raises DamagedFileError."""
+        return read_rows(self.path / "metrics.jsonl")
 
     def metrics(self) -> list[dict]:
-        """Return all whole rows of metrics.jsonl."""
-        path = self.path / "metrics.jsonl"
-        rows: list[dict] = []
-        for line in path.read_text().splitlines() if path.exists() else ():
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError:
-                break  # the line that a killed process was writing
+        """Return all rows of metrics.jsonl, without a last line that a killed process was writing.
+
+        Raises DamagedFileError where another line is damaged.
+        """
+        rows, damage, is_last = self.read_rows()
+        if damage and not is_last:
+            raise DamagedFileError(f"metrics.jsonl is damaged in {damage}")
         return rows
 
     @property
     def held(self) -> bool:
-        """Whether a living process holds the run, on this machine or, where a shared file system locks, on another."""
-        if not (self.path / "lock").exists():
-            return False
-        lock = self._file_lock()
+        """Whether a living process holds the run, on this machine or, where a shared file system locks, on another.
+
+        Only reads, so that it can be asked of a folder that may not be written. True where it cannot be asked.
+        """
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
+            with open(self.path / "lock", "rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:
             return True
-        lock.release()
         return False
 
     @property
     def state(self) -> RunStatus:
-        """The status, but DIED where it is "running" and no process holds the run."""
-        status = RunStatus(self.status["status"])
-        return RunStatus.DIED if status == RunStatus.RUNNING and not self.held else status
+        """The status, but DIED where it is "running" and no process holds the run, DAMAGED where it has no result."""
+        status = self.status["status"]
+        if status == RunStatus.RUNNING and not self.held:
+            return RunStatus.DIED
+        return RunStatus.DAMAGED if status in FINISHED and self.damage else status
 
     def save_checkpoint(self, content: dict) -> None:
         """Write last.pt and keep the one before as previous.pt. Raises OSError, with both left as they were."""
@@ -229,7 +252,11 @@ class RunFolder:
         write_atomically(path, lambda file: file.write(signed), durable=True, keep=self.path / "previous.pt")
 
     def load_checkpoint(self, device: str) -> dict | None:
-        """Return the newest undamaged checkpoint, or None; name a damaged one on stderr.
+        """Return the newest undamaged checkpoint, or None; name a damaged one on stderr."""
+        return next(self.checkpoints(device), None)
+
+    def checkpoints(self, device: str) -> Iterator[dict]:
+        """Yield the undamaged checkpoints, the newest first; name a damaged one on stderr.
 
         Nothing of a file is used before its checksum is right, and nothing in it is executed: it holds data alone.
         """
@@ -238,10 +265,38 @@ class RunFolder:
             if not path.exists():
                 continue
             try:
-                return read_checkpoint(path, self.run_id, device)
+                yield read_checkpoint(path, self.run_id, device)
             except DamagedCheckpointError as error:
                 print(f"{path} is not used: {error}", file=sys.stderr)
-        return None
+
+
+def folders_in(runs_dir: str | Path) -> list[RunFolder]:
+    """Return the folders of `runs_dir` that hold a file of a run, by name."""
+    paths = sorted(path for path in Path(runs_dir).glob("*/") if any((path / name).exists() for name in RUN_FILES))
+    return [RunFolder(path.parent, path.name) for path in paths]
+
+
+def row_line(row: dict) -> bytes:
+    """Return a row as it stands in metrics.jsonl."""
+    return f"{json.dumps(row)}\n".encode()
+
+
+def checksum(rows: Iterable[dict]):
+    """Return hashlib's sha256 of these rows, which takes more of them."""
+    return hashlib.sha256(b"".join(map(row_line, rows)))
+
+
+def is_of_rows(checkpoint: dict, rows: Iterable[dict]) -> bool:
+    """Return whether these are the rows that a checkpoint was saved with, as far as it says."""
+    return checkpoint.get("rows_sha256") in (None, checksum(rows).hexdigest())
+
+
+def _sha256(path: Path) -> str:
+    """Return the checksum of a file, "" where it cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""
 
 
 def read_checkpoint(path: Path, run_id: str, device: str) -> dict:

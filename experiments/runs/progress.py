@@ -53,10 +53,13 @@ class Watched:
     status: dict = field(default_factory=dict)  # the last one of this attempt
     history: deque = field(default_factory=lambda: deque(maxlen=SPEED_WINDOW))  # (time, step) of the last statuses
 
-    def update(self, since: float) -> None:
-        """Read the status, unless it is of an attempt before the time `since`."""
+    def __post_init__(self):
+        self.before = self.folder.status  # compared, and not its time: a worker's clock may be another
+
+    def update(self) -> None:
+        """Read the status, unless it is still that of an earlier attempt."""
         status = self.folder.status
-        if status.get("updated", 0) < since:
+        if status == self.before or status["status"] == RunStatus.DAMAGED:
             return
         self.status = status
         if "steps" in status and (not self.history or self.history[-1][1] < status["step"]):
@@ -86,7 +89,7 @@ class Watched:
         if validation:
             name = next((name for name in validation if name != "val/loss"), "val/loss")
             columns["val"] = f"{name} {validation[name]:.4g}"
-        if len(self.history) > 1:
+        if len(self.history) > 1 and self.history[0][0] < self.history[-1][0]:  # a clock can be set back
             (first_time, first_step), (last_time, last_step) = self.history[0], self.history[-1]
             speed = (last_step - first_step) / (last_time - first_time)
             columns["speed"] = format_rate(speed, "steps")
@@ -114,7 +117,6 @@ class ProgressDisplay:
         self.first_work: tuple[float, float] | None = None  # when work was first seen, and the fraction done by then
         self.console = Console(highlight=False, soft_wrap=True)
         self.live = Live(get_renderable=self._screen, console=self.console, transient=True, refresh_per_second=1 / POLL)
-        self.started = time.time()
         self.last_line = time.monotonic()
         self.stop = threading.Event()
         self.thread = threading.Thread(target=self._watch, daemon=True)
@@ -146,7 +148,7 @@ class ProgressDisplay:
     def _update(self) -> None:
         for index, run in enumerate(self.runs):
             if index not in self.reported or run.interrupted:
-                run.update(self.started)
+                run.update()
                 self._report_end(index, run)
         if self.first_work is None and (done := self._done()):
             self.first_work = time.monotonic(), done

@@ -1,11 +1,13 @@
 """Run folders as tables: one row per run, and the learning curves."""
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
 from experiments.runs.folder import RunFolder
+from experiments.runs.records import DamagedFileError
 
 ROW_COLUMNS = ["model", "norm", "batch_size", "run_id", "experiment", "seed", "status", "lr"]  # of a table without rows
 CURVE_COLUMNS = ["run_id", "step", "examples", "seconds", "train/loss", "val/loss"]
@@ -20,16 +22,21 @@ def collect(run_ids: Iterable[str], runs_dir: str) -> tuple[pd.DataFrame, pd.Dat
     """Return (rows, curves, missing) of exactly these runs, in their order.
 
     rows: the summary of each run. curves: losses by step, examples and seconds, wherever the validation loss was taken.
-    missing: run ids without a result, so that a dropped run shows. Runs of the same experiment with other settings are
-    left out.
+    missing: run ids without a result, so that a dropped run shows; a line on stderr names what is damaged of it. Runs
+    of the same experiment with other settings are left out.
     """
     rows, curves, missing = [], [], []
     for folder in (RunFolder(runs_dir, run_id) for run_id in run_ids):
-        if not folder.finished:
+        try:
+            if not folder.finished:
+                raise DamagedFileError(folder.damage)
+            curves += _curve(folder)
+            rows.append(folder.summary)
+        except DamagedFileError as error:
             missing.append(folder.run_id)
-            continue
-        rows.append(folder.summary)
-        curves += _curve(folder)
+            if damage := str(error):
+                remedy = "start it again" if folder.damage else "delete the folder and start it again"
+                print(f"{folder.path} is left out: {damage}; {remedy}", file=sys.stderr)
     columns = None if rows else ROW_COLUMNS
     return pd.DataFrame(rows, columns=columns), pd.DataFrame(curves, columns=CURVE_COLUMNS), missing
 

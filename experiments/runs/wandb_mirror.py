@@ -17,7 +17,8 @@ from omegaconf import OmegaConf
 from experiments.config.cell import cell, cell_key
 from experiments.config.errors import first_line
 from experiments.config.schema import Wandb
-from experiments.runs.folder import RunFolder, RunStatus, read_json, write_json
+from experiments.runs.folder import RunFolder, RunStatus, write_json
+from experiments.runs.records import read_wandb_ids
 
 PATIENCE = 10  # seconds that an unreachable server may delay the start of a run
 RETRY_AFTER = 600  # seconds before another run of the process tries an unreachable server again
@@ -161,4 +162,4 @@ def wandb_ids(folder: RunFolder) -> dict:
         ids = {key: os.environ.get(f"WANDB_{name}") for key, name in variables.items()}
         write_json(folder.path / "wandb.json", ids)
         return ids
-    return read_json(folder.path / "wandb.json") or {"id": folder.run_id}
+    return read_wandb_ids(folder.path / "wandb.json") or {"id": folder.run_id}

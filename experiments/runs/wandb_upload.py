@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from experiments.config.errors import ConfigError, first_line
 from experiments.config.schema import Wandb
-from experiments.runs.folder import FINISHED, AlreadyRunningError, RunFolder, read_json, write_json
+from experiments.runs.folder import FINISHED, AlreadyRunningError, RunFolder, write_json
+from experiments.runs.records import read_config, read_upload
 from experiments.runs.wandb_mirror import PATIENCE, finish_run, set_up_wandb, start_run, wandb_ids
 
 RECORD = "uploaded.json"
@@ -89,7 +88,7 @@ def upload(folder: RunFolder, destination: Destination) -> tuple[str, str]:
     Raises AlreadyRunningError for a run in training, TimeoutError if the server does not confirm it in time, and
     whatever wandb raises. Only a run that the server has confirmed is recorded as uploaded.
     """
-    config = yaml.safe_load((folder.path / "config.yaml").read_text())
+    config = read_config(folder.path / "config.yaml")
     entity, project, wandb_id = destination.path(config, wandb_ids(folder))
     path = f"{entity}/{project}/{wandb_id}"
     state = folder.state  # before the lock is held: a run that died would pass for a running one
@@ -102,7 +101,7 @@ def upload(folder: RunFolder, destination: Destination) -> tuple[str, str]:
             "rows": rows,
             "status": summary["status"],
         }
-        if read_json(folder.path / RECORD) == record:
+        if read_upload(folder.path / RECORD) == record:
             return ALREADY, ""
         if is_complete(destination.api, record):
             write_json(folder.path / RECORD, record)

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from experiments.cli.compose import compose_all, hydra_configs
 from experiments.cli.hydra_private import BasicSweeper
 from experiments.config.cell import cell
+from experiments.config.errors import ConfigError, nearest
 from experiments.runs.identity import run_identity, run_name
 
 
@@ -51,13 +52,22 @@ def values(override: Override) -> list[str]:
 
 
 def select(grids: list[Mapping], chosen: Mapping[str, list[str]]) -> list[dict]:
-    """Return the parts of the grids with the chosen values; a key that no grid has with one is taken out of all."""
+    """Return the parts of the grids with the chosen values; a key that no grid has with one is taken out of all.
+
+    Raises ConfigError where the grids have some of the values of a key and not the others.
+    """
     parts = [dict(grid) for grid in grids]
     for key, choices in chosen.items():
         if not any(key in part for part in parts):
             continue
         common = [[value for value in str(part.get(key, "")).split(",") if value in choices] for part in parts]
         kept = [{**part, key: ",".join(both)} for part, both in zip(parts, common, strict=True) if both]
+        if kept and (strange := [value for value in choices if not any(value in both for both in common)]):
+            known = list(dict.fromkeys(value for part in grids for value in str(part.get(key, "")).split(",") if value))
+            raise ConfigError(
+                f"{key}={strange[0]} is in no part of the experiment's grid, and others of {key} are; it has: "
+                f"{', '.join(known)}; nearest: {nearest(strange[0], known)}"
+            )
         parts = kept or [{name: value for name, value in part.items() if name != key} for part in parts]
     return parts
 

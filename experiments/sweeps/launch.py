@@ -41,6 +41,8 @@ def select_pending(configs: list[DictConfig], kinds: list) -> tuple[list[Run], l
     runs = [Run.of(cfg) for cfg in configs]
     first_index = {run.id: index for index, run in reversed(list(enumerate(runs)))}
     pending = [index for index in sorted(first_index.values()) if not runs[index].folder.finished]
+    for index in set(first_index.values()).difference(pending):
+        runs[index].folder.warn_if_changed()
     built = set()
     for index in pending:
         check_place(runs[index].cfg.runs_dir, runs[index].id)
@@ -78,29 +80,32 @@ def run_all(
     - A run that lost its process runs once more, by itself, since a launcher may end all its workers for the death of
       one. If it loses its process again it has failed.
 
-    Returns {index: reason}. Stops early, with runs left, after a request to stop. Raises LaunchError when no run can be
-    started.
+    Returns {index: reason}. Stops early, with runs left, after a request to stop. Raises LaunchError when two launches
+    in a row bring no run further.
     """
-    started = time.time()
-    fruitless = 0  # launches in a row that crashed and changed no status
+    fruitless = 0  # launches in a row that changed nothing
     died_once: set[int] = set()
     failures: dict[int, str] = {}
     while pending and stop_request.number is None:
         batch = _next_batch(pending, died_once)[:most]
-        before = [folders[index].status for index in batch]
-        failed, crash = _launch(launch, batch)
+        before = {index: folders[index].status for index in batch}
+        failed, elsewhere, crash = _launch(launch, batch)
         failures |= failed
 
-        died = {i for i in batch if folders[i].state == RunStatus.DIED and folders[i].status["updated"] >= started}
+        after = {index: folders[index].status for index in batch}
+        died = {index for index in batch if after[index] != before[index] and folders[index].state == RunStatus.DIED}
         for index in died & died_once:
             failures[index] = "its process was killed twice; out of memory?"
             with folders[index].lock():
                 folders[index].set_status(RunStatus.FAILED, message=failures[index])
         died_once |= died
 
-        fruitless = fruitless + 1 if crash and [folders[index].status for index in batch] == before else 0
+        came_further = any(_position(after[index]) != _position(before[index]) for index in batch)
+        fruitless = 0 if came_further or failed or elsewhere else fruitless + 1
         if fruitless == 2:
-            raise LaunchError(f"the launcher starts no run ({crash})")
+            folder = folders[batch[0]].path
+            reason = crash or f"it reports an end, and {folder} stands as before; do its workers see the same runs_dir?"
+            raise LaunchError(f"the launcher starts no run ({reason})")
 
         pending = [index for index in pending if index not in failures and not folders[index].finished]
         while pending and stop_request.number is None and all(folders[index].held for index in pending):
@@ -108,14 +113,23 @@ def run_all(
     return failures
 
 
+def _position(status: dict) -> tuple:
+    """Return how far a run has come. Its times are left out: every attempt has others, on the clock of its machine."""
+    return status["status"], status.get("step")
+
+
 def _next_batch(pending: list[int], died_once: set[int]) -> list[int]:
     """Return the runs that never lost their process; then, one at a time, those that did."""
     return [index for index in pending if index not in died_once] or pending[:1]
 
 
-def _launch(launch: Callable[[list[int]], Iterable], batch: list[int]) -> tuple[dict[int, str], str]:
-    """Return the failed runs with their reasons, and the error of a launcher that crashed, "" if it did not."""
-    failures = {}
+def _launch(launch: Callable[[list[int]], Iterable], batch: list[int]) -> tuple[dict[int, str], bool, str]:
+    """Launch runs and wait for them.
+
+    Returns the failed ones with their reasons, whether another process trains one of them, and the error of a launcher
+    that crashed, "" if it did not.
+    """
+    failures, elsewhere = {}, False
     try:
         for index, result in zip(batch, launch(batch), strict=True):
             try:
@@ -124,9 +138,10 @@ def _launch(launch: Callable[[list[int]], Iterable], batch: list[int]) -> tuple[
                 outcome = {"status": RunStatus.FAILED, "message": f"{type(error).__name__}: {error}"}
             if outcome["status"] == RunStatus.FAILED:
                 failures[index] = outcome["message"]
+            elsewhere |= outcome["status"] == RunStatus.RUNNING_ELSEWHERE
     except Exception as error:
-        return {}, f"{type(error).__name__}: {first_line(error)}"
-    return failures, ""
+        return {}, False, f"{type(error).__name__}: {first_line(error)}"
+    return failures, elsewhere, ""
 
 
 @contextmanager
@@ -184,7 +199,7 @@ def conclude(folders: list[RunFolder], skipped: int, failures: dict[RunFolder, s
     states = {folder: RunStatus.FAILED if folder in failures else folder.state for folder in folders}
     for folder, state in states.items():
         if state not in FINISHED:
-            message = failures.get(folder) or folder.status.get("message", "")
+            message = failures.get(folder) or folder.damage or folder.status.get("message", "")
             print(f"{state}: {folder.path}: {message}".rstrip(": "))
     counts = Counter(states.values())
     counts[RunStatus.DONE] -= min(skipped, counts[RunStatus.DONE])

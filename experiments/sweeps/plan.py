@@ -21,9 +21,10 @@ from tabulate import tabulate
 
 from experiments.config.paths import ROOT
 from experiments.config.schema import Trainer
-from experiments.runs.folder import RunStatus, read_json
+from experiments.runs.folder import RunFolder, RunStatus
 from experiments.runs.progress import Watched, format_duration
 from experiments.runs.run import Run
+from experiments.runs.schedule import budget
 
 REFERENCE = "reference, "
 NUMBERS = ("steps", "examples", "epochs", "seconds", "wall_seconds")  # columns of a row that an estimate reads
@@ -75,19 +76,18 @@ def _with_same(column: str, rows: list[dict], columns: Mapping) -> list[dict]:
 
 def _seconds(rows: Sequence[Mapping], columns: Mapping, trainer: Trainer) -> float:
     """Return the estimated seconds of a run from rows that are like it."""
-    from experiments.training.loop import budget  # imports torch
-
     epoch = median(row["examples"] / row["epochs"] for row in rows)
     steps = budget(trainer, round(epoch / columns["batch_size"]), columns["batch_size"])
     training = median(row["seconds"] / row["steps"] for row in rows) * steps
-    # The wall time of a resumed run is that of its last attempt alone: it may be less than the training time.
+    # In older rows the wall time of a resumed run is that of its last attempt: it may be less than the training time.
     return training + max(0.0, median(row["wall_seconds"] - row["seconds"] for row in rows))
 
 
 def estimates(runs: list[Run]) -> list[Estimate | None]:
     """Estimate each run from start to end; None for a finished one, or when none like it is finished."""
     profile = runs[0].cfg.profile.name
-    summaries = (read_json(path) for path in Path(runs[0].cfg.runs_dir).glob("*/summary.json"))
+    paths = Path(runs[0].cfg.runs_dir).glob("*/summary.json")
+    summaries = (RunFolder(path.parent.parent, path.parent.name).summary for path in paths)
     local = FinishedRuns(filter(None, summaries), source="")
     committed = FinishedRuns(_reference_rows(profile), source=REFERENCE)
 
@@ -107,7 +107,7 @@ def _reference_rows(profile: str) -> list[dict]:
     path = ROOT / "results" / "reference" / profile / "runs.csv"
     if not path.exists():
         return []
-    with open(path, newline="") as file:
+    with open(path, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 

@@ -2,7 +2,8 @@
 
 import math
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -73,6 +74,26 @@ def check_build(run: Run) -> None:
         raise ConfigError(f"data={cfg.data.name} does not fit into memory ({error}); choose less of it") from None
     _check_memory(cfg, _meta_model(run, task.input_shape, task.num_classes), run.device)
     _check_measurements(cfg, task)
+
+
+def unknown_words(name: str, manifest: dict) -> str:
+    """Return a sentence on words that are evaluated and cannot have been learnt; "" where there are none to speak of.
+
+    A text whose training split has <unk> itself, as the Penn Treebank, teaches what stands for them.
+    """
+    shares = manifest.get("unknown", {})
+    if shares.get("train", 1.0) or max(shares["val"], shares["test"]) < 0.001:
+        return ""
+    parts = " and ".join(f"{shares[split]:.1%} of {split}" for split in ("val", "test"))
+    return f"{parts} of data={name} are words that the training text never has: <unk>, which cannot be learnt"
+
+
+def warn_of_unknown_words(runs: Iterable[Run]) -> None:
+    """Print once for each data set by word what `unknown_words` says. The data are loaded already."""
+    by_word = [run for run in runs if run.cfg.data.get("unit") == "word"]
+    told = {unknown_words(run.cfg.data.name, data.load(run.settings.data).manifest): None for run in by_word}
+    for sentence in filter(None, told):
+        print(f"warning: {sentence}", file=sys.stderr)
 
 
 # -- Each field --------------------------------------------------------------------------------------------------------

@@ -4,11 +4,11 @@ Imports torch only when a model is loaded, so that an error about a missing run 
 """
 
 import functools
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -16,7 +16,8 @@ from omegaconf.errors import OmegaConfBaseException
 import data
 from experiments.cli.compose import hydra_configs
 from experiments.config.errors import ConfigError, first_line, nearest
-from experiments.runs.folder import RunFolder, RunStatus, read_json
+from experiments.runs.folder import RunFolder, RunStatus
+from experiments.runs.records import DamagedFileError, read_config, read_environment
 from experiments.runs.run import Run
 
 if TYPE_CHECKING:
@@ -110,7 +111,12 @@ def load(folder: RunFolder) -> Trained:
     from experiments.training.model import build_model
 
     cfg = _configuration(folder)
-    manifest = (read_json(folder.path / "environment.json") or {}).get("data", {})
+    if folder.changed:
+        print(f"{folder.path}: {folder.changed}", file=sys.stderr)
+    try:
+        manifest = (read_environment(folder.path / "environment.json") or {}).get("data", {})
+    except DamagedFileError as error:
+        raise ConfigError(f"{folder.path}: {error}; choose another run") from None
     checkpoint = folder.load_checkpoint("cpu")
     if checkpoint is None:
         raise ConfigError(_no_checkpoint(folder))
@@ -134,10 +140,10 @@ def _configuration(folder: RunFolder) -> DictConfig:
     """Return the run's config.yaml, with the declared types of its fields. Raises ConfigError."""
     path = folder.path / "config.yaml"
     try:
-        plain: Any = OmegaConf.load(path)
+        plain: Any = OmegaConf.create(read_config(path))
         typed: Any = OmegaConf.merge(defaults(plain), plain)
         return typed
-    except (yaml.YAMLError, OmegaConfBaseException, AttributeError, OSError) as error:
+    except (DamagedFileError, OmegaConfBaseException) as error:
         raise ConfigError(
             f"{path} cannot be read as a configuration ({first_line(error)}); look at the run with the commit in "
             "environment.json"

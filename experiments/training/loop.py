@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from experiments.config.schema import SGD, Adam, Trainer
+from experiments.runs.schedule import Schedule, budget
 from experiments.runs.signals import stop_request
 from experiments.training import distributed
 from experiments.training.optimisation import learning_rate, make_optimizer
@@ -38,15 +39,6 @@ class LoopState:
     losses: list[float] = field(default_factory=list)  # of the steps since the last row
 
 
-def budget(settings: Trainer, steps_per_epoch: int, batch_size: int) -> int:
-    """Return the number of steps: from epochs, examples or steps, whichever is set, else 1000."""
-    if settings.epochs is not None:
-        return settings.epochs * steps_per_epoch
-    if settings.examples is not None:
-        return max(1, settings.examples // batch_size)
-    return settings.steps or 1000
-
-
 def fit(model: nn.Module, task: Task, optim: Adam | SGD, settings: Trainer, recorder: Recorder) -> dict[str, Any]:
     """Train to the budget, from the recorder's checkpoint if there is one.
 
@@ -56,7 +48,7 @@ def fit(model: nn.Module, task: Task, optim: Adam | SGD, settings: Trainer, reco
     """
     optimizer = make_optimizer(model, optim)
     steps = budget(settings, task.steps_per_epoch, task.batch_size)
-    evaluation_steps = {round(steps * (k + 1) / settings.evaluations) for k in range(settings.evaluations)}
+    schedule = Schedule.of(settings, steps)
     state = LoopState(**recorder.restore(model, optimizer))
     train_step = make_step(model, task, optimizer, optim.clip, settings)
     last_saved = time.monotonic()
@@ -67,8 +59,8 @@ def fit(model: nn.Module, task: Task, optim: Adam | SGD, settings: Trainer, reco
 
         # What is due at this step
         stopping = distributed.asked_to_stop()
-        evaluating = state.step + 1 in evaluation_steps
-        logging = evaluating or (state.step + 1) % settings.log_every == 0
+        evaluating = state.step + 1 in schedule.evaluated
+        logging = schedule.logs(state.step + 1)
         probing = settings.statistics and logging
 
         # Rate

@@ -1,8 +1,8 @@
 """Warn of options that change nothing in their combination, where a run gets another name for the same numbers."""
 
+import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -60,7 +60,7 @@ def _window_is_an_image(cfg: DictConfig) -> bool:
 
 
 def _local_files(cfg: DictConfig) -> bool:
-    return Path(cfg.data.path).expanduser().exists()
+    return os.path.exists(os.path.expanduser(cfg.data.path))
 
 
 def _no_noise(cfg: DictConfig) -> bool:

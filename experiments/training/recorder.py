@@ -1,10 +1,14 @@
 """The recorder of a run: rows go to metrics.jsonl and wandb, checkpoints and progress to the run's folder."""
 
+import sys
+import time
+
 import torch
 from torch import nn
 
 from experiments.config.schema import Wandb
-from experiments.runs.folder import RunFolder
+from experiments.runs.folder import RunFolder, checksum, is_of_rows, row_line
+from experiments.runs.schedule import Schedule
 from experiments.runs.wandb_mirror import WandbMirror
 
 
@@ -14,15 +18,35 @@ class FolderRecorder:
     metrics.jsonl is written before wandb: it is the truth.
     """
 
-    def __init__(self, folder: RunFolder, wandb_settings: Wandb, config: dict, device: str):
+    def __init__(
+        self,
+        folder: RunFolder,
+        wandb_settings: Wandb,
+        config: dict,
+        device: str,
+        schedule: Schedule,
+        process: dict,  # commit, versions and processor of this one
+        started: float,  # time.monotonic() when this attempt began
+    ):
         self.folder = folder
         self.device = device
-        self.checkpoint = folder.load_checkpoint(device)
-        folder.truncate_metrics(self.checkpoint["state"]["step"] if self.checkpoint else 0)
+        self.started = started
+        self.checkpoint, rows = resume_point(folder, device, schedule)
+        folder.rewrite_metrics(rows)
+        earlier = self.checkpoint.get("processes", []) if self.checkpoint else []
+        self.processes = [*(one for one in earlier if one != process), process]  # that trained up to here
+        self.rows_sha256 = checksum(rows)
         self.mirror = WandbMirror(wandb_settings, folder, config)
+
+    @property
+    def wall_seconds(self) -> float:
+        """The seconds of this attempt, and of earlier ones up to the checkpoint."""
+        earlier = self.checkpoint.get("wall_seconds", 0.0) if self.checkpoint else 0.0
+        return earlier + time.monotonic() - self.started
 
     def log(self, row: dict) -> None:
         self.folder.append(row)
+        self.rows_sha256.update(row_line(row))
         self.mirror.log(row)
 
     def progress(self, step: int, steps: int, seconds: float, loss: float, val: dict) -> None:
@@ -38,6 +62,9 @@ class FolderRecorder:
                 "optimizer": optimizer.state_dict(),
                 "state": state,
                 "generators": generators,
+                "processes": self.processes,
+                "wall_seconds": self.wall_seconds,
+                "rows_sha256": self.rows_sha256.hexdigest(),
             }
         )
 
@@ -52,3 +79,27 @@ class FolderRecorder:
         if self.device in ("cuda", "mps"):
             getattr(torch, self.device).set_rng_state(self.checkpoint["generators"][self.device].cpu())
         return self.checkpoint["state"]
+
+
+def resume_point(folder: RunFolder, device: str, schedule: Schedule) -> tuple[dict | None, list[dict]]:
+    """Return the newest checkpoint whose rows are all in metrics.jsonl as they were, and these rows.
+
+    Without one (None, []): a checkpoint does not hold its rows, so they are trained again. A line on stderr says so.
+    """
+    rows, damage, _ = folder.read_rows()
+    lacking = ""
+    for checkpoint in folder.checkpoints(device):
+        step = checkpoint["state"]["step"]
+        kept = [row for row in rows if row["step"] <= step]
+        complete = [row["step"] for row in kept] == schedule.logged(step)
+        if complete and is_of_rows(checkpoint, kept):
+            if lacking:
+                print(f"{folder.path}: {lacking}; the run goes on from step {step}", file=sys.stderr)
+            return checkpoint, kept
+        reason = (
+            f"damaged in {damage}" if damage else f"without the rows that the checkpoint of step {step} was saved with"
+        )
+        lacking = lacking or f"metrics.jsonl is {reason}"
+    if lacking:
+        print(f"{folder.path}: {lacking}; the run starts anew", file=sys.stderr)
+    return None, []

@@ -1,6 +1,7 @@
 """One run from its configuration to its result: lock, data, model, loop, evaluation, summary, status."""
 
 import errno
+import sys
 import time
 import traceback
 from typing import Any, TypedDict
@@ -11,9 +12,10 @@ from torch import nn
 
 import data
 from experiments.config.errors import first_line
-from experiments.runs.environment import environment, processor
+from experiments.runs.environment import ORIGIN, environment, origin_of, processor
 from experiments.runs.folder import AlreadyRunningError, RunFolder, RunStatus, write_atomically, write_json
 from experiments.runs.run import Run
+from experiments.runs.schedule import Schedule, budget
 from experiments.runs.signals import Interrupted, stop_request
 from experiments.runs.torchrun import num_ranks, rank
 from experiments.training import distributed
@@ -57,6 +59,8 @@ def _attempt(run: Run) -> Outcome:
             if run.folder.finished:
                 distributed.start_ranks(run.device, training=False)
                 return _outcome(run, RunStatus.SKIPPED, "already done")
+            if run.folder.damage:
+                print(f"{run.folder.path}: {run.folder.damage}; the run is started again", file=sys.stderr)
             return _train(run)
     except Interrupted as stop:
         return _outcome(run, RunStatus.INTERRUPTED, f"not started: {stop}")
@@ -81,16 +85,19 @@ def _train(run: Run) -> Outcome:
     try:
         distributed.start_ranks(run.device)
         content, task = _load_task(run)
-        provenance = _write_provenance(run, content.manifest)
+        _write_configuration(run)
         model = _initial_model(run, task)
-        recorder = _make_recorder(run)
+        here = _environment(run)
+        recorder = _make_recorder(run, task, {name: here[name] for name in ORIGIN}, started)
+        earlier = {"earlier": recorder.processes[:-1]} if recorder.processes[1:] else {}
+        write_json(run.folder.path / "environment.json", {**here, **earlier, "data": content.manifest})
         result, message = _fit_and_evaluate(run, model, task, recorder)
         parameters = sum(parameter.numel() for parameter in model.parameters())
         summary = {**_row_columns(run), "parameters": parameters, **result}
-        summary["wall_seconds"] = time.monotonic() - started
-        summary |= {key: provenance[key] for key in ("git", "dirty", "torch", "python", "processor")}
+        summary["wall_seconds"] = recorder.wall_seconds
+        summary |= origin_of(recorder.processes)
         write_json(run.folder.path / "summary.json", summary)
-        run.folder.set_status(summary["status"], message=message)
+        run.folder.finish(summary["status"], message)
         recorder.mirror.finish(summary, exit_code=0)
         return _outcome(run, summary["status"], message)
     except Interrupted as stop:
@@ -109,16 +116,17 @@ def _load_task(run: Run) -> tuple[data.Content, DataTask]:
     return content, make_task(content, run.settings.data, run.cfg.seed, run.device)
 
 
-def _write_provenance(run: Run, manifest: dict) -> dict[str, Any]:
-    """Write config.yaml and environment.json in place of an earlier attempt's; return the environment."""
-    path = run.folder.path
-    (path / "error.txt").unlink(missing_ok=True)
+def _write_configuration(run: Run) -> None:
+    """Write config.yaml in place of an earlier attempt's."""
+    (run.folder.path / "error.txt").unlink(missing_ok=True)
     config = OmegaConf.to_yaml(run.cfg, resolve=True).encode()
-    write_atomically(path / "config.yaml", lambda file: file.write(config))
-    provenance = {**environment(), "device": run.device, "processor": processor(run.device)}
-    provenance |= {"threads": run.cfg.threads, "ranks": num_ranks()}
-    write_json(path / "environment.json", {**provenance, "data": manifest})
-    return provenance
+    write_atomically(run.folder.path / "config.yaml", lambda file: file.write(config))
+
+
+def _environment(run: Run) -> dict[str, Any]:
+    """Return what this process adds to the configuration: commit, versions, device, threads."""
+    here = {**environment(), "device": run.device, "processor": processor(run.device)}
+    return here | {"threads": run.cfg.threads, "ranks": num_ranks()}
 
 
 def _initial_model(run: Run, task: DataTask) -> nn.Module:
@@ -128,9 +136,11 @@ def _initial_model(run: Run, task: DataTask) -> nn.Module:
     return build_model(run, task.input_shape, task.num_classes).to(run.device)
 
 
-def _make_recorder(run: Run) -> FolderRecorder:
+def _make_recorder(run: Run, task: DataTask, process: dict, started: float) -> FolderRecorder:
     config: Any = OmegaConf.to_container(run.cfg, resolve=True)
-    return FolderRecorder(run.folder, run.settings.wandb, config, run.device)
+    steps = budget(run.settings.trainer, task.steps_per_epoch, task.batch_size)
+    schedule = Schedule.of(run.settings.trainer, steps)
+    return FolderRecorder(run.folder, run.settings.wandb, config, run.device, schedule, process, started)
 
 
 def _fit_and_evaluate(

@@ -6,8 +6,10 @@ import hashlib
 import os
 import platform
 import shutil
+import stat
 import subprocess
 import tempfile
+import warnings
 from pathlib import Path
 
 SOURCES = Path(__file__).with_name("kernel")
@@ -37,32 +39,66 @@ def compiler() -> str | None:
 
 
 def cache_folder() -> Path:
+    """Return the folder of the built kernels. Raises OSError without a home folder."""
     chosen = os.environ.get("LAYERNORM_CACHE")
-    if chosen:
-        return Path(chosen).expanduser() / "kernels"
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "layer-normalization" / "kernels"
+    try:
+        if chosen:
+            return Path(chosen).expanduser() / "kernels"
+        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "layer-normalization" / "kernels"
+    except RuntimeError as error:
+        raise FileNotFoundError(str(error)) from error
 
 
 @functools.cache
 def library(cpu_flag: str = NATIVE) -> ctypes.CDLL:
-    """The kernels, built for the CPU that `cpu_flag` names. Raises CompilerError."""
+    """The kernels, built for the CPU that `cpu_flag` names. Raises CompilerError.
+
+    What is in the cache is loaded only if nobody else could have put it there, and if it is whole: a planted library
+    would run as this user, and one that was cut ends the process.
+    """
     path = compiler()
     if path is None:
         raise CompilerError("there is no C++ compiler: install g++ or clang++, or name one in CXX")
-    name = f"{_key(path, cpu_flag)}.so"
+    key = _key(path, cpu_flag)
     try:
         folder = cache_folder()
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not (folder / name).exists():
-            _build(path, cpu_flag, folder / name)
-        return _load(folder / name)
+        _make_private(folder)
+        for binary in folder.glob(f"{key}.*.so"):
+            if _is_own(binary) and _is_whole(binary):
+                return _load(binary)
+            binary.unlink()
+        return _load(_build(path, cpu_flag, folder, key))
     except OSError:  # the cache cannot be written, or forbids execution: build for this process alone
         with tempfile.TemporaryDirectory() as temporary:
-            _build(path, cpu_flag, Path(temporary) / name)
+            built = _build(path, cpu_flag, Path(temporary), key)
             try:
-                return _load(Path(temporary) / name)
+                return _load(built)
             except OSError as error:
                 raise CompilerError(f"the built kernels do not load: {error}") from error
+
+
+def _make_private(folder: Path) -> None:
+    """Make the folder, for this user alone. Raises PermissionError, after a warning, where others can write into it."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not _is_own(folder):
+        remedy = "set LAYERNORM_CACHE to a folder of your own, or make it private (chmod 700)"
+        warnings.warn(f"others can write into {folder}: this process builds its own kernels; {remedy}", stacklevel=3)
+        raise PermissionError(str(folder))
+
+
+def _is_own(path: Path) -> bool:
+    """Return whether this user alone can have written a file or folder."""
+    status = path.lstat()
+    return status.st_uid == os.geteuid() and not stat.S_ISLNK(status.st_mode) and not status.st_mode & 0o022
+
+
+def _is_whole(binary: Path) -> bool:
+    """Return whether a library has the checksum that its name ends with."""
+    return binary.suffixes[-2:-1] == [f".{_checksum(binary)}"]
+
+
+def _checksum(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _load(path: Path) -> ctypes.CDLL:
@@ -75,29 +111,36 @@ def _key(path: str, cpu_flag: str) -> str:
     """Return a hash of all that the binary depends on; the CPU is among it, for homes that machines share."""
     try:
         cpu = next(
-            line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith(("flags", "Features"))
+            line
+            for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+            if line.startswith(("flags", "Features"))
         )
     except (OSError, StopIteration):
         cpu = platform.processor()
     binary = os.stat(os.path.realpath(path))
-    source = "".join(path.read_text() for path in sorted(SOURCES.glob("*.[hc]*")))
+    source = "".join(path.read_text(encoding="utf-8") for path in sorted(SOURCES.glob("*.[hc]*")))
     parts = (source, *FLAGS, cpu_flag, path, binary.st_size, binary.st_mtime_ns, platform.machine(), cpu)
     return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:16]
 
 
-def _build(path: str, cpu_flag: str, target: Path) -> None:
-    """Compile into a file of this process's own and move it to its place: two processes at once do no harm."""
-    descriptor, built = tempfile.mkstemp(dir=target.parent, suffix=".so")
+def _build(path: str, cpu_flag: str, folder: Path, key: str) -> Path:
+    """Compile into `folder`; return the library, whose name holds its checksum.
+
+    It is compiled into a file of this process's own and moved to its place: two processes at once do no harm.
+    """
+    descriptor, name = tempfile.mkstemp(dir=folder, suffix=".so")
     os.close(descriptor)
+    built = Path(name)
     try:
         try:
-            command = [path, *FLAGS, cpu_flag, "-o", built, str(MAIN)]
-            done = subprocess.run(command, capture_output=True, text=True)
+            command = [path, *FLAGS, cpu_flag, "-o", name, str(MAIN)]
+            done = subprocess.run(command, capture_output=True, text=True, errors="replace")
         except OSError as error:  # found on the path, and no program
             raise CompilerError(f"{path} does not run: {error.strerror}") from error
         if done.returncode:
             first = next((line for line in done.stderr.splitlines() if "error" in line), "no message")
             raise CompilerError(f"{path} did not build {MAIN.name}: {first.strip()}")
-        os.replace(built, target)
+        built.chmod(0o700)  # whatever the umask is
+        return built.replace(folder / f"{key}.{_checksum(built)}.so")
     finally:
-        Path(built).unlink(missing_ok=True)
+        built.unlink(missing_ok=True)

@@ -14,6 +14,8 @@ def refusal(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LAYERNORM_DATA", raising=False)
     (tmp_path / "file").write_text("a file")
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "claims.md").write_text("mine")
     (tmp_path / "dangling").symlink_to("nowhere")
     (tmp_path / "loop").symlink_to("loop")
     os.mkfifo(tmp_path / "pipe")

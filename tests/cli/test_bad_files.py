@@ -130,6 +130,7 @@ TABLES = {
     "half": (RUNS[: len(RUNS) // 2 + 7], "is damaged in the column"),
     "a word for a number": (RUNS.replace(b",20,", b",x,", 1), "is damaged in the column seed"),
     "a row too long": (HEADER + FIRST + FIRST.rstrip() + b",1,2\n", "is damaged (Error tokenizing"),
+    "joined": (RUNS + b"".join(RUNS.splitlines(keepends=True)[1:]), "more than once; leave each run one row"),
     "half the curves": (RUNS, "curves.csv has no column"),
 }
 

@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from experiments.cli.compose import SweepLoader
 from experiments.cli.hydra_private import BasicSweeper, ConfigLoaderImpl
 from experiments.config.cell import cell, cell_key
+from experiments.config.errors import ConfigError
 from experiments.config.paths import CONFIGS, ROOT
 from experiments.config.schema import settings
 from experiments.judging.claims import check_cells
@@ -160,6 +161,8 @@ def test_an_argument_selects_from_an_experiments_grids():
     assert cells("norm=ln") == {"cnn/ln/b128"}
     assert cells("norm.groups=4") == {"cnn/gn/b128/groups=4"}
     assert cells("norm=ln", "data.batch_size=64,32") == {"cnn/ln/b64", "cnn/ln/b32"}
+    with pytest.raises(ConfigError, match=r"norm=lm is in no part of .* it has: gn, ln, in; nearest: ln"):
+        cells("norm=gn,lm")
 
 
 def test_names_of_runs_where_a_value_is_made_from_the_seed():

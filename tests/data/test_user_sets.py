@@ -6,6 +6,7 @@ from data.settings import (
     HubText,
     TextFile,
 )
+from experiments.training.check import unknown_words
 from tests.helpers.datasets import SPLITS, refusal, spelled
 
 
@@ -85,3 +86,37 @@ def test_hf_text_refusals(tmp_path, monkeypatch):
 
 def test_torchvision_imports_and_has_the_data_sets():
     assert {"MNIST", "CIFAR10"} <= set(dir(torchvision_compat.datasets()))
+
+
+def test_words_of_a_csv_stay_words(tmp_path, no_network):
+    """NA and its kin are what pandas takes for no value."""
+    lines = ["NA", "null", "None", "nan", "N/A", "a word", ""] * 30
+    (tmp_path / "own.csv").write_text("text\n" + "".join(f'"{line}"\n' for line in lines), encoding="utf-8")
+    loaded = data.load(HubText(path=str(tmp_path / "own.csv"), unit="char", seq_len=8))
+    assert "".join(spelled(loaded, split) for split in SPLITS) == "\n".join(lines)
+
+
+def test_rows_of_no_text_and_byte_order_marks_are_refused(tmp_path, no_network):
+    settings = HubText(path=str(tmp_path / "set"), unit="char", seq_len=8)
+    write_parquet(tmp_path / "set" / "train.parquet", ["a line", None, None] * 99)
+    assert "198 of 297 rows of" in refusal(settings) and "(null); fill or drop them" in refusal(settings)
+    write_parquet(tmp_path / "set" / "train.parquet", ["\ufeffa line", "another"] * 99)
+    assert "starts with a byte order mark; cut it off" in refusal(settings)
+
+
+def test_the_reason_why_a_set_cannot_be_read_is_told(tmp_path, no_network):
+    """`datasets` itself says that an error occurred while generating the dataset."""
+    (tmp_path / "own.txt").write_bytes("café\n".encode("latin-1") * 99)
+    assert "can't decode byte 0xe9" in refusal(HubText(path=str(tmp_path / "own.txt"), unit="char"))
+
+
+def test_words_that_training_never_has_are_counted_and_told(tmp_path):
+    """Those of a text that has <unk> in training are left alone: there it can be learnt."""
+    file, words = tmp_path / "own.txt", [f"known{number % 9}" for number in range(400)]
+    settings = TextFile(path=str(file), unit="word", val=0.25, test=0.25, seq_len=8)
+    for first, told in (("known", "20.0% of val and 51.0% of test of data=mine are words"), ("<unk>", "")):
+        words[0], words[210:230], words[310:360] = first, ["new"] * 20, ["newer"] * 50
+        file.write_text(" ".join(words))
+        shares = data.load(settings).manifest["unknown"]
+        assert (shares["val"], shares["test"]) == (0.2, 0.51)  # the one <eos> too
+        assert unknown_words("mine", shares and {"unknown": shares})[: len(told) or None] == told

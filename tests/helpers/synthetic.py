@@ -1,6 +1,5 @@
 """Made-up rows for every run of a profile: what a report is built from, without training anything."""
 
-import json
 import sys
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import experiments.report.__main__  # noqa: F401  (its schema, which the profile
 from experiments.cli.compose import hydra_configs
 from experiments.config.cell import cell
 from experiments.judging.evidence import configs_of
+from experiments.runs.folder import RunFolder, write_json
 from experiments.runs.identity import run_id
 from experiments.runs.rows import CURVE_COLUMNS
 from experiments.sweeps.grid import expand
@@ -48,6 +48,7 @@ def tables(profile: str, only: tuple[str, ...] = (), first_seed: int = 20) -> tu
                     "data": run.data.name,
                     "lr": run.optim.lr,
                     "seed": run.seed,
+                    **{"steps": 200, "examples": 6400, "epochs": 1.0},
                     "seconds": 3.2,
                     "best_val/loss": values[-1],
                     "val/loss": values[-1],
@@ -80,10 +81,10 @@ def folders(rows: pd.DataFrame, curves: pd.DataFrame, runs_dir: Path) -> None:
     """The same as finished run folders."""
     for row in rows.to_dict("records"):
         path = runs_dir / row["run_id"]
-        path.mkdir(parents=True)
         present = {key: value for key, value in row.items() if pd.notna(value)}
-        (path / "summary.json").write_text(json.dumps(present))
-        (path / "status.json").write_text(json.dumps({"status": row["status"]}))
+        with RunFolder(runs_dir, row["run_id"]).lock() as folder:
+            write_json(path / "summary.json", present | ({"diverged_at": 9} if row["status"] == "diverged" else {}))
+            folder.set_status(row["status"])
         own = curves[curves["run_id"] == row["run_id"]].drop(columns="run_id")
         own.to_json(path / "metrics.jsonl", orient="records", lines=True, double_precision=15)
 

@@ -12,12 +12,15 @@ import torch
 from huggingface_hub import ModelCard
 
 import data
+from experiments.export import FILES
 from experiments.inspect.exporting import export_model
 from experiments.inspect.model_card import train_command
 from experiments.runs.identity import run_id
+from experiments.runs.outputs import RECORD
 from experiments.training.load import find, load
 from tests.helpers.commands import ROOT
 from tests.helpers.configs import composed
+from tests.helpers.processes import finish
 from tests.helpers.tiny_runs import MODELS, command, copy_of, train_all
 
 
@@ -68,7 +71,7 @@ def test_the_card_states_data_recipe_and_figures(runs, tmp_path):
     output = tmp_path / "model"
     result = command("export", f"runs_dir={runs}", "run=train-lstm-bn", f"output={output}")
     assert result.returncode == 0 and str(output) in result.stdout, result.stderr
-    assert {path.name for path in output.iterdir()} == {"model.safetensors", "config.json", "README.md"}
+    assert {path.name for path in output.iterdir()} == {*FILES, RECORD}
     folder, card = find("train-lstm-bn", str(runs)), re.sub(" +", " ", (output / "README.md").read_text())
     environment = json.loads((folder.path / "environment.json").read_text())
     for expected in (
@@ -119,16 +122,28 @@ def test_words_of_a_text_that_may_not_be_handed_on_stay_out(runs, tmp_path, monk
 
 
 def test_only_a_finished_run_is_exported(folder, tmp_path):
-    arguments = ("export", f"run={folder.path}", f"output={tmp_path / 'out'}")
-    for status in ("interrupted", "diverged"):
-        folder.set_status(status)
-        result = command(*arguments)
-        assert result.returncode == 2 and f"is {status}" in result.stderr and len(result.stderr.splitlines()) == 1
+    def refused(*more: str) -> str:
+        result = command("export", f"run={folder.path}", *more)
+        assert result.returncode == 2 and len(result.stderr.splitlines()) == 1, result.stderr
+        return result.stderr
+
+    output, whole = f"output={tmp_path / 'out'}", (folder.path / "summary.json").read_bytes()
+    folder.set_status("interrupted")
+    assert "is interrupted" in refused(output)
+    finish(folder, status="diverged", diverged_at=2)
+    folder.set_status("diverged")
+    assert "is diverged" in refused(output)
+    (folder.path / "summary.json").write_bytes(whole)
+    folder.finish("done", "")
+    (folder.path / "summary.json").write_bytes(whole.replace(b'"test/loss": ', b'"test/loss": 1'))
+    assert "summary.json: not as written when the run ended, and a model card states" in refused(output)
+    (folder.path / "summary.json").write_bytes(whole)
     assert not (tmp_path / "out").exists()
-    folder.set_status("done")
     (tmp_path / "out").write_text("a file")
-    result = command(*arguments)
-    assert result.returncode == 2 and "output=" in result.stderr
+    assert "output=" in refused(output)
+    (tmp_path / "README.md").write_text("mine")
+    assert "holds README.md, which this command did not write" in refused(f"output={tmp_path}")
+    assert (tmp_path / "README.md").read_text() == "mine" and not (tmp_path / "config.json").exists()
 
 
 def test_the_terms_of_every_set_are_those_of_the_data_card():

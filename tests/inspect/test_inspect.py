@@ -11,6 +11,7 @@ from experiments.inspect import measure
 from experiments.inspect.cells import Look, cells_of
 from experiments.inspect.draw import evenly, legend, location_in_words, panels
 from experiments.report.style import STYLE
+from experiments.runs.outputs import RECORD
 from experiments.training.load import find_all, load
 from tests.helpers.commands import run
 from tests.helpers.configs import trained
@@ -49,7 +50,8 @@ def test_three_normalisers_side_by_side(runs, tmp_path):
     result = inspected(runs, "run=train-lstm", f"output={tmp_path}")
     assert result.returncode == 0 and not result.stderr, result.stderr
     names = ("activations", "gates", "gradients", "summed_inputs")
-    assert {path.name for path in tmp_path.iterdir()} == {f"{name}.{kind}" for name in names for kind in ("svg", "png")}
+    files = {f"{name}.{kind}" for name in names for kind in ("svg", "png")}
+    assert {path.name for path in tmp_path.iterdir()} == {*files, RECORD}
     for name in names:
         svg = (tmp_path / f"{name}.svg").read_text()
         assert str(tmp_path / f"{name}.svg") in result.stdout

@@ -1,5 +1,7 @@
 """Verdicts on rows made by hand, and how the whole machinery behaves on simulated experiments."""
 
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -108,7 +110,8 @@ def test_two_rows_for_one_seed_are_an_error():
 
 def test_an_axis_is_text_in_the_rows_and_a_number_in_the_rule():
     table = pd.concat([rows(gn=1.0 + NOISE).assign(groups="8"), rows(gn=2.0).assign(groups="16")])
-    result = verdict(table, a={"norm": "gn", "groups": 8}, b=[{"norm": "gn", "groups": 16}], **DIFFERENCE)
+    sides = {"a": {"norm": "gn", "groups": 8}, "b": [{"norm": "gn", "groups": 16}]}
+    result = verdict(table, about={"axes": {"groups": "norm.groups"}}, **sides, **DIFFERENCE)
     assert result.verdict == REPRODUCED and result.outcomes[0].label == "groups 8 - groups 16"
 
 
@@ -238,8 +241,14 @@ def test_a_reversal_is_between_opposite_claims(families):
 
 
 def test_exact_statements_are_about_every_run():
-    table = rows(ln=1.0).assign(**{"gap/output": 0.0, "change/x": 0.3})
-    rule = {"kind": "exact", "holds": ["gap/output"], "breaks": ["change/x"], "at_most": 0.0, "at_least": 0.1}
+    table = rows(ln=1.0).assign(**{"gap/output": 0.0, "change/dataset_rescaling": 0.3})
+    rule = {
+        "kind": "exact",
+        "holds": ["gap/output"],
+        "breaks": ["change/dataset_rescaling"],
+        "at_most": 0.0,
+        "at_least": 0.1,
+    }
     assert verdict(table, **rule).verdict == REPRODUCED
     table.loc[3, "gap/output"] = 1e-12
     assert verdict(table, **rule).verdict == CONTRADICTED
@@ -248,7 +257,27 @@ def test_exact_statements_are_about_every_run():
 
 @pytest.mark.parametrize(
     "rule",
-    [{"kind": "ratio"}, {"claimed": "Lower"}, {"kind": "interaction", "at": [{"batch_size": 2}]}, {"margin": 0.0}],
+    [
+        {"kind": "ratio"},
+        {"claimed": "Lower"},
+        {"kind": "interaction", "at": [{"batch_size": 2}]},
+        {"kind": "interaction", "at": [{"batch_size": 2}] * 2},
+        {"margin": 0.0},
+        {"margin": math.nan},
+        {"margin": math.inf},
+        {"b": []},
+        {"over": []},
+        {"over": {"model": []}},
+        {"a": {}, "b": [{}]},
+        {"a": {"nrom": "ln"}},
+        {"metric": "test/bcp"},
+        {"kind": "share", "base": {"norm": "none"}, "b": [{"norm": "bn"}], "at_most": math.nan},
+        {"kind": "share", "base": {"norm": "ln"}, "b": [{"norm": "bn"}], "at_most": 0.5},
+        {"kind": "exact", "holds": ["nope"]},
+        {"kind": "reversal", "families": [1, 2]},
+        {"kind": "reversal", "families": [{"over": {}, "claimed": "lower"}] * 2},
+    ],
+    ids=str,
 )
 def test_a_rule_that_cannot_be_judged_is_refused(rule):
     with pytest.raises(ConfigError, match="claim c: "):
@@ -400,3 +429,10 @@ def test_unpaired_seeds_would_hide_the_effect():
     level = rng.normal(2.0, 1.0, 5)
     assert verdict(rows(ln=level - 0.4 + NOISE, none=level), **DIFFERENCE).verdict == REPRODUCED
     assert verdict(rows(ln=level[::-1] - 0.4 + NOISE, none=level), **DIFFERENCE).verdict == NOT_RESOLVED
+
+
+def test_a_metric_that_is_not_finite_is_a_missing_result():
+    table = rows(ln=2.0 + NOISE, none=3.0)
+    table.loc[1, "test/bpc"] = math.inf
+    result = verdict(table, **DIFFERENCE)
+    assert result.verdict == NOT_RESOLVED and result.outcomes[0].pairs == 4

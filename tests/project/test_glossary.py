@@ -12,6 +12,7 @@ from data import Text
 from data.settings import BinarizedMNIST
 from experiments.cli.compose import hydra_configs
 from experiments.config.schema import Adam, Trainer
+from experiments.judging.claims.base import METRICS
 from experiments.runs.folder import RunFolder
 from experiments.runs.run import Run
 from experiments.training.loop import fit
@@ -84,6 +85,11 @@ def keys_of_pixels() -> set[str]:
 def test_every_logged_key_has_one_entry(logged):
     found = {key: [entry for entry, pattern in entries().items() if pattern.fullmatch(key)] for key in logged}
     assert not {key: names for key, names in found.items() if len(names) != 1}
+
+
+def test_a_claim_can_be_about_every_metric_that_is_logged(logged):
+    of_networks = {key for key in logged if key.partition("/")[0] in ("test", "val", "gap", "change", "train_eval")}
+    assert of_networks <= set(METRICS)
 
 
 def test_every_entry_is_logged(logged):

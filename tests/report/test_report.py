@@ -15,12 +15,13 @@ from omegaconf import OmegaConf
 from experiments.config.cell import cell
 from experiments.config.experiment import Claim, Experiment
 from experiments.judging.judge import judge
-from experiments.report import tables, vega
+from experiments.report import replication, tables, vega
 from experiments.report.build import find
 from experiments.report.cell_runs import overrides
 from experiments.report.page import library
 from experiments.report.style import STYLE, norms_of
 from experiments.runs.identity import run_id
+from experiments.runs.outputs import RECORD
 from experiments.runs.rows import CURVE_COLUMNS
 from experiments.sweeps.grid import base, expand
 from tests.helpers.commands import ROOT, run
@@ -66,10 +67,14 @@ def made(tmp_path_factory):
 # --- the committed results --------------------------------------------------------------------------------------------
 
 
+def written(folder) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
 def test_rows_alone_rebuild_every_file(rebuilt):
     reference, output, _ = rebuilt
     names = sorted(str(path.relative_to(reference)) for path in reference.rglob("*") if path.is_file())
-    assert names == sorted(str(path.relative_to(output)) for path in output.rglob("*") if path.is_file())
+    assert names == [name for name in written(output) if name != RECORD]
     for name in names:
         assert (output / name).read_text() == (reference / name).read_text(), f"{name} drifted from its rows"
 
@@ -389,3 +394,11 @@ def test_the_page_draws_every_chart_in_a_browser_without_a_word(made, tmp_path):
     assert "validation loss" in tooltip and "runs" in tooltip
     assert marks > 10 * page.charts, "charts without marks"
     assert width <= 390, "the page is wider than a phone"
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "\xff", '{"claims": [{}]}', '{"claims": 5}'])
+def test_a_folder_beside_the_report_that_holds_none_is_left_out(content, tmp_path, capsys):
+    (tmp_path / "quick_notes").mkdir()
+    (tmp_path / "quick_notes" / "claims.json").write_bytes(content.encode("latin-1"))
+    assert replication.beside(tmp_path / "quick", {}) == []
+    assert "quick_notes is left out, it holds no report" in capsys.readouterr().err

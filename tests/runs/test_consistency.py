@@ -24,26 +24,56 @@ def set_value(path, **values):
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
+def append(path, content):
+    path.write_bytes(path.read_bytes() + content)
+
+
 DAMAGES = {
     "last.pt is damaged": lambda run: flip(run / "last.pt"),
     "previous.pt is damaged": lambda run: flip(run / "previous.pt"),
     "its configuration, device and data are those of": lambda run: (run / "config.yaml").write_text(
         (run / "config.yaml").read_text().replace("weight_decay: 0.0", "weight_decay: 0.1")
     ),
-    "config.yaml or environment.json is damaged": lambda run: (run / "config.yaml").write_text("model: ["),
-    "config.yaml or environment.json is missing": lambda run: (run / "environment.json").unlink(),
+    "config.yaml is damaged: it is no YAML of a run": lambda run: (run / "config.yaml").write_text("model: ["),
+    "config.yaml is damaged: it holds ${...}": lambda run: (run / "config.yaml").write_text(
+        (run / "config.yaml").read_text().replace("seed: 0", "seed: ${oc.env:HOME}")
+    ),
+    "a reference to another node": lambda run: (run / "config.yaml").write_text("a: &a [1]\nb: [*a, *a]\n"),
+    "config.yaml is damaged: trainer is missing": lambda run: (run / "config.yaml").write_text(
+        (run / "config.yaml").read_text().replace("trainer:", "trainers:")
+    ),
+    "environment.json is missing": lambda run: (run / "environment.json").unlink(),
+    "environment.json is damaged: device is 5": lambda run: set_value(run / "environment.json", device=5),
     "metrics.jsonl ends at step 35": lambda run: (run / "metrics.jsonl").write_text(
         "".join((run / "metrics.jsonl").read_text().splitlines(keepends=True)[:-1])
     ),
-    "metrics.jsonl is unreadable from line 2": lambda run: (run / "metrics.jsonl").write_text('{"step": 5}\n{"st'),
+    "metrics.jsonl is damaged in line 9: it is no JSON": lambda run: append(run / "metrics.jsonl", b'{"st'),
+    "metrics.jsonl is damaged in line 9: step is missing": lambda run: append(run / "metrics.jsonl", b"{}\n"),
+    "metrics.jsonl lacks the row of step 5, 20": lambda run: (run / "metrics.jsonl").write_text(
+        "".join(
+            line
+            for line in (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+            if json.loads(line)["step"] not in (5, 20)
+        )
+    ),
+    "metrics.jsonl does not hold the rows that last.pt": lambda run: (run / "metrics.jsonl").write_text(
+        (run / "metrics.jsonl").read_text().replace('"train/loss": ', '"train/loss": 1', 1)
+    ),
     "steps of metrics.jsonl do not increase": lambda run: (run / "metrics.jsonl").write_text(
         2 * (run / "metrics.jsonl").read_text()
     ),
     "summary.json differs from the last row of metrics.jsonl in val/loss": lambda run: set_value(
         run / "summary.json", **{"val/loss": 0.0}
     ),
-    "its status is done, but summary.json is missing or damaged": lambda run: (run / "summary.json").write_text("{"),
-    "summary.json is of another": lambda run: set_value(run / "summary.json", run_id="another"),
+    "summary.json is missing": lambda run: (run / "summary.json").unlink(),
+    "summary.json is damaged: it is no JSON": lambda run: (run / "summary.json").write_text("{"),
+    "summary.json is of another run, another": lambda run: set_value(run / "summary.json", run_id="another"),
+    "summary.json: not as written when the run ended": lambda run: set_value(
+        run / "summary.json", **{"test/loss": 0.1}
+    ),
+    "status.json is missing": lambda run: (run / "status.json").unlink(),
+    "status.json is damaged: it is [1], no object": lambda run: (run / "status.json").write_text("[1]"),
+    "status.json is damaged: status is 'don'": lambda run: set_value(run / "status.json", status="don"),
     "its process died": lambda run: set_value(run / "status.json", status="running"),
     ".x.tmp was left": lambda run: (run / ".x.tmp").write_text(""),
 }

@@ -424,11 +424,3 @@ with RunFolder({str(tmp_path)!r}, "run").lock() as folder:
     assert not folder.held and folder.state == "died"
     with folder.lock():
         pass
-
-
-def test_a_half_written_metrics_row_is_dropped(tmp_path):
-    folder = RunFolder(tmp_path, "run")
-    folder.path.mkdir()
-    (folder.path / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"ste')
-    folder.truncate_metrics(2)
-    assert (folder.path / "metrics.jsonl").read_text() == '{"step": 1}\n{"step": 2}\n'

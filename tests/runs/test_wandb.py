@@ -17,11 +17,11 @@ from omegaconf import OmegaConf
 from experiments.cli.compose import hydra_configs
 from experiments.config.cell import cell, cell_key
 from experiments.report.style import STYLE
-from experiments.runs.folder import RunFolder, write_json
+from experiments.runs.folder import RunFolder
 from experiments.runs.identity import run_id
 from experiments.sweeps.grid import expand
 from tests.helpers.commands import ROOT, run
-from tests.helpers.processes import wait_for
+from tests.helpers.processes import finish, wait_for
 from tests.helpers.wandb_server import ENTITY, WandbServer
 
 TINY = ["model=mlp", "model.hidden_sizes=[16]", "data=digits", "data.batch_size=8", "trainer.evaluations=2"]
@@ -121,8 +121,7 @@ def made(tmp_path: Path, *overrides: str, rows: int = 4) -> RunFolder:
         (folder.path / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
         for step in range(5, 5 * rows + 1, 5):
             folder.append({"step": step, "examples": 8 * step, "seconds": step / 1000, "train/loss": 1 / step})
-        write_json(folder.path / "summary.json", {"status": "done", "test/loss": 0.5, "val/loss": 0.6})
-        folder.set_status("done")
+    finish(folder, **{"test/loss": 0.5, "val/loss": 0.6})
     return folder
 
 

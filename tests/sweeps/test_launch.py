@@ -3,12 +3,12 @@
 import subprocess
 import sys
 
-from experiments.runs.folder import RunFolder, write_json
+from experiments.runs.folder import RunFolder
 from experiments.runs.identity import run_id
 from experiments.sweeps import launch
 from experiments.sweeps.grid import apart_from_seed
 from tests.helpers.configs import composed
-from tests.helpers.processes import TINY
+from tests.helpers.processes import TINY, finish
 
 
 def wandb_records(folder: RunFolder) -> str:
@@ -66,9 +66,7 @@ def test_of_runs_that_differ_in_their_seed_alone_one_is_checked_for_all(tmp_path
     configs = [composed(*job, f"runs_dir={tmp_path}") for job in jobs]
     checked = []
     monkeypatch.setattr(launch, "check_build", lambda run: checked.append((run.cfg.norm.name, run.cfg.seed)))
-    RunFolder(tmp_path, run_id(configs[0])).path.mkdir()
-    write_json(tmp_path / run_id(configs[0]) / "status.json", {"status": "done"})
-    write_json(tmp_path / run_id(configs[0]) / "summary.json", {})
+    finish(RunFolder(tmp_path, run_id(configs[0])))
     _, pending = launch.select_pending(configs, [apart_from_seed(job) for job in jobs])
     assert pending == [1, 2, 3, 4, 5] and checked == [("ln", 1), ("bn", 0)]
 

@@ -16,10 +16,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from experiments.runs.folder import RunFolder, write_json
-from experiments.sweeps.launch import run_all
+from experiments.runs.folder import RunFolder
+from experiments.sweeps.launch import LaunchError, run_all
 from tests.helpers.commands import ROOT
-from tests.helpers.processes import QUIET, assert_equal, folders, only, start, train, wait_for
+from tests.helpers.processes import QUIET, assert_equal, finish, folders, only, start, train, wait_for
 
 SWEEP = ["-m", "model=mlp", "model.hidden_sizes=[32]", "norm=none,ln,gn", "data=digits", "trainer.steps=6000"]
 SWEEP += [*QUIET, "trainer.log_every=10", "trainer.evaluations=2", "trainer.checkpoint_every=0.2"]
@@ -163,12 +163,47 @@ def test_a_sweep_can_be_launched_in_batches(tmp_path):
     def launch(batch: list[int]) -> list[SimpleNamespace]:
         sizes.append(len(batch))
         for index in batch:
-            with folders[index].lock():
-                write_json(folders[index].path / "summary.json", {})
-                folders[index].set_status("done")
+            finish(folders[index])
         return [SimpleNamespace(return_value={"status": "done"}) for _ in batch]
 
     assert run_all(launch, folders, [0, 1, 2, 4], most=3) == {} and sizes == [3, 1]
+
+
+def ended(status: str):
+    """What a launcher returns of a run."""
+    return SimpleNamespace(return_value={"status": status, "message": ""})
+
+
+def test_a_launcher_whose_runs_leave_no_trace_is_not_asked_for_ever(tmp_path):
+    """As where the workers see another runs_dir than the sweep: they report an end that is nowhere."""
+    launches = []
+    with pytest.raises(LaunchError, match="do its workers see the same runs_dir"):
+        run_all(lambda batch: launches.append(batch) or [ended("skipped")], [RunFolder(tmp_path, "run")], [0])
+    assert len(launches) == 2
+
+
+@pytest.mark.parametrize("outcome", ["interrupted", "crash"])
+@pytest.mark.parametrize("clock", [-3600.0, 0.0, 3600.0])
+def test_a_run_that_comes_no_further_is_given_up_whatever_its_clock_says(clock, outcome, tmp_path, monkeypatch):
+    """Its process starts and dies, or is preempted, at the same step each time, on a machine with another clock."""
+    folder, launches, time_here = RunFolder(tmp_path, "run"), [], time.time
+    monkeypatch.setattr("experiments.runs.folder.time.time", lambda: time_here() + clock)
+
+    def launch(batch: list[int]):
+        launches.append(batch)
+        assert len(launches) < 5
+        with folder.lock():
+            folder.set_status("running" if outcome == "crash" else outcome, step=0)
+        if outcome == "crash":
+            raise RuntimeError("a worker was killed")
+        return [ended(outcome)]
+
+    if outcome == "crash":
+        assert run_all(launch, [folder], [0]) == {0: "its process was killed twice; out of memory?"}
+    else:
+        with pytest.raises(LaunchError, match="stands as before"):
+            run_all(launch, [folder], [0])
+    assert len(launches) <= 3
 
 
 @pytest.mark.parametrize("launcher", PLUGINS)

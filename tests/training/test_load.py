@@ -14,6 +14,7 @@ from experiments.runs.identity import run_id
 from experiments.training import load as trained_module
 from experiments.training.load import find, find_all, load
 from tests.helpers.configs import composed
+from tests.helpers.processes import finish
 from tests.helpers.tiny_runs import MODELS, TEXT, command, copy_of, train, train_all
 
 
@@ -104,6 +105,7 @@ def test_damage_is_reported_in_one_line(folder):
     for path in folder.path.glob("*.pt"):
         path.unlink()
     assert "no checkpoint yet" in refusal(lambda: load(folder))
+    finish(folder, status="diverged", diverged_at=2)
     folder.set_status("diverged", message="the training loss is not finite after step 2")
     assert "after step 2" in refusal(lambda: load(folder))
     config = (folder.path / "config.yaml").read_text()

@@ -7,7 +7,7 @@ import pytest
 from experiments.config.schema import settings
 from experiments.runs.folder import RunFolder
 from experiments.runs.run import Run
-from experiments.training.loop import budget
+from experiments.runs.schedule import budget
 from experiments.training.run import train_run
 from tests.helpers.configs import composed
 

@@ -3,11 +3,19 @@
 import json
 import math
 import os
+import shutil
+import subprocess
+import sys
 
 import pytest
 
+from experiments.runs.environment import environment
 from experiments.runs.folder import RunFolder
-from tests.helpers.configs import trained
+from experiments.runs.run import Run
+from experiments.training.recorder import FolderRecorder
+from experiments.training.run import train_run
+from tests.helpers.commands import ROOT
+from tests.helpers.configs import composed, trained
 from tests.helpers.processes import TINY, only
 
 
@@ -86,3 +94,45 @@ def test_real_data_sets_train(arguments, tmp_path):
     )
     assert outcome["status"] == "done", outcome
     assert math.isfinite(RunFolder(tmp_path, outcome["run_id"]).summary["val/loss"])
+
+
+def test_a_resumed_run_names_every_process_that_trained_it_and_adds_their_time(tmp_path, monkeypatch):
+    """As after a commit, or on another machine; a process that is like the one before is not named twice."""
+    task = ["model=mlp", "model.hidden_sizes=[4]", "data=digits", "trainer.steps=8", "trainer.checkpoint_every=0"]
+    cfg = composed(*task, "trainer.evaluations=4", "wandb.mode=disabled", f"runs_dir={tmp_path}")
+    save, stop_after = FolderRecorder.save, []
+
+    def save_and_stop(self, model, optimizer, state):
+        save(self, model, optimizer, state)
+        if state["step"] in stop_after:
+            self.started -= 100  # seconds
+            save(self, model, optimizer, state)
+            raise RuntimeError("killed")
+
+    monkeypatch.setattr(FolderRecorder, "save", save_and_stop)
+    for commit, step in (("a", 2), ("a", 4), ("b", 6), ("c", None)):
+        stop_after[:] = [step]
+        origin = {**environment(), "git": commit, "dirty": commit == "b", "torch": f"torch {commit}"}
+        monkeypatch.setattr("experiments.training.run.environment", lambda origin=origin: origin)
+        outcome = train_run(Run.of(cfg))
+        assert outcome["status"] == ("failed" if step else "done"), outcome
+    folder = RunFolder(tmp_path, outcome["run_id"])
+    summary, recorded = folder.summary, json.loads((folder.path / "environment.json").read_text())
+    assert (summary["git"], summary["dirty"], summary["torch"]) == ("a, b, c", True, "torch a, torch b, torch c")
+    assert 300 < summary["wall_seconds"] < 400
+    assert recorded["git"] == "c" and [process["git"] for process in recorded["earlier"]] == ["a", "b"]
+
+
+def test_the_commit_is_this_projects_or_none(tmp_path):
+    """An archive of it that is unpacked inside another repository has no commit of its own."""
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b"]
+    for command in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "theirs"]):
+        subprocess.run([*git, *command], cwd=tmp_path, check=True)
+    code = "from experiments.runs.environment import environment; print(environment()['git'], environment()['dirty'])"
+    for folder, commit in ((tmp_path / "unpacked", "unknown False"), (ROOT, None)):
+        if commit is not None:
+            shutil.copytree(ROOT / "experiments", folder / "experiments", ignore=shutil.ignore_patterns("__pycache__"))
+        options = {"cwd": folder, "env": os.environ | {"PYTHONPATH": str(folder)}}
+        printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, **options)
+        own = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+        assert printed.stdout.startswith(commit or own or "unknown"), printed.stdout

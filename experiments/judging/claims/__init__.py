@@ -9,7 +9,7 @@ from typing import Any
 
 from experiments.config.errors import ConfigError, nearest
 from experiments.config.experiment import Claim, Experiment
-from experiments.judging.claims.base import Kind, matching, written
+from experiments.judging.claims.base import Kind, check_metric, matching, written
 from experiments.judging.claims.difference import Difference
 from experiments.judging.claims.exact import Exact
 from experiments.judging.claims.interaction import Interaction
@@ -66,5 +66,11 @@ def check_claims(experiment: Experiment) -> None:
         raise ConfigError(
             f"experiment.without={unknown} is no claim; allowed: {', '.join(ids)}; nearest: {nearest(unknown, ids)}"
         )
+    if experiment.claims:
+        check_metric("experiment.metric", experiment.metric)
+    for floor in experiment.floors:
+        check_metric(f"floor {written(floor.cell)}: metric", floor.metric or experiment.metric)
+    if experiment.tune_metric:
+        check_metric("experiment.tune_metric", experiment.tune_metric)
     for kind in kinds_of(experiment).values():
         kind.check()

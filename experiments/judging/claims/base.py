@@ -1,6 +1,7 @@
 """What every kind of claim answers: to be checked, judged, printed and charted."""
 
 import itertools
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,16 @@ if TYPE_CHECKING:  # pandas is not needed to check a rule
     from experiments.judging.cells import CellReader
 
 CLAIMED = ("lower", "higher", "same", "not_higher")
+UNITS = ("loss", "bpc", "ppl", "nll", "accuracy", "error")
+TRANSFORMATIONS = (
+    *("weight_matrix_rescaling", "weight_matrix_recentring", "weight_vector_rescaling"),
+    *("dataset_rescaling", "dataset_recentring", "single_case_rescaling"),
+)
+METRICS = (  # what runs log of a trained network, and claims can be about
+    *(f"{split}/{unit}" for split in ("test", "val", "train") for unit in UNITS),
+    *("best_val/loss", "train_eval/loss", "gap/output", "gap/loss", "seconds", "wall_seconds", "parameters"),
+    *(f"change/{transformation}" for transformation in TRANSFORMATIONS),
+)
 
 
 def matching_columns(cell: Mapping, run: Mapping) -> list[str]:
@@ -30,6 +41,12 @@ def matching(cell: Mapping, runs: Sequence[Mapping]) -> list[Mapping]:
 def written(cell: Mapping) -> str:
     """Return a cell as a rule writes it: {norm: bn, batch_size: 2}."""
     return f"{{{', '.join(f'{column}: {value}' for column, value in cell.items())}}}"
+
+
+def check_metric(key: str, metric: str) -> None:
+    """Check that runs log a metric. Raises ConfigError."""
+    if metric not in METRICS:
+        raise ConfigError(f"{key}={metric} is no metric of a run; nearest: {nearest(metric, METRICS)}")
 
 
 @dataclass(frozen=True)
@@ -64,6 +81,21 @@ class Kind(ABC):
                 f"claimed={self.claim.claimed} is unknown; allowed: {', '.join(CLAIMED)}; "
                 f"nearest: {nearest(self.claim.claimed, CLAIMED)}"
             )
+        for name in ("margin", "at_most", "surely_below", "at_least"):
+            if not math.isfinite(value := getattr(self.claim, name)):
+                self.refuse(f"{name}={value} is no finite number; give one")
+        for metric in self.logged_metrics():
+            check_metric(f"claim {self.claim.id}: metric", metric)
+        if not self.subjects():
+            self.refuse("has no contrast, since over, b or a list in a cell is empty; give it a value, or leave it out")
+        if not self.experiment.sources:  # whose axes are another experiment's
+            self._check_columns()
+
+    def _check_columns(self) -> None:
+        columns = ["experiment", "model", "norm", "batch_size", *self.experiment.axes]
+        for column in (column for cell in self.cells() for column in cell if column not in columns):
+            allowed = f"allowed: {', '.join(columns)}; nearest: {nearest(column, columns)}"
+            self.refuse(f"{column} is no column of this experiment's runs; {allowed}")
 
     def refuse(self, message: str):
         raise ConfigError(f"claim {self.claim.id}: {message}")
@@ -88,7 +120,7 @@ class Kind(ABC):
 
     def contexts(self) -> Iterator[dict[str, Any]]:
         """Yield the cells of `over`, which hold on both sides of a contrast; a list in one means each of its values."""
-        over = self.claim.over or {}
+        over = {} if self.claim.over is None else self.claim.over
         for cell in [over] if isinstance(over, Mapping) else over:
             choices = [value if isinstance(value, list) else [value] for value in cell.values()]
             for chosen in itertools.product(*choices):

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from experiments.judging.claims.base import Kind
+from experiments.judging.claims.base import Kind, written
 from experiments.judging.intervals import Interval, bootstrap, holm, iqm, p_below, p_difference, p_equivalent, paired_t
 from experiments.judging.verdict import CONTRADICTED, NOT_RESOLVED, REPRODUCED, Compared, Outcome, numbers_of
 from experiments.judging.words import contrast
@@ -49,6 +49,9 @@ class Difference(Kind):
         super().check()
         if self.claim.margin <= 0:
             self.refuse(f"margin={self.claim.margin:g} must be positive; give the smallest effect of interest")
+        for a, b in self.pairs():
+            if a == b:
+                self.refuse(f"{written(a)} is compared with itself; give a and b another value in a column")
 
     def subjects(self) -> list[dict]:
         return [a for a, _ in self.pairs()]

@@ -15,8 +15,10 @@ class Interaction(Difference):
     name = "interaction"
 
     def check(self) -> None:
-        if len(self.claim.at) != 2:
-            self.refuse(f"at={list(self.claim.at)} must be two cells; give at: [{{...: small}}, {{...: large}}]")
+        if len(self.claim.at) != 2 or self.claim.at[0] == self.claim.at[1]:
+            self.refuse(
+                f"at={list(self.claim.at)} must be two cells that differ; give at: [{{...: small}}, {{...: large}}]"
+            )
         super().check()
 
     def cells(self) -> list[dict]:

@@ -5,15 +5,20 @@ effects of interest, of which each family has its own. Every contrast is decided
 reproduced needs all of them. Beside it stands the rank of a among `rivals`.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from experiments.judging.claims.base import check_metric
 from experiments.judging.claims.difference import Difference
 from experiments.judging.verdict import Outcome
 
 if TYPE_CHECKING:
     from experiments.judging.cells import CellReader
+
+
+NEEDED = {"over", "metric", "unit", "claimed", "margin"}  # of a family
 
 
 class Reversal(Difference):
@@ -23,10 +28,17 @@ class Reversal(Difference):
 
     def check(self) -> None:
         families = self.claim.families
+        for family in families:
+            if not isinstance(family, Mapping) or (lacking := NEEDED - set(family)):
+                absent = f"lacks {', '.join(sorted(lacking))}" if isinstance(family, Mapping) else "is no dictionary"
+                self.refuse(f"a family {absent}; each has {', '.join(sorted(NEEDED))}")
         if len(families) != 2 or {family["claimed"] for family in families} != {"lower", "higher"}:
             self.refuse("a reversal is between two families, one claimed lower and one higher; give both in families")
         for part in self.parts():
             Difference.check(part)
+        for a, _ in self.pairs():
+            if a.get("norm") not in self.claim.rivals:
+                self.refuse(f"rivals={list(self.claim.rivals)} lacks {a.get('norm')}, whose rank among them is told")
 
     def parts(self) -> list["Family"]:
         """Return the difference that is claimed in each family."""
@@ -72,8 +84,10 @@ class Family(Difference):
 
     def check(self) -> None:
         super().check()
-        if self.family["margin"] <= 0:
-            self.refuse(f"margin={self.family['margin']:g} of a family must be positive")
+        check_metric(f"claim {self.claim.id}: metric", self.family["metric"])
+        margin = self.family["margin"]
+        if not (isinstance(margin, (int, float)) and 0 < margin < math.inf):
+            self.refuse(f"margin={margin} of a family must be positive and finite")
 
     @property
     def unit(self) -> str:

@@ -5,10 +5,11 @@ contradicted    the interval's lower end > at_most
 not resolved    otherwise, and wherever gain(b) is not surely above 0: a share of a loss, or of nothing, says nothing
 """
 
+import itertools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from experiments.judging.claims.base import Kind
+from experiments.judging.claims.base import Kind, written
 from experiments.judging.intervals import Interval, fieller_ratio
 from experiments.judging.verdict import CONTRADICTED, NOT_RESOLVED, REPRODUCED, Outcome, numbers_of
 from experiments.judging.words import describe
@@ -21,6 +22,13 @@ class Share(Kind):
     name = "share"
     has_margin = False
     unit = "ratio"
+
+    def check(self) -> None:
+        super().check()
+        sides = [self.claim.base, self.claim.a, *self.claim.b]
+        for first, second in itertools.combinations(sides, 2):
+            if first == second:
+                self.refuse(f"{written(first)} is given twice among base, a and b; a share is of three cells")
 
     def subjects(self) -> list[dict]:
         return [{**over, **self.claim.a} for over in self.contexts() for _ in self.claim.b]

@@ -71,12 +71,14 @@ class ResumableSweeper(BasicSweeper):
         from experiments.judging.claims import check_cells
         from experiments.sweeps.launch import conclude, select_pending
         from experiments.sweeps.plan import print_plan, workers
+        from experiments.training.check import warn_of_unknown_words
 
         with refusals_in_one_line():
             if num_ranks() > 1:
                 raise ConfigError(
                     "torchrun spreads one run over its processes; leave out -m, or start it without torchrun"
                 )
+            self._check_launcher()
             jobs, rules = self._jobs(arguments)
             configs = compose_all(jobs, self._compose)
             columns = grid.run_columns(configs)
@@ -86,6 +88,7 @@ class ResumableSweeper(BasicSweeper):
         no_effect.warn(arguments, configs)
         if self.config.plan:
             return print_plan(runs, workers(self.config.hydra.launcher))
+        warn_of_unknown_words(runs[index] for index in pending)
 
         failures = self._train(jobs, runs, pending) if pending else {}
         folders = [run.folder for run in runs]
@@ -96,6 +99,14 @@ class ResumableSweeper(BasicSweeper):
             sys.exit(stop_request.exit_code)
         if not all_finished:
             sys.exit(1)
+
+    def _check_launcher(self) -> None:
+        """Refuse settings with which a sweep would start nothing, for ever. Raises ConfigError."""
+        if self.max_batch_size is not None and self.max_batch_size < 1:
+            given = f"hydra.sweeper.max_batch_size={self.max_batch_size}"
+            raise ConfigError(f"{given} launches nothing; give 1 or more, or leave it out for all at once")
+        if self.config.hydra.launcher.get("n_jobs") == 0:
+            raise ConfigError("hydra.launcher.n_jobs=0 runs nothing; give 1 or more, or -1 for every core")
 
     def _jobs(self, arguments: list[str]) -> tuple[list[list[str]], list[Experiment]]:
         """Return the overrides of every job, and the rules of the experiments whose whole grid is to be run.

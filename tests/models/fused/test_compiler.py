@@ -1,9 +1,11 @@
 """The kernels are built at their first use: without a compiler, by two processes, in a damaged cache."""
 
 import functools
+import hashlib
 import itertools
 import platform
 import shutil
+import subprocess
 import warnings
 from pathlib import Path
 
@@ -113,7 +115,7 @@ def test_two_processes_may_build_at_once(tmp_path):
 
 
 def test_a_cache_that_cannot_be_used(tmp_path):
-    """Below a file, or with a broken binary in it: the process builds for itself."""
+    """Below a file: the process builds for itself."""
     file = tmp_path / "file"
     file.write_text("")
     before = set(Path("/tmp").iterdir())
@@ -121,11 +123,68 @@ def test_a_cache_that_cannot_be_used(tmp_path):
     assert finished(below).strip() == "True"
     assert set(tmp_path.iterdir()) == {file}, "the temporary build is gone"
     assert not [path for path in set(Path("/tmp").iterdir()) - before if path.suffix == ".so"]
-    good = tmp_path / "good"
-    assert finished(python(BUILD, LAYERNORM_CACHE=str(good))).strip() == "True"
-    (binary,) = (good / "kernels").iterdir()
-    binary.write_text("not a library")
-    assert finished(python(BUILD, LAYERNORM_CACHE=str(good))).strip() == "True"
+
+
+@pytest.fixture(scope="module")
+def counting_compiler(tmp_path_factory):
+    """A compiler that takes no time: it copies a library that the real one has built, and counts its calls."""
+    folder = tmp_path_factory.mktemp("compiler")
+    assert finished(python(BUILD, LAYERNORM_CACHE=str(folder))).strip() == "True"
+    (library,) = (folder / "kernels").iterdir()
+    script = folder / "c++"
+    script.write_text(
+        f'#!/bin/sh\necho x >> "{folder}/calls"\nwhile [ "$1" != -o ]; do shift; done\ncp "{library}" "$2"\n'
+    )
+    script.chmod(0o755)
+
+    def calls() -> int:
+        return len((folder / "calls").read_text().split()) if (folder / "calls").exists() else 0
+
+    return script, calls
+
+
+@pytest.fixture
+def planted(tmp_path) -> tuple[Path, Path]:
+    """A library that does harm when it is loaded, and the file that then is there."""
+    marker, source = tmp_path / "marker", tmp_path / "planted.c"
+    code = '#include <stdio.h>\n__attribute__((constructor)) static void harm(void) { fclose(fopen("%s", "w")); }\n'
+    source.write_text(code % marker)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", tmp_path / "planted.so", source], check=True)
+    finished(python(f"import ctypes; ctypes.CDLL({str(tmp_path / 'planted.so')!r})"))
+    assert marker.exists(), "the control: it does harm"
+    marker.unlink()
+    return tmp_path / "planted.so", marker
+
+
+@pytest.mark.parametrize("damage", ["cut", "no library", "empty", "another", "of others", "in a folder of others"])
+def test_a_library_that_is_not_what_was_built_is_not_loaded(damage, counting_compiler, planted, tmp_path):
+    (script, calls), (harmful, marker), cache = counting_compiler, planted, tmp_path / "cache"
+    environment = {"CXX": str(script), "LAYERNORM_CACHE": str(cache)}
+    assert finished(python(BUILD, **environment)).strip() == "True"
+    (binary,) = (cache / "kernels").iterdir()
+    if damage in ("of others", "in a folder of others"):  # with the right checksum in its name
+        key, content = binary.name.partition(".")[0], harmful.read_bytes()
+        binary.unlink()
+        binary = binary.with_name(f"{key}.{hashlib.sha256(content).hexdigest()}.so")
+        binary.write_bytes(content)
+        binary.chmod(0o777 if damage == "of others" else 0o700)
+        binary.parent.chmod(0o700 if damage == "of others" else 0o1777)
+    else:
+        whole = binary.read_bytes()
+        contents = {
+            "cut": whole[: len(whole) // 3],
+            "no library": b"text",
+            "empty": b"",
+            "another": harmful.read_bytes(),
+        }
+        binary.write_bytes(contents[damage])
+    before, mended = calls(), damage != "in a folder of others"
+    for number in (1, 2):
+        process = python(BUILD, **environment)
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0 and out.strip() == "True" and not marker.exists()
+        assert err.count("others can write into") == (0 if mended else 1), err
+        assert calls() == before + (1 if mended else number), "where it can be, it is built again in place"
 
 
 @pytest.mark.parametrize("file", [path.name for path in sorted(compiler.SOURCES.iterdir())])
