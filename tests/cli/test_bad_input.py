@@ -94,6 +94,13 @@ TYPED = {
     "experiment=family_contrast": "run those of recurrent_gain and conv_gain",
     "experiment=conv_gain,groups": "gives several values; add -m",
     "-m hydra/sweeper=basic seed=0,1": "leave it out",
+    # sweeps that would not end
+    "-m seed=0,1 hydra.sweeper.max_batch_size=0": "max_batch_size=0 launches nothing; give 1 or more",
+    "-m seed=0,1 hydra.sweeper.max_batch_size=-1": "max_batch_size=-1 launches nothing; give 1 or more",
+    "-m seed=0,1 hydra/launcher=joblib hydra.launcher.n_jobs=0": "n_jobs=0 runs nothing; give 1 or more",
+    "-m seed=0,1 hydra.job.chdir=true": "hydra.job.chdir=true moves every run to another folder",
+    "hydra.job.chdir=true": "hydra.job.chdir=true moves every run to another folder",
+    "-m seed=range(1,1000000000) norm=ln,bn": "these are 1,999,999,998 runs; a sweep has 100,000 at most",
     "-m norm=bn data.batch_size=${seed} seed=2,1": "norm=bn needs a batch of at least two",
     "-m experiment=conv_gain profile=full": "run python -m experiments.tune experiment=conv_gain profile=full",
     "experiment.name=a/b": "experiment.name=a/b is a part of a folder's name",
@@ -134,6 +141,7 @@ OTHERS = {
         "rows=/nowhere profile.experiments=[train_test]": "rows=/nowhere has no runs.csv",
         "output=file": "file is no writable folder",
         "output=": "output= is empty",
+        "output=thesis": "holds claims.md, which this command did not write",
         "profile.experiments=[conv_gian]": "nearest: conv_gain",
         "profile.experiments=[]": "nothing to report",
         "readme=maybe": "readme=maybe is not true or false",
@@ -147,6 +155,11 @@ OTHERS = {
         "rows=/nowhere": "has no benchmark.json",
     },
     "status": {"profle=quick": "nearest: profile;", "runs_dir=": "runs_dir= is empty"},
+    "dashboard": {
+        "output=.": "output=. is a folder; give the name of a file in it",
+        "output=thesis/claims.md": "is a file of another kind; name another",
+        "output=file/views.json": "file is no writable folder",
+    },
     "verify": {"runs_dri=x": "nearest: runs_dir;"},
 }
 
