@@ -13,10 +13,9 @@ MOST_UNITS = 2**20
 
 
 @dataclass
-class RecurrentLayer:
-    """What the recurrent layers of every model take."""
+class Cell:
+    """How the recurrent cells of every model are built."""
 
-    hidden_size: int = field(default=128, metadata={"help": "H, units of a layer", "range": (1, MOST_UNITS)})
     placement: str = field(
         default="paper",
         metadata={
@@ -39,10 +38,16 @@ class RecurrentLayer:
 
 
 @dataclass
-class RecurrentLayers(RecurrentLayer):
-    """What a stack of them takes."""
+class Stack:
+    """The sizes of stacked recurrent layers."""
 
+    hidden_size: int = field(default=128, metadata={"help": "H, units of a layer", "range": (1, MOST_UNITS)})
     num_layers: int = field(default=1, metadata={"help": "recurrent layers, stacked", "range": (1, MOST_LAYERS)})
+
+
+@dataclass
+class RecurrentLayers(Cell, Stack):
+    """What the recurrent layers of both recurrent models take."""
 
 
 @dataclass
@@ -133,12 +138,14 @@ class MLP:
 
 
 @dataclass
-class Draw(RecurrentLayer):
+class Draw(Cell):
     """DRAW (Gregor et al. 2015): a recurrent encoder and decoder that draw an image in glimpses."""
 
     name: str = "draw"
     kind: str = "binary"
-    hidden_size: int = 256
+    hidden_size: int = field(
+        default=256, metadata={"help": "H, units of the encoder and of the decoder", "range": (1, MOST_UNITS)}
+    )
     placement: str = "cell_only"
     glimpses: int = field(default=64, metadata={"help": "T, steps in which an image is drawn", "range": (1, 2**16)})
     latent_size: int = field(default=100, metadata={"help": "latent variables z of a step", "range": (1, MOST_UNITS)})

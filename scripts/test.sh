@@ -9,4 +9,5 @@ python -m ruff check .
 python -m ruff format --check .
 python -m mypy
 .venv/bin/lint-imports
-python -m pytest -n 2 "$@"
+# A worker takes neighbouring tests, which share what a module prepares.
+python -m pytest -n 2 --dist worksteal "$@"

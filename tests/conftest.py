@@ -24,6 +24,12 @@ def one_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def own_wandb_service(monkeypatch):
+    """wandb names its process in the environment: the commands of a test would take that of an earlier test."""
+    monkeypatch.delenv("WANDB_SERVICE", raising=False)
+
+
 @pytest.fixture
 def cli(tmp_path):
     """Return a function: cli("train", "norm=ln", ...) runs python -m experiments.train with its runs below tmp_path."""

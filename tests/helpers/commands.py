@@ -12,11 +12,55 @@ import runpy
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 IMPORTED = ["torch", "torch._dynamo", "hydra", "hydra._internal.utils", "omegaconf", "scipy.stats", "pandas", "wandb"]
+
+
+class Forked:
+    """A running command, with what the tests use of subprocess.Popen. Its output is kept in files."""
+
+    def __init__(self, module: str, arguments: tuple[str, ...], environment: Mapping[str, str] | None):
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(IMPORTED)
+        self.args = [sys.executable, "-m", module, *arguments]
+        self.stdout, self.stderr = (tempfile.NamedTemporaryFile("r") for _ in range(2))  # noqa: SIM115
+        given = (module, arguments, dict(environment or os.environ), self.stdout.name, self.stderr.name)
+        self.process = context.Process(target=_become, args=given)
+        self.process.start()
+        assert self.process.pid is not None
+        self.pid = self.process.pid
+        self.kill, self.terminate = self.process.kill, self.process.terminate
+
+    @property
+    def returncode(self) -> int | None:
+        return self.process.exitcode
+
+    def poll(self) -> int | None:
+        return self.process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def wait(self, timeout: float | None = None) -> int:
+        self.process.join(timeout)
+        if self.process.exitcode is None:
+            raise subprocess.TimeoutExpired(self.args, timeout or 0, self.stdout.read(), self.stderr.read())
+        return self.process.exitcode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        self.wait(timeout)
+        return self.stdout.read(), self.stderr.read()
+
+
+def start(module: str, *arguments: str, environment: Mapping[str, str] | None = None) -> Forked:
+    """Start `python -m <module>` from the project's root, in a process group of its own.
+
+    environment: the whole of it; by default that of the tests. Not for a command that starts workers.
+    """
+    return Forked(module, arguments, environment)
 
 
 def run(
@@ -27,34 +71,31 @@ def run(
     environment: the whole of it; by default that of the tests. A sweep whose launcher starts workers gets an
     interpreter of its own, since they hang below a forked process. Raises subprocess.TimeoutExpired.
     """
-    line = [sys.executable, "-m", module, *arguments]
-    if any(argument.startswith("hydra/launcher=") for argument in arguments):
+    if starts_workers(arguments):
+        line = [sys.executable, "-m", module, *arguments]
         options = {"cwd": ROOT, "env": environment, "stdin": subprocess.DEVNULL}
         return subprocess.run(line, **options, capture_output=True, text=True, timeout=timeout)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(IMPORTED)
-    with tempfile.TemporaryDirectory() as folder:
-        paths = [str(Path(folder, name)) for name in ("stdout", "stderr")]
-        process = context.Process(target=_become, args=(module, arguments, dict(environment or os.environ), *paths))
-        process.start()
-        process.join(timeout)
-        late = process.is_alive()
-        if late:
-            process.kill()
-            process.join()
-        output, errors = (Path(path).read_text() for path in paths)
-        if late:
-            raise subprocess.TimeoutExpired(line, timeout, output, errors)
-        return subprocess.CompletedProcess(line, process.exitcode, output, errors)
+    forked = start(module, *arguments, environment=environment)
+    try:
+        output, errors = forked.communicate(timeout)
+    except subprocess.TimeoutExpired:
+        forked.kill()
+        raise
+    return subprocess.CompletedProcess(forked.args, forked.returncode or 0, output, errors)
+
+
+def starts_workers(arguments: Iterable[str]) -> bool:
+    return any(argument.startswith("hydra/launcher=") for argument in arguments)
 
 
 def _become(module: str, arguments: tuple[str, ...], environment: dict[str, str], stdout: str, stderr: str) -> None:
     """Turn the forked process into the command."""
+    os.setpgid(0, 0)
     os.chdir(ROOT)
     os.environ.clear()
     os.environ.update(environment)
     for number, path in enumerate((os.devnull, stdout, stderr)):
-        file = os.open(path, os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT, 0o600)
+        file = os.open(path, os.O_RDONLY if number == 0 else os.O_WRONLY)
         os.dup2(file, number)
         os.close(file)
     sys.argv[1:] = arguments

@@ -9,15 +9,30 @@ from pathlib import Path
 import torch
 
 from experiments.runs.folder import RunFolder, RunStatus, write_json
+from tests.helpers import commands
 from tests.helpers.commands import ROOT, run
 
 QUIET = ["wandb.mode=disabled"]
-MLP = ["model=mlp", "data=digits", "trainer.log_every=5", "trainer.evaluations=2", *QUIET]  # fractions of a second
+MLP = [
+    "model=mlp",
+    "model.hidden_sizes=[64]",
+    "data=digits",
+    "trainer.log_every=5",
+    "trainer.evaluations=2",
+    *QUIET,
+]  # fractions of a second
 TINY = ["model.hidden_size=16", "data.seq_len=16", "data.batch_size=8", "trainer.evaluations=2", "trainer.log_every=5"]
 OFTEN = [*QUIET, "trainer.log_every=5", "trainer.evaluations=3", "trainer.checkpoint_every=0.02"]
 TASKS = {  # a run of each family of networks, with everything that a checkpoint has to hold
     "LSTM, dropout": ["model=lstm", "norm=bn", "model.dropout=0.3", "model.hidden_size=16", "data=python_docs"],
-    "feed-forward": ["model=mlp", "norm=wn", "norm.data_init=true", "data=digits", "data.batch_size=32"],
+    "feed-forward": [
+        "model=mlp",
+        "model.hidden_sizes=[64]",
+        "norm=wn",
+        "norm.data_init=true",
+        "data=digits",
+        "data.batch_size=32",
+    ],
     "convolutional": ["model=cnn", "norm=bn", "data=digits", "data.batch_size=16", "optim=sgd"],
 }
 TASKS["LSTM, dropout"] += ["data.seq_len=16", "data.batch_size=8"]
@@ -37,15 +52,15 @@ def train(runs_dir: Path, *arguments: str, **options) -> subprocess.CompletedPro
     )
 
 
-def start(runs_dir: Path, *arguments: str, **options) -> subprocess.Popen:
-    """Start the command in the background, in a process group of its own, without output unless `options` add it."""
-    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return subprocess.Popen(
-        command(runs_dir, *arguments), **{"cwd": ROOT, "process_group": 0, "text": True, **quiet, **options}
-    )
+def start(runs_dir: Path, *arguments: str) -> subprocess.Popen | commands.Forked:
+    """Start the command in the background, in a process group of its own; `communicate` has its output."""
+    if not commands.starts_workers(arguments):
+        return commands.start("experiments.train", *arguments, f"runs_dir={runs_dir}")
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command(runs_dir, *arguments), cwd=ROOT, process_group=0, text=True, **pipes)
 
 
-def wait_for(condition, process: subprocess.Popen | None = None, seconds: float = 200.0):
+def wait_for(condition, process=None, seconds: float = 200.0):
     """Wait until `condition()` is true and return its value. Fails when the process ends before, or after `seconds`."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):

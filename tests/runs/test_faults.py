@@ -20,7 +20,16 @@ from tests.helpers import processes
 from tests.helpers.commands import ROOT
 from tests.helpers.processes import OFTEN, TASKS, alive, assert_equal, folders, only, same, start, train, wait_for
 
-SWEEP = ["-m", "model=mlp", "norm=none,ln", "seed=0,1", "data=digits", "trainer.steps=400", *OFTEN]
+SWEEP = [
+    "-m",
+    "model=mlp",
+    "model.hidden_sizes=[64]",
+    "norm=none,ln",
+    "seed=0,1",
+    "data=digits",
+    "trainer.steps=400",
+    *OFTEN,
+]
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +108,7 @@ def test_a_resume_that_forgets_the_generators_is_found_out(undisturbed, tmp_path
 
 def interrupted(runs_dir: Path, task: str, number: int) -> tuple[int, float, str]:
     """A run that got the signal in its steps: exit code, seconds from the signal to the status, stderr."""
-    process = start(runs_dir, *TASKS[task], *OFTEN, "trainer.steps=400", stderr=subprocess.PIPE)
+    process = start(runs_dir, *TASKS[task], *OFTEN, "trainer.steps=400")
     wait_for(lambda: progress_of(process, runs_dir), process)
     sent = time.time()
     process.send_signal(number)
@@ -137,7 +146,7 @@ def test_the_same_run_twice_is_the_same(task, undisturbed, tmp_path, record_prop
 @pytest.mark.scorecard("R2", "SIGTERM to a sweep: its workers leave checkpoints")
 def test_a_sweep_asked_to_stop_leaves_checkpoints_and_goes_on_later(tmp_path, record_property):
     arguments = [*SWEEP[: -len(OFTEN) - 1], "trainer.steps=3000", *OFTEN, "hydra/launcher=joblib"]
-    sweep = start(tmp_path, *arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    sweep = start(tmp_path, *arguments)
     wait_for(lambda: sum(f.status.get("step", 0) > 0 for f in folders(tmp_path)) >= 2, sweep)
     sweep.send_signal(signal.SIGTERM)
     stdout, stderr = sweep.communicate(timeout=120)
@@ -205,7 +214,7 @@ sys.meta_path.insert(0, Finder())
 
 @pytest.mark.scorecard("R12", "two sweeps at once in one folder share the work")
 def test_two_sweeps_at_once_share_the_runs(tmp_path, record_property):
-    both = [start(tmp_path, *SWEEP, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
+    both = [start(tmp_path, *SWEEP) for _ in range(2)]
     outputs = [process.communicate(timeout=300) for process in both]
     assert [process.returncode for process in both] == [0, 0], outputs
     trained = folders(tmp_path)
@@ -252,7 +261,7 @@ def small_disk(tmp_path):
 def test_a_full_disk_leaves_the_old_checkpoint_whole(small_disk, tmp_path, record_property):
     task = [*TASKS["feed-forward"], "model.hidden_sizes=[100,100]", *OFTEN, "trainer.steps=4000"]
     filler = tmp_path / "disk" / "filler"
-    process = start(small_disk / "runs", *task, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    process = start(small_disk / "runs", *task)
     wait_for(lambda: progress_of(process, small_disk / "runs") and list(small_disk.glob("runs/*/last.pt")), process)
     with pytest.raises(OSError), open(filler, "wb", buffering=0) as file:
         while True:

@@ -106,7 +106,7 @@ def test_a_preempted_run_leaves_a_checkpoint_is_requeued_and_goes_on(tmp_path, r
     reference = tmp_path / "reference"
     assert train(reference, *job).returncode == 0
     runs_dir, preempted = tmp_path / "runs", []
-    sweep = start(runs_dir, "-m", *job, *LAUNCHERS["submitit_local"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    sweep = start(runs_dir, "-m", *job, *LAUNCHERS["submitit_local"])
     try:
         for signals in ([signal.SIGUSR2], [signal.SIGTERM, signal.SIGUSR2]):
             pid = min(wait_for(lambda: training(runs_dir) - set(preempted), sweep))

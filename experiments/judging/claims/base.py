@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # pandas is not needed to check a rule
     from experiments.judging.cells import CellReader
 
 CLAIMED = ("lower", "higher", "same", "not_higher")
-UNITS = ("loss", "bpc", "ppl", "nll", "accuracy", "error")
+UNITS = ("loss", "bpc", "ppl", "nll", "bound", "accuracy", "error")
 TRANSFORMATIONS = (
     *("weight_matrix_rescaling", "weight_matrix_recentring", "weight_vector_rescaling"),
     *("dataset_rescaling", "dataset_recentring", "single_case_rescaling"),

@@ -17,6 +17,13 @@ Statistics<T> statistics(const Norm& norm, const Step& step, int n) {
     return {(T*)norm.mean + at, (T*)norm.rstd + at, (T*)norm.var + at};
 }
 
+// 1/sqrt(v), v = variance + eps. Where the squares overflow it is NaN, as in torch's layer and group normalisation; of a
+// mean square it is 0, as in torch's rms_norm.
+template <class T>
+T rstd_of(T v, bool centred = true) {
+    return 1 / std::sqrt(v) + (centred ? v - v : T(0));
+}
+
 // y = base + n(x) for one case: mean and variance over each span. base and y may be the same.
 template <class T>
 [[gnu::flatten]] void case_forward(const Norm& norm, Statistics<T> at, const T* x, const T* base, T* y) {
@@ -35,7 +42,7 @@ template <class T>
             if constexpr (std::is_same_v<decltype(n), Part>) d = load((T*)&d, n);  // no -mean in the empty lanes
             squares.part[k] += d * d;
         });
-        const T rstd = 1 / std::sqrt(total<T>(squares.lanes()) / m + T(norm.eps));
+        const T rstd = rstd_of(total<T>(squares.lanes()) / m + T(norm.eps), norm.centred);
         each<T>(m, [&](int j, auto n) {
             j += lo;
             store(y + j, load(base + j, n) + load(gain + j, n) * ((load(x + j, n) - mean) * rstd), n);
@@ -92,8 +99,8 @@ template <class T>
             if constexpr (std::is_same_v<decltype(n), Part>) d = load((T*)&d, n), e = load((T*)&e, n);
             squares_a.part[k] += d * d, squares_r.part[k] += e * e;
         });
-        const T rstd_a = 1 / std::sqrt(total<T>(squares_a.lanes()) / m + T(norm_ih.eps));
-        const T rstd_r = 1 / std::sqrt(total<T>(squares_r.lanes()) / m + T(norm_hh.eps));
+        const T rstd_a = rstd_of(total<T>(squares_a.lanes()) / m + T(norm_ih.eps), norm_ih.centred);
+        const T rstd_r = rstd_of(total<T>(squares_r.lanes()) / m + T(norm_hh.eps), norm_hh.centred);
         each<T>(m, [&](int j, auto n) {
             j += lo;
             // the next case; a page ends where a row does
@@ -158,7 +165,7 @@ template <class T>
             squares += d * d;
         }
         Vec<T> rstd = squares / T(N - norm.unbiased) + T(norm.eps);
-        for (int k = 0; k < LANES<T>; k++) rstd[k] = 1 / std::sqrt(rstd[k]);
+        for (int k = 0; k < LANES<T>; k++) rstd[k] = rstd_of(rstd[k]);
         const Vec<T> scale = load(gain + j, n) * rstd;
         for (int i = 0; i < N; i++)
             store(y + int64_t(i) * m + j,

@@ -41,6 +41,19 @@ def test_the_sum_of_the_recurrent_weights_gradient_rounds_at_most_twice_as_much_
     assert (cpu.transposed_product(a, b) - exact).norm() <= 2 * (loop - exact).norm() + 1e-12
 
 
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("norm", ["none", "ln", "gn", "rms", "bn"])
+def test_what_overflows_is_not_finite_in_either_backend(cell, norm):
+    """The squares of summed inputs from 1e19 on, in float32: a network that has diverged is told as such."""
+    layer, x = make(cell, 16, norm, dtype=torch.float32, options={"groups": 2} if norm == "gn" else {}), noise(3, 4, 5)
+    outputs = [twin(layer, backend)(x.float() * 1e25)[0] for backend in ("fused", "reference")]
+    if norm == "bn":  # torch sums in float64
+        assert outputs[0].isnan().all()
+    else:
+        assert torch.equal(outputs[0].isnan(), outputs[1].isnan())
+        assert outputs[0].isnan().any() == (norm in ("ln", "gn"))
+
+
 @pytest.mark.parametrize("H", [1, 15, 16, 17, 31, 33, 300])
 @pytest.mark.parametrize("cell", CELLS)
 def test_sizes_around_vectors_and_tiles(cell, H):
