@@ -7,7 +7,7 @@ import numpy as np
 
 from . import files, images
 from .files import DataError, Source
-from .settings import BinaryData, BinaryDigits
+from .settings import BinaryData, BinaryDigits, DataSettings
 from .types import Binary
 
 Arrays = dict[str, np.ndarray]  # images (N, H, W) of 0 and 1
@@ -59,7 +59,7 @@ SPLITS: dict[type, Callable[[Any, Arrays], Arrays]] = {BinaryData: published_spl
 # -- Readers: settings, verified sources -> what the cache stores ------------------------------------------------------
 
 
-def mnist(settings: BinaryData, sources: list[Source]) -> Arrays:
+def mnist(settings: DataSettings, sources: list[Source]) -> Arrays:
     """50000 + 10000 + 10000 images of 28 x 28, from lines of 784 digits and separators ("0 1 0 ...\\n")."""
     arrays = {}
     for split, source in zip(("train", "val", "test"), sources, strict=True):

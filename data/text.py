@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from . import files
+from . import binary, files
 from .files import DataError, Source
 from .settings import FractionText, PythonDocs, TextData, TextFile
 from .types import Text
@@ -204,11 +204,8 @@ def _language_reference() -> str:
 
 
 def binarized_mnist(settings: TextData, sources: list[Source]) -> dict[str, np.ndarray]:
-    """Lines of 784 digits and separators ("0 1 0 ...\\n") -> rows of a start symbol and 784 pixels."""
-    arrays = {}
-    for split, source in zip(("train", "val", "test"), sources, strict=True):
-        with files.unpacked(source.path) as stream:
-            characters = np.frombuffer(stream.read(), np.uint8).reshape(-1, 2 * 784)
-        pixels = characters[:, ::2] - ord("0")
-        arrays[split] = np.pad(pixels, ((0, 0), (1, 0)), constant_values=2)
+    """Rows of a start symbol and 784 pixels."""
+    images = binary.mnist(settings, sources)
+    rows = {split: pixels.reshape(-1, 784) for split, pixels in images.items()}
+    arrays = {split: np.pad(row, ((0, 0), (1, 0)), constant_values=2) for split, row in rows.items()}
     return arrays | {"vocabulary": np.frombuffer(json.dumps(["0", "1", START]).encode(), np.uint8)}

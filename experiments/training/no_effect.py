@@ -32,7 +32,7 @@ def _per_gate_of_single_units(cfg: DictConfig) -> bool:
 
 
 def _no_forget_gate(cfg: DictConfig) -> bool:
-    return not cfg.model.name.endswith("lstm")
+    return cfg.model.name.endswith(("rnn", "gru"))
 
 
 def _no_embedding(cfg: DictConfig) -> bool:

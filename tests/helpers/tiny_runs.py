@@ -20,6 +20,10 @@ MODELS = {
     "lstm-ln": ["model=lstm", "norm=ln", "data.unit=word", *TIED, *TEXT],
     "cnn-wn": ["model=cnn", "model.depth=3", "model.width=4", "norm=wn", "norm.data_init=true", "data=digits", *SHORT],
     "mlp-rms": ["model=mlp", "model.hidden_sizes=[8,6]", "norm=rms", "data=digits", "optim=sgd", *SHORT],
+    "draw-ln": [
+        *("model=draw", "model.hidden_size=8", "model.glimpses=2", "model.latent_size=3", "model.write_size=3"),
+        *("norm=ln", "data=binary_digits", "data.batch_size=16", *SHORT),
+    ],
     "image_gru-bn": [
         "model=image_gru",
         "model.hidden_size=8",

@@ -60,6 +60,13 @@ def test_the_cards_example_gives_the_logits_to_the_last_bit(name, runs, tmp_path
         x = torch.randint(trained.num_classes, (3, 9))  # longer than the windows of training
         given, expected = (model(x)[0] for model in (there["model"], trained.model))
         assert there["config"]["vocabulary"] == trained.vocabulary
+    elif name == "draw-ln":
+        x = torch.randint(2, (3, *trained.input_shape)).float()
+        given, expected = (
+            torch.cat([model(x), model.sample(2, torch.Generator().manual_seed(7)).flatten()])
+            for model in (there["model"], trained.model)
+        )
+        assert given[:3].shape == (3,) and "mean" not in there["config"] and "`model.sample(N)` draws images" in card
     else:
         x = torch.randn(3, *trained.input_shape)
         given, expected = (model(x) for model in (there["model"], trained.model))
@@ -88,7 +95,11 @@ def test_the_card_states_data_recipe_and_figures(runs, tmp_path):
 
 @pytest.mark.parametrize(
     "name, task, metric",
-    [("lstm-bn", "text-generation", "test/bpc"), ("cnn-wn", "image-classification", "test/error")],
+    [
+        ("lstm-bn", "text-generation", "test/bpc"),
+        ("cnn-wn", "image-classification", "test/error"),
+        ("draw-ln", "unconditional-image-generation", "test/bound"),
+    ],
 )
 def test_the_header_gives_the_hub_licence_data_and_results(name, task, metric, runs, tmp_path):
     trained = load(find(f"train-{name}", str(runs)))

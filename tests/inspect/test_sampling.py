@@ -21,6 +21,7 @@ from models.recurrent import CELLS
 from models.settings import Recurrent
 from tests.helpers.commands import ROOT, run
 from tests.helpers.configs import composed, trained
+from tests.helpers.tiny_runs import MODELS as TINY_MODELS
 
 NORMS = ("none", "bn", "ln", "wn", "gn", "rms")
 SMALL = ["model.hidden_size=16", "data.seq_len=12", "data.batch_size=8", "trainer.steps=30", "trainer.evaluations=1"]
@@ -28,12 +29,13 @@ SMALL = ["model.hidden_size=16", "data.seq_len=12", "data.batch_size=8", "traine
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """A language model of characters with bn, one of words, and a classifier of images, each trained a little."""
+    """A language model of characters with bn, one of words, a classifier of images, and DRAW, each trained a little."""
     place = tmp_path_factory.mktemp("runs")
     for choice in (
         ["model=lstm", "norm=bn", *SMALL],
         ["model=gru", "norm=ln", "data.unit=word", *SMALL],
         ["model=mlp", "model.hidden_sizes=[8]", "norm=ln", "data=digits", "trainer.steps=2", "trainer.evaluations=1"],
+        [*TINY_MODELS["draw-ln"]],
     ):
         outcome = trained(*choice, "optim.lr=0.02", "wandb.mode=disabled", f"runs_dir={place}")
         assert outcome["status"] == "done", outcome
@@ -143,6 +145,19 @@ def test_a_space_in_a_text_that_writes_another_symbol_for_it():
         to_indices("a a", ["a", "_"], "char", "ptb_char")
 
 
+def test_drawn_images_are_the_models_and_follow_the_seed(runs, tmp_path):
+    model = load(find("train-draw", str(runs))).model
+    pictures = []
+    for seed in (4, 4, 5):
+        path = tmp_path / f"{len(pictures)}.png"
+        result = sampled(runs, "run=train-draw", "samples=2", f"seed={seed}", f"output={path}")
+        assert result.returncode == 0 and str(path) in result.stdout, result.stderr
+        pictures.append(1 - matplotlib.image.imread(path)[..., 0])  # dark is 1
+    assert np.array_equal(pictures[0], pictures[1]) and not np.array_equal(pictures[0], pictures[2])
+    expected = model.sample(2, torch.Generator().manual_seed(4))[0, 0].numpy()
+    np.testing.assert_allclose(pictures[0][: 8 * SCALE : SCALE, : 8 * SCALE : SCALE], expected, atol=0.01)
+
+
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
 
@@ -150,6 +165,8 @@ def test_a_space_in_a_text_that_writes_another_symbol_for_it():
     "arguments, message",
     [
         (["run=train-mlp"], "classifies images"),
+        (["run=train-draw", "top_k=3"], "temperature and top_k are for models of symbols"),
+        (["run=train-draw", "prompt=a"], "prompt and length are for text"),
         (["run=train-lsmt"], "nearest: train-lstm"),
         (["run=train-lstm", "temperature=-1"], "temperature=-1"),
         (["run=train-lstm", "prompt=é"], "'é'"),

@@ -83,6 +83,12 @@ def test_an_option_without_effect_is_reported(chosen, option, reason, capsys):
     assert line.startswith(f"warning: {option} has no effect ") and reason in line
 
 
+def test_the_lstms_of_draw_have_a_forget_gate(capsys):
+    chosen = ["model=draw", "data=binary_digits", "model.forget_bias=-3.0"]
+    warn(chosen[-1:], [composed(*chosen)])
+    assert capsys.readouterr().err == ""
+
+
 def test_every_row_of_the_table_is_tested():
     tested = {option.partition("=")[0] for _, option, *_ in [*TRAINED, *NOT_TRAINED]}
     assert tested == {row.option for row in IDLE_OPTIONS}
