@@ -24,7 +24,8 @@ from experiments.training.optimisation import make_optimizer
 from experiments.training.recorder import FolderRecorder
 from models.recurrent import LSTM
 from models.recurrent.compiler import library
-from models.recurrent.cpu import TOGETHER, transposed_product
+from models.recurrent.cpu import transposed_product
+from models.recurrent.layout import TOGETHER
 from models.recurrent.spec import GATES
 
 OURS, AT_ONCE, BY_STEP = "ours ln, fused", "products of all steps at once", "products step by step"

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from . import cpu
-from .cpu import Given, Sizes, Tensors
+from .cpu import Given, Tensors
+from .layout import Sizes, layout
 from .spec import Inputs, Spec
 
 NAMESPACE = __name__.partition(".")[0]
@@ -77,7 +78,7 @@ def _shapes(text: str, keep: bool, *arguments):
     x, W_hh, c0 = tensors[0], tensors[2], tensors[4]
     (T, N, I), (m, H), new = x.shape, W_hh.shape, x.new_empty  # noqa: E741
     sizes = Sizes(T, N, T * N, I, H)
-    kept = cpu.layout(spec, sizes, x.dtype.itemsize, keep)[1] if keep and not spec.recompute else 0
+    kept = layout(spec, sizes, x.dtype.itemsize, keep)[1] if keep and not spec.recompute else 0
     batch = [new(T, H if role == "cell" else m) for role in spec.roles("batch") for _ in ("mean", "var")]
     h = new(T + 1, N, H)  # of which y is a part
     return h[:T] if spec.reverse else h[1:], new(N, H), new(0) if c0 is None else new(N, H), new(kept), batch

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from models.recurrent import compiler
-from models.recurrent.cpu import Norm, Sequence
+from models.recurrent.layout import Norm, Sequence
 
 INTERFACE = (compiler.SOURCES / "interface.h").read_text()
 

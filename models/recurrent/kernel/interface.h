@@ -1,4 +1,4 @@
-// What the caller hands over: the structures of cpu.py, field by field. A test compares the two.
+// What the caller hands over: the structures of layout.py, field by field. A test compares the two.
 
 #pragma once
 

@@ -1,5 +1,5 @@
 // Normalised RNN, LSTM and GRU over a whole sequence, forward and backward, on a CPU. The equations are in spec.py, the
-// caller and the layout of every buffer in cpu.py. A plain C interface and no header of torch: builds in seconds.
+// caller is cpu.py, the layout of every buffer in layout.py. A plain C interface, no header of torch: builds in seconds.
 
 #include <memory>
 #include <thread>
@@ -363,7 +363,7 @@ int transposed(const T* A, const T* B, int K, int M, int N, T* C, T* room, int t
 }
 
 extern "C" {
-int sequence_bytes() { return sizeof(Sequence); }  // for the test that compares the structures with cpu.py
+int sequence_bytes() { return sizeof(Sequence); }  // for the test that compares the structures with layout.py
 int forward_float32(const Sequence* q) { return forward<float>(*q); }
 int forward_float64(const Sequence* q) { return forward<double>(*q); }
 int backward_float32(const Sequence* q) { return backward<float>(*q); }

@@ -5,7 +5,7 @@ import gc
 import pytest
 import torch
 
-from models.recurrent import CELLS, Recurrent, cpu, pool
+from models.recurrent import CELLS, Recurrent, cpu, layout, pool
 from tests.helpers.fused import PLACES, assert_close, call, cotangents, gradients, make, noise, run, states_of, twin
 
 
@@ -89,7 +89,7 @@ def test_without_gradients_less_is_stored(cell, norm, monkeypatch):
     taken.clear()
     with torch.no_grad():
         layer(x)
-    outputs, input_term, weights = T * N * H, cpu.TOGETHER * layer.gates * H, layer.gates * H * (H + 5)
+    outputs, input_term, weights = T * N * H, layout.TOGETHER * layer.gates * H, layer.gates * H * (H + 5)
     assert outputs <= sum(taken) < 1.2 * (outputs + input_term + weights)
     assert kept >= outputs * (1 + layer.gates) + weights
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.recurrent import CELLS, compiler, cpu
+from models.recurrent import CELLS, compiler, cpu, layout
 from tests.helpers.fused import (
     assert_close,
     assert_falls_back,
@@ -216,8 +216,9 @@ def test_other_instruction_sets(flag, monkeypatch):
     """Vectors of 32 and 16 bytes, with division in place of the estimate; what older machines run."""
     if flag == "-march=haswell" and "avx2" not in Path("/proc/cpuinfo").read_text():
         pytest.skip("this machine cannot run them")
-    cpu._plan.cache_clear()
-    monkeypatch.setattr(cpu, "library", functools.partial(compiler.library, flag))
+    layout.plan_of.cache_clear()
+    for module in (cpu, layout):
+        monkeypatch.setattr(module, "library", functools.partial(compiler.library, flag))
     try:
         for cell, H, norm in itertools.product(CELLS, (3, 21, 65), ("none", "ln", "rms", "bn")):
             layer = make(cell, H, norm, bidirectional=True)
@@ -230,4 +231,4 @@ def test_other_instruction_sets(flag, monkeypatch):
             y = identity_of_inputs(cell)(x, torch.ones(1, 100, 24) if cell == "gru" else None)[0]
             torch.testing.assert_close(y.double(), function(x.double()), rtol=4e-7, atol=0)
     finally:
-        cpu._plan.cache_clear()
+        layout.plan_of.cache_clear()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from models.recurrent import CELLS, cpu, dispatch, pool
+from models.recurrent import CELLS, cpu, dispatch, layout, pool
 from models.recurrent.ragged import Ragged
 from tests.helpers.fused import (
     PLACES,
@@ -34,7 +34,7 @@ def test_threads_share_the_steps_that_there_are(cell, norm, count, threads):
     """Several portions of the input's product; with and without what backward needs; the same bits again."""
     H = {"rnn": 140, "lstm": 70, "gru": 80}[cell]
     both, one = make(cell, H, norm, bidirectional=True), make(cell, H, norm, seed=1)
-    assert sum(LENGTHS) * both.weight_hh_l0.numel() >= cpu.SPLIT_FROM and max(LENGTHS) > 2 * (cpu.TOGETHER // N)
+    assert sum(LENGTHS) * both.weight_hh_l0.numel() >= cpu.SPLIT_FROM and max(LENGTHS) > 2 * (layout.TOGETHER // N)
     x = noise(T, N, 5)
     for layer, settings in (both, {"lengths": LENGTHS}), (one, {"lengths": LENGTHS, "reset": resets(T, N)}):
         states, other = states_of(layer, N), twin(layer, "fused")

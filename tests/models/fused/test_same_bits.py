@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from models.recurrent import CELLS, cpu
+from models.recurrent import CELLS, cpu, layout
 from tests.helpers.fused import assert_close, assert_same_bits, call, make, noise, run, states_of, twin
 
 
@@ -36,7 +36,9 @@ def test_inputs_are_multiplied_a_few_steps_at_once(cell, norm, count, threads):
     """Two portions, the second one short, in both directions; with and without what backward needs."""
     H, T, N = {"rnn": 110, "lstm": 50, "gru": 60}[cell], 23, 9
     layer = make(cell, H, norm, bidirectional=True)
-    assert T * N * layer.weight_hh_l0.numel() >= cpu.SPLIT_FROM and T % (cpu.TOGETHER // N) and T > cpu.TOGETHER // N
+    assert (
+        T * N * layer.weight_hh_l0.numel() >= cpu.SPLIT_FROM and T % (layout.TOGETHER // N) and T > layout.TOGETHER // N
+    )
     x, states = noise(T, N, 5), states_of(layer, N)
     expected = run(twin(layer, "reference"), x, states)
     threads(count)
