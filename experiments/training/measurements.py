@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
 from experiments.training.protocols import Batch
-from experiments.training.tasks import Classification, DataTask, LanguageModelling
+from experiments.training.tasks import DataTask
 from models.mlp import FullyConnected
 from models.norms import Normaliser
 
@@ -136,12 +136,7 @@ def training_loss(model: nn.Module, task: DataTask) -> dict[str, float]:
 
 def validation_batches(task: DataTask) -> list[Batch]:
     """Return inputs and targets in whole batches of the training batch size. Raises ValueError if there is none."""
-    if isinstance(task, LanguageModelling):
-        windows = task.tokens["val"].unfold(0, task.T + 1, task.stride)
-        x, targets = windows[:, :-1], windows[:, 1:]
-    else:
-        x = task.images["val"]
-        targets = task.labels["val"] if isinstance(task, Classification) else x
+    x, targets = task.validation()
     if len(x) < task.batch_size:
         raise ValueError(f"{len(x)} validation examples make no batch of {task.batch_size}; choose a smaller batch")
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(ORDER_SEED))

@@ -1,0 +1,43 @@
+"""What may be set about data: plain dataclasses, one per shape of source, importable without torch in milliseconds.
+
+They are the schemas of `configs/data/*.yaml`; `SCHEMAS` names them for registration. `data.load(settings)` takes one.
+A field's metadata has its meaning with its unit ("help"), and where it has them its range, as (low, high) or as an
+inequality, and its choices; --help prints them, and configurations are checked by them.
+"""
+
+from .base import COUNT, INT32_MAX, DataSettings
+from .binary import BinaryData, BinaryDigits
+from .images import ImageData, NoisyDigits, SplitImages
+from .text import BinarizedMNIST, FractionText, HubText, PythonDocs, TextData, TextFile
+
+__all__ = [
+    "COUNT",
+    "INT32_MAX",
+    "SCHEMAS",
+    "BinarizedMNIST",
+    "BinaryData",
+    "BinaryDigits",
+    "DataSettings",
+    "FractionText",
+    "HubText",
+    "ImageData",
+    "NoisyDigits",
+    "PythonDocs",
+    "SplitImages",
+    "TextData",
+    "TextFile",
+]
+
+SCHEMAS: dict[str, type] = {
+    "text": TextData,
+    "python_docs": PythonDocs,
+    "fraction_text": FractionText,
+    "text_file": TextFile,
+    "hub_text": HubText,
+    "binarized_mnist": BinarizedMNIST,
+    "images": ImageData,
+    "split_images": SplitImages,
+    "noisy_digits": NoisyDigits,
+    "binary": BinaryData,
+    "binary_digits": BinaryDigits,
+}

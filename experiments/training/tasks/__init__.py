@@ -1,0 +1,28 @@
+"""The tasks: batches, loss and metrics. Data lie in memory as tensors and a batch is an index into them.
+
+The order of the training data is a function of (seed, epoch) alone, so all normalisers see the same batches and a
+resumed run needs no generator state. The last incomplete batch of an epoch is dropped. Another kind of data is another
+file here and another entry of TASKS.
+"""
+
+from typing import Any
+
+from data import Binary, Content, Images, Text
+
+from .classification import Classification
+from .density_estimation import DensityEstimation
+from .language_modelling import LanguageModelling
+from .order import epoch_generator
+
+__all__ = ["Classification", "DataTask", "DensityEstimation", "LanguageModelling", "epoch_generator", "make_task"]
+
+DataTask = LanguageModelling | Classification | DensityEstimation
+TASKS: dict[type, Any] = {Text: LanguageModelling, Images: Classification, Binary: DensityEstimation}
+
+
+def make_task(content: Content, settings, seed: int, device: str) -> DataTask:
+    """Return the task of a data set. Raises ConfigError when not even one batch fits.
+
+    settings: a dataclass of data.settings.
+    """
+    return TASKS[type(content)](content, settings, seed, device)
