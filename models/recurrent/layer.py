@@ -205,6 +205,10 @@ class Recurrent(RecurrentWeights):
         for name, given in (("start", start), ("reset", reset is not None)):
             if given and self.bidirectional:
                 raise ValueError(f"{name} is given: a bidirectional layer needs the whole sequence at once")
+        several = lengths is not None or isinstance(input, PackedSequence)
+        if several and dispatch.in_torch_compile():  # which would make a graph for each set of lengths
+            outside = torch.compiler.disable(self.forward, reason="sequences of several lengths")
+            return outside(input, hx, start, lengths=lengths, reset=reset)
         if isinstance(input, PackedSequence):
             if lengths is not None:
                 raise ValueError("lengths are given with a packed sequence, which has its own; leave them out")

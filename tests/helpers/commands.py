@@ -22,12 +22,14 @@ IMPORTED = ["torch", "torch._dynamo", "hydra", "hydra._internal.utils", "omegaco
 class Forked:
     """A running command, with what the tests use of subprocess.Popen. Its output is kept in files."""
 
-    def __init__(self, module: str, arguments: tuple[str, ...], environment: Mapping[str, str] | None):
+    def __init__(
+        self, module: str, arguments: tuple[str, ...], environment: Mapping[str, str] | None, folder: Path = ROOT
+    ):
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(IMPORTED)
         self.args = [sys.executable, "-m", module, *arguments]
         self.stdout, self.stderr = (tempfile.NamedTemporaryFile("r") for _ in range(2))  # noqa: SIM115
-        given = (module, arguments, dict(environment or os.environ), self.stdout.name, self.stderr.name)
+        given = (module, arguments, dict(environment or os.environ), folder, self.stdout.name, self.stderr.name)
         self.process = context.Process(target=_become, args=given)
         self.process.start()
         assert self.process.pid is not None
@@ -64,18 +66,23 @@ def start(module: str, *arguments: str, environment: Mapping[str, str] | None = 
 
 
 def run(
-    module: str, *arguments: str, environment: Mapping[str, str] | None = None, timeout: float = 300
+    module: str,
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    timeout: float = 300,
+    folder: Path = ROOT,
 ) -> subprocess.CompletedProcess:
-    """Run `python -m <module>` from the project's root to its end; return a CompletedProcess with its output as text.
+    """Run `python -m <module>` from `folder`, whose modules it takes, to its end; return its output as text.
 
-    environment: the whole of it; by default that of the tests. A sweep whose launcher starts workers gets an
-    interpreter of its own, since they hang below a forked process. Raises subprocess.TimeoutExpired.
+    environment: the whole of it; by default that of the tests. folder: the project's root, or a copy of it. A sweep
+    whose launcher starts workers gets an interpreter of its own, since they hang below a forked process. Raises
+    subprocess.TimeoutExpired.
     """
     if starts_workers(arguments):
         line = [sys.executable, "-m", module, *arguments]
-        options = {"cwd": ROOT, "env": environment, "stdin": subprocess.DEVNULL}
+        options = {"cwd": folder, "env": environment, "stdin": subprocess.DEVNULL}
         return subprocess.run(line, **options, capture_output=True, text=True, timeout=timeout)
-    forked = start(module, *arguments, environment=environment)
+    forked = Forked(module, arguments, environment, folder)
     try:
         output, errors = forked.communicate(timeout)
     except subprocess.TimeoutExpired:
@@ -88,10 +95,12 @@ def starts_workers(arguments: Iterable[str]) -> bool:
     return any(argument.startswith("hydra/launcher=") for argument in arguments)
 
 
-def _become(module: str, arguments: tuple[str, ...], environment: dict[str, str], stdout: str, stderr: str) -> None:
+def _become(
+    module: str, arguments: tuple[str, ...], environment: dict[str, str], folder: Path, stdout: str, stderr: str
+) -> None:
     """Turn the forked process into the command."""
     os.setpgid(0, 0)
-    os.chdir(ROOT)
+    os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
     for number, path in enumerate((os.devnull, stdout, stderr)):
@@ -99,5 +108,7 @@ def _become(module: str, arguments: tuple[str, ...], environment: dict[str, str]
         os.dup2(file, number)
         os.close(file)
     sys.argv[1:] = arguments
-    sys.path.insert(0, str(ROOT))
+    sys.path.insert(0, str(folder))
+    for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:  # as this one, not of the folder
+        del sys.modules[name]
     runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -105,11 +105,11 @@ def test_equivalence_at_the_edge_of_the_margin_and_within():
     """At mean = margin at most 5 % are called equivalent; at mean 0 95 % for a margin of 2 sd, 29 % for 1 sd."""
 
     def called(mean: float, margin: float) -> float:
-        samples = np.random.default_rng(5).normal(mean, 1.0, (3000, SEEDS))
+        samples = np.random.default_rng(5).normal(mean, 1.0, (1500, SEEDS))
         return float(np.mean([p_equivalent(d, margin) < 0.05 for d in samples]))
 
-    assert called(2.5, 2.5) == pytest.approx(0.05, abs=0.014)
-    assert called(-2.5, 2.5) == pytest.approx(0.05, abs=0.014)
+    assert called(2.5, 2.5) == pytest.approx(0.05, abs=0.018)
+    assert called(-2.5, 2.5) == pytest.approx(0.05, abs=0.018)
     assert called(1.0, 1.0) < 0.064  # the margin as wide as the spread: still no more
     assert called(0.0, 2.0) > 0.9
     assert called(0.0, 1.0) < 0.5  # no verdict from a margin as small as the spread of five seeds

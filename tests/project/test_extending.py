@@ -1,12 +1,12 @@
 """docs/extending.md is executed: its blocks are applied to a copy of the repository, and its commands run there."""
 
 import os
-import subprocess
-import sys
+import shlex
 from pathlib import Path
 
 from markdown_it import MarkdownIt
 
+from tests.helpers import commands
 from tests.helpers.commands import ROOT
 from tests.helpers.copies import copy_repository
 from tests.project.test_documentation import missing_paths
@@ -57,11 +57,11 @@ def apply(content: str, path: Path, how: str, line: str) -> None:
 
 
 def run(command: str, folder: Path) -> None:
-    """Run a command in a shell, as a reader does; `python` is the interpreter of the tests."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = os.environ | {"PATH": path, "WANDB_MODE": "offline"}
-    shell = ["bash", "-c", command]
-    result = subprocess.run(shell, cwd=folder, capture_output=True, text=True, timeout=600, env=environment)
+    """Run a line `python -m ...` of the page in the folder."""
+    python, option, module, *arguments = shlex.split(command)
+    assert (python, option) == ("python", "-m")
+    environment = os.environ | {"WANDB_MODE": "offline"}
+    result = commands.run(module, *arguments, environment=environment, timeout=600, folder=folder)
     assert result.returncode == 0, f"{command}\n{result.stdout}{result.stderr}"
 
 
@@ -81,4 +81,5 @@ def test_every_block_applies_and_every_command_runs(tmp_path):
             run(command, copy)
     assert "| l1_is_enough |" in (copy / "results" / "l1" / "claims.md").read_text()
     assert not missing_paths(PAGE, copy)
-    run("python -m ruff check . && python -m ruff format --check .", copy)
+    run("python -m ruff check .", copy)
+    run("python -m ruff format --check .", copy)

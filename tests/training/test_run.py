@@ -69,27 +69,25 @@ def test_a_mirror_that_breaks_does_not_touch_the_run(broken, tmp_path, monkeypat
     assert len(folder.metrics()) == 2
 
 
+TEXT = ["model.hidden_size=16", "model.embedding_size=16", "data.val_symbols=10000"]
+
+
 @pytest.mark.skipif("LAYERNORM_DATA" not in os.environ, reason="LAYERNORM_DATA does not name the data sets")
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["data=ptb_char", "model=lstm"],
-        ["data=ptb_word", "model=lstm", "model.input=embedding"],
-        ["data=wikitext2", "model=gru", "model.input=embedding", "data.eval_batch_size=64"],
-        ["data=tinyshakespeare", "model=rnn"],
+        ["data=ptb_char", "model=lstm", *TEXT],
+        ["data=ptb_word", "model=lstm", "model.input=embedding", *TEXT],
+        ["data=wikitext2", "model=gru", "model.input=embedding", *TEXT],
+        ["data=tinyshakespeare", "model=rnn", *TEXT],
         ["data=mnist", "model=mlp"],
         ["data=cifar10", "model=cnn"],
     ],
     ids=lambda arguments: arguments[0],
 )
 def test_real_data_sets_train(arguments, tmp_path):
-    small = (
-        ["model.hidden_size=16", "model.embedding_size=16"]
-        if "mlp" not in arguments[1] and "cnn" not in arguments[1]
-        else []
-    )
     outcome = trained(
-        *(*arguments, *small, "trainer.steps=3", "trainer.evaluations=1", "stage=tune"),
+        *(*arguments, "trainer.steps=3", "trainer.evaluations=1", "stage=tune"),
         *("wandb.mode=disabled", f"runs_dir={tmp_path}"),
     )
     assert outcome["status"] == "done", outcome
