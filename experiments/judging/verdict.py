@@ -23,6 +23,7 @@ class Outcome:
     second: Interval | None = None  # of d by bootstrap-t
     median: float | None = None
     iqm: float | None = None  # interquartile mean
+    differences: list[float] | None = None  # d by seed
     p: float | None = None  # of d = 0, two-sided, before Holm's correction
     p_holm: float | None = None  # the same after Holm's correction over the claim's contrasts
     p_margin: float | None = None  # of |d| >= margin (claimed not_higher: of d >= margin), after Holm's correction

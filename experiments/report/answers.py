@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.judging.verdict import CONTRADICTED, NOT_RESOLVED, REPRODUCED
-
-NETWORKS = {"rnn": "tanh RNN", "lstm": "LSTM", "gru": "GRU", "cnn": "plain CNN", "resnet20": "ResNet-20"}
+from experiments.report.names import NETWORKS
 
 
 @dataclass(frozen=True)

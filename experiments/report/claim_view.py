@@ -12,6 +12,7 @@ from experiments.judging.evidence import ExperimentResult
 from experiments.judging.verdict import REPRODUCED, Outcome, Verdict
 from experiments.report import charts, tables, vega
 from experiments.report.cell_runs import CellRuns, cell_runs
+from experiments.report.names import in_words
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def claim_view(verdict: Verdict, result: ExperimentResult, everything: pd.DataFr
     forest = ""
     if kind.has_interval:
         name = f"{verdict.experiment}-{verdict.claim}"
-        forest = vega.inline(charts.forest_drawing(verdict, kind, background=None), name)
+        forest = vega.inline(charts.forest_drawing(verdict, kind, background=None), name, verdict.why)
     return ClaimView(verdict, kind, because(verdict, kind), strips(verdict, kind), Markup(forest), list(frame), lines)
 
 
@@ -90,6 +91,6 @@ def strips(verdict: Verdict, kind: Kind) -> list[IntervalStrip]:
     for outcome in verdict.outcomes:
         t = outcome.interval
         interval = (percent(t.low), percent(t.estimate), percent(t.high)) if t else None
-        name = label_of(outcome, verdict, kind)
+        name = in_words(label_of(outcome, verdict, kind))
         views.append(IntervalStrip(name, outcome.verdict, percent(0.0), band, interval, tables.interval_text(t)))
     return views

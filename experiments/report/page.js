@@ -18,14 +18,21 @@ function reveal() {
   target?.scrollIntoView({ block: "center" });
 }
 
-async function start() {
+function start() {
   const figures = document.querySelectorAll("figure.charts");
   for (const figure of figures) {
     for (const input of figure.querySelectorAll(".choice input")) input.addEventListener("change", () => draw(figure, input.value));
   }
   addEventListener("hashchange", reveal);
   if (location.hash) reveal();
-  for (const figure of figures) await draw(figure, figure.querySelector(".choice input:checked")?.value ?? "");
-  document.body.dataset.drawn = document.querySelectorAll(".chart svg.marks").length;
+  // A chart is drawn when it is first seen: most readers open a few of them.
+  const seen = new IntersectionObserver((entries) => {
+    for (const { target: figure, isIntersecting } of entries) {
+      if (!isIntersecting) continue;
+      seen.unobserve(figure);
+      draw(figure, figure.querySelector(".choice input:checked")?.value ?? "");
+    }
+  }, { rootMargin: "300px" });
+  for (const figure of figures) seen.observe(figure);
 }
 start();

@@ -18,6 +18,7 @@ from experiments.report import charts, tables, vega
 from experiments.report.answers import answers
 from experiments.report.cell_runs import CellRuns, cell_runs, recipe
 from experiments.report.claim_view import ClaimView, claim_view
+from experiments.report.matrix import matrix
 from experiments.report.replication import Replication
 from experiments.report.style import norms_of
 
@@ -30,6 +31,7 @@ MARKS = {  # paths within a circle of radius 1, as the charts draw them
     "cross": "M-1.2,-.4H-.4V-1.2H.4V-.4H1.2V.4H.4V1.2H-.4V.4H-1.2Z",
 }
 SIGN = {REPRODUCED: "✓", MIXED: "±", CONTRADICTED: "✗", NOT_RESOLVED: "?"}
+SUMMARY = "Gains over no normalisation, and the metric by batch size, of all experiments"
 NORMS = {
     "none": "no normalisation",
     "bn": "batch",
@@ -81,8 +83,9 @@ def page(
         source=tables.source,
         sign=SIGN,
         norms=norms,
+        matrix=matrix(results),
         looks={norm: (colour, MARKS.get(shape, shape)) for norm in norms for colour, shape in [vega.look(norm)]},
-        summary=Markup(vega.inline(charts.summary(results, background=None), "summary")),
+        summary=Markup(vega.inline(charts.summary(results, background=None), "summary", SUMMARY)),
         sections=[section(result, figures[result.experiment.name], everything, profile) for result in results],
         comparison=tables.comparison(results, reference) if reference else None,
         folder=os.path.relpath(run_tables.source, output) if has_folders else None,

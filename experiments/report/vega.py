@@ -13,6 +13,7 @@ import textwrap
 import altair as alt
 import vl_convert
 from altair.utils import schemapi
+from markupsafe import escape
 
 from experiments.report.style import OTHER, STYLE
 from experiments.report.tables import plain
@@ -112,15 +113,19 @@ def svg(chart: dict, background: str | None = "white") -> str:
     return vl_convert.vegalite_to_svg(content, vl_version=VERSION)
 
 
-def inline(drawn: str, name: str) -> str:
-    """Return an SVG for inside a page: its ids made unique there, and scaled with its box."""
+def inline(drawn: str, name: str, description: str) -> str:
+    """Return an SVG for inside a page: its ids made unique there, scaled with its box, and described."""
+    label = f' role="img" aria-label="{escape(description)}"'
     drawn = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{name}-", drawn)
-    return re.sub(r'width="[\d.]+" height="[\d.]+" ', "", drawn, count=1)
+    drawn = re.sub(r'width="[\d.]+" height="[\d.]+" ', "", drawn, count=1)
+    return drawn.replace("<svg", f"<svg{label}", 1)
 
 
-def for_page(panel: dict, zoom: bool) -> dict:
-    """Return a panel as wide as its box."""
+def for_page(panel: dict, description: str, zoom: bool) -> dict:
+    """Return a panel as wide as its box. description: what a screen reader calls it."""
     first, *rest = panel["layer"]
     layers = [{**first, "params": [ZOOM]}, *rest] if zoom else [first, *rest]
     fit = {"type": "fit-x", "contains": "padding"}
-    return {**panel, "layer": layers, "width": "container", "autosize": fit, "config": {**CONFIG, "background": None}}
+    config = {**CONFIG, "background": None}
+    described = {**panel, "description": description}
+    return {**described, "layer": layers, "width": "container", "autosize": fit, "config": config}

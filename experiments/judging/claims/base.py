@@ -174,7 +174,11 @@ class Kind(ABC):
     def caption(self) -> str:
         """Return what a forest plot's marks mean."""
         margin = f"smaller than {self.claim.margin:g}, the smallest effect of interest"
-        return f"Line: Student's 95 % interval; dashed: bootstrap. Band: {margin}."
+        return f"Line: Student's 95 % interval; dots: its differences, one a seed. Band: {margin}."
+
+    def axis_title(self) -> str:
+        """Return the title of a forest plot's axis: the unit, and which side is good."""
+        return self.unit
 
     def shading(self) -> str:
         """Return what is shaded on a claim's card."""

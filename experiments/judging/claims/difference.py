@@ -109,10 +109,14 @@ class Difference(Kind):
             second=bootstrap(d),
             median=float(d.median()),
             iqm=iqm(d),
+            differences=d.tolist(),
             p=p,
             p_holm=p_holm,
             p_margin=p_margin,
         )
+
+    def axis_title(self) -> str:
+        return f"◂ first is better · {self.unit} · second is better ▸"
 
     def numbers(self, interval: Interval) -> str:
         """Return an interval with its unit, for the sentence that says why."""

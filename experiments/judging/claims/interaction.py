@@ -32,5 +32,8 @@ class Interaction(Difference):
         label += f" at {describe(first)} less that at {describe(second)}"
         return self.measured(reader, label, where, (a_first - b_first) - (a_second - b_second), cells)
 
+    def axis_title(self) -> str:
+        return self.unit
+
     def short_label(self, outcome: Outcome) -> str:
         return outcome.label.partition(" at ")[0]

@@ -68,7 +68,8 @@ class Reversal(Difference):
 
     def caption(self) -> str:
         margins = " and ".join(f"{family['margin']:g} {family['unit']}" for family in self.claim.families)
-        return f"Line: Student's 95 % interval; dashed: bootstrap. 1 is the smallest effect of interest: {margins}."
+        line = "Line: Student's 95 % interval; dots: its differences, one a seed."
+        return f"{line} 1 is the smallest effect of interest: {margins}."
 
     def shading(self) -> str:
         return "below 1, too small to matter"

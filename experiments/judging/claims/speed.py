@@ -63,9 +63,12 @@ class Speed(Difference):
         times, low, high = (float(np.exp(x)) for x in (interval.estimate, interval.low, interval.high))
         return f"{times:.2f} [{low:.2f}, {high:.2f}] of the {self.claim.clock} ({numbers_of(interval)} in logarithms)"
 
+    def axis_title(self) -> str:
+        return f"◂ first is sooner · {self.unit} · second is sooner ▸"
+
     def caption(self) -> str:
         return (
-            "Line: Student's 95 % interval of the logarithm of the ratio; dashed: bootstrap. -0.69 is half the "
+            "Line: Student's 95 % interval of the logarithm of the ratio; dots: one a seed. -0.69 is half the "
             f"{self.claim.clock}. Band: smaller than {self.claim.margin:g}, the smallest effect of interest."
         )
 

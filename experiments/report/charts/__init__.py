@@ -12,7 +12,7 @@ from experiments.report.charts.axes import axis_panel, by_axis
 from experiments.report.charts.curves import learning
 from experiments.report.charts.exact import heat_map
 from experiments.report.charts.forest import domain, forest_drawing
-from experiments.report.charts.gains import comparable, gain_panel, gains
+from experiments.report.charts.gains import comparable, compares_with_none, gain_panel, gains
 from experiments.report.charts.layout import Figure, Layout, seeds, varies
 from experiments.report.charts.rates import rates
 from experiments.report.style import norms_of
@@ -31,7 +31,7 @@ def figures(result: ExperimentResult) -> list[Figure]:
 
 def summary(results: list[ExperimentResult], background: str | None = "white") -> str:
     """Draw all experiments side by side: gains over no normalisation, and the deciding metric by batch size."""
-    shown = [result for result in results if summarised(result)]
+    shown = [result for result in results if compares_with_none(result)]
     norms = norms_of(norm for result in shown for norm in result.rows["norm"])
     n = seeds(pd.concat([result.rows for result in shown])) if shown else "no run"
     gained, by_batch = [], []
@@ -51,9 +51,3 @@ def summary(results: list[ExperimentResult], background: str | None = "white") -
     )
     blocks = [side_by_side(panels) for panels in (gained, by_batch) if panels]
     return svg(titled({"vconcat": blocks}, "Which normaliser does what for which network", caption), background)
-
-
-def summarised(result: ExperimentResult) -> bool:
-    """Return whether an experiment compares normalisers with none by a metric of the networks."""
-    axes = result.experiment.axes.keys()
-    return len(result.rows) > 0 and comparable(result.rows) and axes <= {"schedule", "data_init", "order"}

@@ -1,4 +1,4 @@
-"""Learning curves by step, by examples and by seconds."""
+"""Learning curves by step and by examples. Seconds are no axis: runs share their machine with others."""
 
 import altair as alt
 import pandas as pd
@@ -8,14 +8,17 @@ from experiments.judging.evidence import ExperimentResult
 from experiments.report.charts.layout import UP_TO_THE_EDGE, Figure, Layout, hover, seeds
 from experiments.report.vega import HEIGHT, WIDTH, colour, layered, mark, shape
 
-AXES = {"step": "step", "examples": "examples seen", "seconds": "seconds of training"}
+AXES = {"step": "step", "examples": "examples seen"}
+FEWEST = 4  # evaluations of a run, below which there is no curve
 
 
 def learning(result: ExperimentResult) -> Figure | None:
-    """Return the validation loss by step, examples and seconds."""
+    """Return the validation loss by step and examples; None where the runs were evaluated too seldom."""
     experiment, rows = result.experiment, result.rows
     about_training = any(kind.has_interval for kind in kinds_of(experiment).values())
     if not about_training or result.curves.empty or result.curves["val/loss"].isna().all():
+        return None
+    if result.curves.groupby("run_id").size().max() < FEWEST:
         return None
     layout = Layout.of(rows, experiment)
     panels = {
@@ -37,7 +40,6 @@ def curve_panel(rows: pd.DataFrame, curves: pd.DataFrame, layout: Layout, title:
                     "norm": norm.upper(),
                     "step": int(step),
                     "examples": at["examples"].median(),
-                    "seconds": at["seconds"].median(),
                     "median": loss.median(),
                     "low": loss.min(),
                     "high": loss.max(),
@@ -47,7 +49,7 @@ def curve_panel(rows: pd.DataFrame, curves: pd.DataFrame, layout: Layout, title:
     x = alt.X(f"{axis}:Q", title=AXES[axis], axis=alt.Axis(tickCount=5), scale=UP_TO_THE_EDGE)
     y = alt.Y("median:Q", title="validation loss (nats)", scale=alt.Scale(zero=False))
     tips = hover(normaliser="name:N", validation_loss="median:Q", lowest="low:Q", highest="high:Q", runs="n:Q")
-    tips += hover(step="step:Q", examples="examples:Q", seconds="seconds:Q")
+    tips += hover(step="step:Q", examples="examples:Q")
     return lines(records, layout, x, y, tips, title)
 
 

@@ -15,16 +15,17 @@ def domain(verdict: Verdict, bounds: list[float]) -> tuple[float, float]:
     """Return the range of x of a forest plot: the intervals, 0 and the bounds. What lies beyond is cut off."""
     intervals = [outcome.interval for outcome in verdict.outcomes if outcome.interval]
     ends = [end for interval in intervals for end in (interval.low, interval.high, interval.estimate)]
+    ends += [d for outcome in verdict.outcomes for d in outcome.differences or ()]
     inside = [0.0, *bounds, *(x for x in ends if np.isfinite(x))]
     pad = 0.12 * (max(inside) - min(inside) or 1.0)
     return min(inside) - pad, max(inside) + pad
 
 
 def forest(verdict: Verdict, kind: Kind, width: int = 440) -> dict:
-    """Return the forest plot: a row a contrast, its interval with the bootstrap's below it, against the margin."""
+    """Return the forest plot: a row a contrast, its interval with the differences of the seeds, against the margin."""
     low, high = domain(verdict, kind.bounds())
     compared = [cell.get("norm", "") for cell in kind.subjects()]
-    records = []
+    records, pairs = [], []
     for row, (outcome, norm) in enumerate(zip(verdict.outcomes, compared, strict=True)):
         record = {
             "row": row,
@@ -35,23 +36,25 @@ def forest(verdict: Verdict, kind: Kind, width: int = 440) -> dict:
             else f"no interval   n = {outcome.pairs}",
             "verdict": outcome.verdict,
         }
-        record |= _cut("", outcome.interval, low, high) | _cut("boot_", outcome.second, low, high)
-        records.append(record)
+        records.append(record | _cut(outcome.interval, low, high))
+        pairs += [{"pair_row": row, "pair": d} for d in outcome.differences or ()]
     rows = mark()
     y = alt.Y("row:O", axis=None, scale=alt.Scale(paddingOuter=0.1))
     axis = alt.Axis(tickCount=6, grid=False)
-    x = alt.X("low:Q", title=verdict.unit, axis=axis, scale=alt.Scale(domain=[low, high], nice=False, zero=False))
+    x = alt.X("low:Q", title=kind.axis_title(), axis=axis, scale=alt.Scale(domain=[low, high], nice=False, zero=False))
     norms = norms_of(compared)
     bands = kind.bands(low)
     opacity = 0.18 if len(bands) == 1 else 0.14  # where bands overlap, they add up
     shaded = mark([{"from": left, "to": right} for left, right in bands])
     layers = [shaded.mark_rect(color="#888", opacity=opacity).encode(x=alt.X("from:Q"), x2=alt.X2("to"))]
     layers += [
-        mark([{"x": 0}]).mark_rule(strokeWidth=1).encode(x=alt.X("x:Q")),
-        rows.mark_rule(strokeWidth=2.5, yOffset=12).encode(x=x, x2=alt.X2("high"), y=y, color=colour(norms, False)),
-        rows.mark_rule(strokeWidth=1, strokeDash=[3, 2], yOffset=19).encode(
-            x=alt.X("boot_low:Q"), x2=alt.X2("boot_high"), y=y
+        rows.mark_tick(orient="vertical", size=26, thickness=1, color="currentColor", yOffset=14).encode(
+            x=alt.XDatum(0), y=y
         ),
+        rows.mark_rule(strokeWidth=2.5, yOffset=12).encode(x=x, x2=alt.X2("high"), y=y, color=colour(norms, False)),
+        mark(pairs)
+        .mark_point(size=14, filled=True, opacity=0.6, color="currentColor", yOffset=21)
+        .encode(x=alt.X("pair:Q"), y=alt.Y("pair_row:O", axis=None)),
         rows.mark_point(size=80, filled=True, opacity=1, yOffset=12).encode(
             x=alt.X("at:Q"), y=y, color=colour(norms, False), shape=shape(norms, False)
         ),
@@ -66,18 +69,17 @@ def forest(verdict: Verdict, kind: Kind, width: int = 440) -> dict:
     return layered(records, *layers, width=width, height=58 * len(records))
 
 
-def _cut(prefix: str, interval: Interval | None, low: float, high: float) -> dict:
+def _cut(interval: Interval | None, low: float, high: float) -> dict:
     """Return an interval's ends inside [low, high], and where it was cut off."""
     if interval is None:
-        return dict.fromkeys([f"{prefix}low", f"{prefix}high", *([] if prefix else ["at", "off_low", "off_high"])])
-    ends_ = {
-        f"{prefix}low": float(np.clip(interval.low, low, high)),
-        f"{prefix}high": float(np.clip(interval.high, low, high)),
+        return dict.fromkeys(["low", "high", "at", "off_low", "off_high"])
+    return {
+        "low": float(np.clip(interval.low, low, high)),
+        "high": float(np.clip(interval.high, low, high)),
+        "at": interval.estimate,
+        "off_low": low if interval.low < low else None,
+        "off_high": high if interval.high > high else None,
     }
-    if prefix:
-        return ends_
-    off = {"off_low": low if interval.low < low else None, "off_high": high if interval.high > high else None}
-    return {**ends_, "at": interval.estimate, **off}
 
 
 def forest_drawing(verdict: Verdict, kind: Kind, background: str | None = "white") -> str:

@@ -11,6 +11,8 @@ from experiments.report.charts.layout import Figure, Layout, hover, losses, seed
 from experiments.report.tables import interval_text, metric_of
 from experiments.report.vega import WIDTH, colour, layered, mark, shape
 
+REGIMES = {"schedule", "data_init", "order"}  # axes along which a gain is still one of the normaliser
+
 
 def gains(result: ExperimentResult) -> Figure | None:
     """Return the paired differences to no normalisation, a row a normaliser; left of 0 is better."""
@@ -26,6 +28,11 @@ def gains(result: ExperimentResult) -> Figure | None:
 def comparable(rows: pd.DataFrame) -> bool:
     """Return whether there is an un-normalised network to compare with, and something to compare."""
     return {"none"} < set(rows["norm"])
+
+
+def compares_with_none(result: ExperimentResult) -> bool:
+    """Return whether an experiment compares normalisers with none by a metric of the networks."""
+    return len(result.rows) > 0 and comparable(result.rows) and result.experiment.axes.keys() <= REGIMES
 
 
 def gain_panel(

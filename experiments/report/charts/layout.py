@@ -39,7 +39,11 @@ class Figure:
 
     def specs(self) -> dict[str, list[dict]]:
         """Return Vega-Lite for the page."""
-        return {choice: [for_page(panel, self.zoom) for panel in panels] for choice, panels in self.panels.items()}
+        return {choice: [self._spec(panel) for panel in panels] for choice, panels in self.panels.items()}
+
+    def _spec(self, panel: dict) -> dict:
+        names = [self.title, panel["title"]] if "title" in panel else [self.title]
+        return for_page(panel, ": ".join(names), self.zoom)
 
 
 def spread(values: pd.Series, lost: int) -> dict:

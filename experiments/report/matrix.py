@@ -1,0 +1,91 @@
+"""The matrix on top of the page: networks by normalisers, each gain over no normalisation with its interval."""
+
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from experiments.judging.cells import CellReader, values
+from experiments.judging.claims import kinds_of
+from experiments.judging.claims.difference import Difference
+from experiments.judging.evidence import ExperimentResult
+from experiments.judging.intervals import Interval, paired_t
+from experiments.report.charts.gains import compares_with_none
+from experiments.report.charts.layout import Layout
+from experiments.report.names import in_words
+from experiments.report.style import norms_of
+from experiments.report.tables import ends, metric_of, signed
+from experiments.runs.rows import cell_columns
+
+BETTER, WORSE, SAME, OPEN, UNFIT = "better", "worse", "same", "open", "unfit"
+
+
+@dataclass(frozen=True)
+class Gain:
+    """One normaliser's paired difference to none in one network. name: the variant, where a normaliser has several."""
+
+    name: str
+    mean: str
+    interval: str
+    what: str  # better, worse, same, open, unfit
+    why: str
+
+
+@dataclass(frozen=True)
+class Row:
+    network: str
+    unit: str
+    experiment: str
+    gains: dict[str, list[Gain]]  # by normaliser; none for one that was not run
+
+
+def matrix(results: list[ExperimentResult]) -> tuple[list[str], list[Row]]:
+    """Return the normalisers, in their order, and a row for each network and regime of the experiments."""
+    rows = [row for result in results if compares_with_none(result) for row in _rows(result)]
+    return norms_of(norm for row in rows for norm in row.gains), rows
+
+
+def _rows(result: ExperimentResult) -> list[Row]:
+    experiment, layout = result.experiment, Layout.of(result.rows, result.experiment)
+    metric, unit = metric_of(result.rows, experiment)
+    reader = CellReader(result.rows, result.curves, replace(experiment, metric=metric), metric)
+    rows = []
+    for network, runs in layout.split(result.rows):
+        none = runs[runs["norm"] == "none"]
+        gains: dict[str, list[Gain]] = {}
+        for norm, name, of_norm in layout.series(runs):
+            if norm != "none" and len(none):
+                gains.setdefault(norm, []).append(_gain(in_words(name), of_norm, none, reader, result))
+        rows.append(Row(in_words(network), unit, experiment.name, gains))
+    return rows
+
+
+def _gain(
+    name: str, of_norm: pd.DataFrame, of_none: pd.DataFrame, reader: CellReader, result: ExperimentResult
+) -> Gain:
+    base = values(of_none.drop_duplicates("seed"), reader.metric, {})
+    d = (values(of_norm, reader.metric, {}) - base).dropna()
+    columns = cell_columns(result.experiment.axes)
+    cells = [runs.iloc[0][columns].to_dict() for runs in (of_norm, of_none)]
+    compared = reader.compared("", "", len(d), cells)
+    if missing := len(reader.seeds) - len(d):
+        return Gain(name, "", "", UNFIT, f"{missing} of {len(reader.seeds)} pairs lack a result")
+    interval = paired_t(d)
+    if compared.unfit:
+        return Gain(name, signed(interval.estimate), ends(interval), UNFIT, compared.unfit)
+    return Gain(name, signed(interval.estimate), ends(interval), *meaning(interval, _margin(result, reader.metric)))
+
+
+def _margin(result: ExperimentResult, metric: str) -> float:
+    """Return the smallest effect of interest of the experiment's claims about this metric; 0 if there is none."""
+    kinds = kinds_of(result.experiment).values()
+    return max((kind.claim.margin for kind in kinds if type(kind) is Difference and kind.metric == metric), default=0.0)
+
+
+def meaning(interval: Interval, margin: float) -> tuple[str, str]:
+    if -margin < interval.low and interval.high < margin:
+        return SAME, f"a difference of {margin:g} is ruled out"
+    if interval.high < 0 and interval.estimate <= -margin:
+        return BETTER, "better than no normalisation"
+    if interval.low > 0 and interval.estimate >= margin:
+        return WORSE, "worse than no normalisation"
+    return OPEN, "neither a difference nor its absence is shown"
