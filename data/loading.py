@@ -67,7 +67,10 @@ def _load(values: str, fingerprint: str) -> Content:
     options = _without(settings, PLACES | BATCHING)
 
     def make():
-        sources = verified(settings, entry.files, entry.get) if entry.files else _named(entry.sources)(settings)
+        if entry.files:
+            sources = verified(settings, entry.files, entry.way(settings.name))
+        else:
+            sources = _named(entry.sources)(settings)
         manifest = {
             "name": settings.name,
             "preparation": entry.version,

@@ -28,12 +28,17 @@ class DataSet:
     settings: type
     read: str  # (settings, sources) -> arrays; the slow part, whose result is cached
     files: dict[str, str] = field(default_factory=dict)  # published files: path below data.root -> sha256 of content
-    get: str = ""  # how to get them
+    address: str = ""  # where data.fetch has them from: with {name} for a file's, or of an archive that holds all files
+    get: str = ""  # how to get them by hand
     sources: str = ""  # (settings) -> sources, where nobody published hashes
     units: tuple[str, ...] = ()  # what a text's symbol may be
     terms: str = ""  # licence, as far as known; as in data/README.md
     handed_on: bool = True  # False: no piece of it may be given to others, and a list of its words is one
     version: int = 1  # of the preparation: a change of numbers is a new version
+
+    def way(self, name: str) -> str:
+        """Return in words how to get the files of the set, which is called `name`."""
+        return f"run python -m data.fetch {name}, or {self.get}" if self.address else self.get
 
 
 PTB: dict[str, Any] = {
@@ -60,6 +65,7 @@ BINARIZED_MNIST: dict[str, Any] = {
             "e6687bfea3f820c174f33b7865140b2a2dd2930ef786f35d45795fc193b5ab2c"
         ),
     },
+    "address": "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/{name}",
     "get": "put binarized_mnist_{train,valid,test}.amat of "
     "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/ into binarized_mnist/ below data.root",
     "terms": "none stated; derived from MNIST",
@@ -83,6 +89,7 @@ SETS: dict[str, DataSet] = {
             "wikitext-2/valid.txt": "f0737ed31fc1329026e95cb8b98e19c2a182c39c240ab909dc31abf2f8af58e8",
             "wikitext-2/test.txt": "d790b833ef8cf03a90db7bf1271b7520b83c45ce07ba3c1a9699df81e239eca0",
         },
+        address="https://raw.githubusercontent.com/pytorch/examples/main/word_language_model/data/wikitext-2/{name}",
         get="put {train,valid,test}.txt of https://github.com/pytorch/examples/tree/main/word_language_model/"
         "data/wikitext-2 into wikitext-2/ below data.root",
         units=("word",),
@@ -92,6 +99,7 @@ SETS: dict[str, DataSet] = {
         FractionText,
         "text.whole_text",
         files={"tinyshakespeare/input.txt": "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"},
+        address="https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/{name}",
         get="put https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt "
         "into tinyshakespeare/ below data.root",
         units=("char", "word"),
@@ -127,6 +135,7 @@ SETS: dict[str, DataSet] = {
             "MNIST/raw/t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
             "MNIST/raw/t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
         },
+        address="https://ossci-datasets.s3.amazonaws.com/mnist/{name}",
         get="put the four .gz files of https://ossci-datasets.s3.amazonaws.com/mnist/ (e.g. "
         "train-images-idx3-ubyte.gz) into MNIST/raw/ below data.root",
         terms="commonly stated as CC BY-SA 3.0",
@@ -143,6 +152,7 @@ SETS: dict[str, DataSet] = {
             "cifar-10-batches-py/test_batch": "f53d8d457504f7cff4ea9e021afcf0e0ad8e24a91f3fc42091b8adef61157831",
             "cifar-10-batches-py/batches.meta": "f962466ef690d46b226450fb9aadc74ba4bc64a76aa526b5827fe4bc5c7125cb",
         },
+        address="https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
         get="unpack https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz below data.root",
         terms="none stated; cite the report",
     ),

@@ -114,7 +114,7 @@ TYPED = {
     f"runs_dir={300 * 'a'}": "cannot be a folder (File name too long)",
     "data.cache=file": "the cache folder file cannot be written",
     f"{CNN.replace('digits', 'cifar10')}": "neither data.root nor LAYERNORM_DATA is set",
-    "model=cnn data=cifar10 data.root=/nowhere": "is not in /nowhere (data.root); to get it: unpack",
+    "model=cnn data=cifar10 data.root=/nowhere": "is not in /nowhere (data.root); to get it: run python -m data.fetch",
     "model=cnn data=cifar10 data.root=file": "is not in file (data.root)",
     f"{TEXT}": "data.path=t.txt cannot be read (No such file or directory)",
     "data=text_file data.path=.": "is a folder or a device; name a text file",
