@@ -8,6 +8,7 @@ import platform
 import shutil
 import stat
 import subprocess
+import sys
 import tempfile
 import warnings
 from pathlib import Path
@@ -128,6 +129,8 @@ def _build(path: str, cpu_flag: str, folder: Path, key: str) -> Path:
 
     It is compiled into a file of this process's own and moved to its place: two processes at once do no harm.
     """
+    if sys.stderr.isatty():  # someone waits
+        print(f"building the kernels for this CPU, once, into {folder} (seconds)", file=sys.stderr, flush=True)
     descriptor, name = tempfile.mkstemp(dir=folder, suffix=".so")
     os.close(descriptor)
     built = Path(name)
