@@ -39,6 +39,22 @@ class Binary:
 
 
 @dataclass(frozen=True)
+class Strokes:
+    """Pen trajectories and the texts that they show, whole and in memory.
+
+    steps:    "train", "val", "test" -> trajectories (points, 3) float32: dx and dy (downwards), divided by their standard
+              deviation within train's strokes, and 1 where the pen leaves the paper after the point, else 0
+    texts:    the same keys -> of each trajectory its symbols (symbols,) int64, indices into `vocabulary`
+    manifest: as for Text, that deviation "sd", a point's shape and the vocabulary's size
+    """
+
+    steps: dict[str, list[Tensor]]
+    texts: dict[str, list[Tensor]]
+    vocabulary: list[str]
+    manifest: dict
+
+
+@dataclass(frozen=True)
 class Images:
     """Images, whole and in memory.
 
