@@ -6,6 +6,7 @@ twice is a corner.
 """
 
 import functools
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -114,7 +115,8 @@ def write(text: str, hand: Hand, rng: np.random.Generator) -> np.ndarray:
             continue
         for corners, curve in _glyph(character):
             moved = corners + hand.unsteadiness * rng.normal(size=corners.shape)
-            stroke = _evenly(curve @ moved, hand.spacing) + (left, 0)
+            stroke = _evenly(curve @ moved, hand.spacing)
+            stroke[:, 0] += left
             points.append(stroke)
             pen.append(np.arange(len(stroke)) == len(stroke) - 1)
         left += _width(character) + GAP
@@ -143,7 +145,7 @@ def _glyph(character: str) -> list[tuple[np.ndarray, np.ndarray]]:
     for stroke in GLYPHS[character]:
         names = stroke.split()
         ends = [0, *(i for i in range(1, len(names)) if names[i] == names[i - 1]), len(names)]
-        pieces = [names[start:stop] for start, stop in zip(ends, ends[1:], strict=False)]
+        pieces = [names[start:stop] for start, stop in itertools.pairwise(ends)]
         names = [name for i, name in enumerate(names) if i == 0 or name != names[i - 1]]
         corners = np.array([[int(name[0], 16), int(name[1], 16)] for name in names], float)
         curve, first = [], 0

@@ -23,9 +23,7 @@ from .types import Strokes
 Arrays = dict[str, np.ndarray]
 
 NOISE_SEED = 0  # of the noise that makes whole numbers continuous
-LONGEST_STEP = (
-    500  # CROHME's units along an axis, beyond which a step is cut: 2 % of the moves between strokes are longer
-)
+LONGEST_STEP = 500  # CROHME's units along an axis at which a step is cut off, as 3 % of the moves between strokes are
 NAMELESS = ("", "Unknown")  # entries of the column of writers that name none
 
 
@@ -74,20 +72,19 @@ def crohme_split(settings: Crohme, arrays: Arrays) -> dict[str, Trajectories]:
     """
     index = json.loads(arrays["index"].tobytes())
     train = [row for row in index["train"] if row["collection"] in settings.collections]
-    writers = sorted({_writer(row) for row in train} - {None})
+    writers = sorted({writer for row in train if (writer := _writer(row))})
     if settings.val_writers >= len(writers):
         raise DataError(
             f"{settings.name}: data.val_writers={settings.val_writers}, and data.collections="
-            f"[{','.join(settings.collections)}] names {len(writers)} writers, of whom some must be trained on; give less"
+            f"[{','.join(settings.collections)}] names {len(writers)} writers, some to be trained on; give less"
         )
     rng = np.random.default_rng(settings.split_seed)
     held_out = {writers[i] for i in rng.permutation(len(writers))[: settings.val_writers]}
     val = [row for row in train if _writer(row) in held_out]
     train = [row for row in train if _writer(row) not in held_out]
-    chosen = {
-        "train": [train[i] for i in rng.permutation(len(train))],
-        "val": [val[i] for i in rng.permutation(len(val))],
-    }
+    chosen = {}
+    for split, rows in (("train", train), ("val", val)):
+        chosen[split] = [rows[i] for i in rng.permutation(len(rows))]
     for split, wanted in (("train", settings.train_examples), ("val", settings.val_examples)):
         if wanted is not None and wanted > len(chosen[split]):
             raise DataError(
@@ -161,8 +158,8 @@ def drawn_lines(settings: DrawnLines, sources: list[Source]) -> Arrays:
     sizes = {"train": settings.train, "val": settings.val, "test": settings.test}
     if sum(sizes.values()) > len(lines):
         raise DataError(
-            f"{settings.name}: train, val and test ask for {sum(sizes.values())} lines, and there are {len(lines)} of at "
-            f"most {settings.characters} characters; give less"
+            f"{settings.name}: train, val and test ask for {sum(sizes.values())} lines, and there are {len(lines)} of "
+            f"at most {settings.characters} characters; give less"
         )
     rng = np.random.default_rng(settings.draw_seed)
     order = iter(rng.permutation(len(lines)))
@@ -178,7 +175,8 @@ def drawn_lines(settings: DrawnLines, sources: list[Source]) -> Arrays:
 
 def _lines(text: str, characters: int) -> list[str]:
     """Return different lines of whole words that the font can write, each more than half full."""
-    lines, line = {}, ""
+    lines: dict[str, None] = {}
+    line = ""
     for word in text.split():
         if len(line) + len(word) + 1 > characters or not font.can_write(word):
             if len(line) > characters / 2:

@@ -1,7 +1,7 @@
 """Handwriting: a pen trajectory predicted step by step, with or without the text that it shows (Graves 2013)."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -59,7 +59,7 @@ class Mixture(NamedTuple):
             chosen, noise, up = self.log_pi.argmax(-1), torch.zeros_like(self.mean[:, 0]), self.pen > 0
         else:
             chosen = (self.log_pi / temperature).softmax(-1).multinomial(1, generator=generator)[:, 0]
-            as_here = {"dtype": self.pen.dtype, "device": self.pen.device, "generator": generator}
+            as_here: dict[str, Any] = {"dtype": self.pen.dtype, "device": self.pen.device, "generator": generator}
             noise = torch.randn(len(chosen), 2, **as_here) * temperature**0.5
             up = torch.rand(len(chosen), **as_here) < torch.sigmoid(self.pen / temperature)
         n = torch.arange(len(chosen), device=self.pen.device)
@@ -100,8 +100,8 @@ class HandwritingNetwork(nn.Module):
 
     Stacked LSTM layers; each reads the last point and the layer below, and all are read by the output, which gives the
     mixture of the next point (Graves 2013, sections 4 and 5). With `settings.window` they also read the window over the
-    text: the layer above the first w_t, the first w_{t-1}, so it runs a step at a time; without a window whole sequences
-    go through the layers.
+    text: the first layer w_{t-1}, so that it runs a step at a time, the others w_t. Without a window whole sequences go
+    through the layers.
 
     A point enters as x = tanh(W (dx, dy, pen up) + b). Layer normalisation of W_x times three numbers would keep their
     direction alone, and a move of the pen to the next stroke, fifty times as long as a step within one, would close the
@@ -122,7 +122,7 @@ class HandwritingNetwork(nn.Module):
         H, inputs = settings.hidden_size, settings.input_units
         self.embedding = nn.Linear(3, inputs)
         read = inputs + (num_classes if settings.window else 0)
-        self.layers = nn.ModuleList(
+        self.layers: Any = nn.ModuleList(
             CELLS["lstm"](
                 read + (H if k else 0),
                 H,
@@ -166,11 +166,9 @@ class HandwritingNetwork(nn.Module):
         if self.window is None:
             y, _ = first(x, lengths=lengths)
         else:
-            symbols = self._symbols(texts, x)
-            walk = Walk(self, symbols)
-            steps = [walk.step(x_t) for x_t in x]
-            y = torch.stack([h for h, _ in steps])
-            x = torch.cat((x, torch.stack([w for _, w in steps])), -1)
+            walk = Walk(first, self.window, self._symbols(texts, x))
+            hidden, read = zip(*map(walk.step, x), strict=True)
+            y, x = torch.stack(hidden), torch.cat((x, torch.stack(read)), -1)
         outputs = [y]
         for layer in others:
             y, _ = layer(torch.cat((x, y), -1), lengths=lengths)
@@ -196,52 +194,50 @@ class HandwritingNetwork(nn.Module):
         text: (U,) symbols, of a network with a window. It ends where the window has left the text behind: where the
         place past the last symbol has more of it than any symbol (their section 5.3).
         """
-        weight = self.output.weight
-        walk = Walk(self, None if self.window is None else self._symbols(None if text is None else text[None], weight))
-        states: list = [None] * len(self.layers)
-        trajectory = [weight.new_zeros(1, 3)]
+        trajectory = [self.output.weight.new_zeros(1, 3)]
+        walk = None
+        if self.window is not None:
+            walk = Walk(self.layers[0], self.window, self._symbols(None if text is None else text[None], trajectory[0]))
+        states: list[Any] = [None] * len(self.layers)
         for t in range(points - 1):
             x = torch.tanh(self.embedding(trajectory[-1]))
-            h, w = walk.step(x)
-            x = x if w is None else torch.cat((x, w), -1)
-            outputs = [h]
-            for k, layer in enumerate(self.layers[1:], start=1):
-                y, states[k] = layer(torch.cat((x, outputs[-1]), -1)[None], states[k], start=t)
+            outputs: list[Tensor] = []
+            if walk is not None:
+                h, w = walk.step(x)
+                x = torch.cat((x, w), -1)
+                outputs.append(h)
+            for k in range(len(outputs), len(self.layers)):
+                y, states[k] = self.layers[k](torch.cat((x, *outputs[-1:]), -1)[None], states[k], start=t)
                 outputs.append(y[0])
-            mixture = Mixture.of(self.output(torch.cat(outputs, -1)))
-            trajectory.append(mixture.sample(temperature, generator))
-            if walk.past_the_text:
+            trajectory.append(Mixture.of(self.output(torch.cat(outputs, -1))).sample(temperature, generator))
+            if walk is not None and walk.past_the_text:
                 break
         return torch.cat(trajectory)
 
 
 class Walk:
-    """The first layer, and the window where there is one, step by step from the start."""
+    """The first layer and its window, step by step from the start of a text."""
 
-    def __init__(self, network: HandwritingNetwork, symbols: Tensor | None):
-        """symbols: one-hot (N, U, V); None without a window."""
-        self.layer, self.window, self.symbols = network.layers[0], network.window, symbols
-        self.t = 0
+    def __init__(self, layer: Any, window: TextWindow, symbols: Tensor):
+        """symbols: one-hot (N, U, V)."""
+        self.layer, self.window, self.symbols = layer, window, symbols
+        N, U, V = symbols.shape
+        # One place more than there are symbols: what lies behind the text.
+        self.places = torch.arange(1, U + 2, dtype=symbols.dtype, device=symbols.device)
+        self.kappa = symbols.new_zeros(N, window.gaussians)
+        self.phi, self.w = symbols.new_zeros(N, U + 1), symbols.new_zeros(N, V)
         self.state = None
-        if symbols is not None:
-            N, U, V = symbols.shape
-            # One place more than there are symbols: what lies behind the text.
-            self.places = torch.arange(1, U + 2, dtype=symbols.dtype, device=symbols.device)
-            self.kappa = symbols.new_zeros(N, network.window.gaussians)
-            self.w = symbols.new_zeros(N, V)
+        self.t = 0
 
-    def step(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """x (N, I) of a point -> h (N, H), and w (N, V)."""
-        inputs = x if self.symbols is None else torch.cat((x, self.w), -1)
-        y, self.state = self.layer(inputs[None], self.state, start=self.t)
-        self.t += 1
-        if self.symbols is None:
-            return y[0], None
+    def step(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x (N, I) of a point -> h (N, H), w (N, V)."""
+        y, self.state = self.layer(torch.cat((x, self.w), -1)[None], self.state, start=self.t)
         self.phi, self.kappa = self.window(y[0], self.kappa, self.places)
         self.w = (self.phi[:, None, :-1] @ self.symbols)[:, 0]
+        self.t += 1
         return y[0], self.w
 
     @property
     def past_the_text(self) -> bool:
-        """Whether the window of a single case is past its last symbol."""
-        return self.symbols is not None and bool((self.phi[0, -1] > self.phi[0, :-1]).all())
+        """Whether the window of a single case has left its last symbol behind."""
+        return bool((self.phi[0, -1] > self.phi[0, :-1]).all())
