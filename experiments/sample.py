@@ -38,7 +38,9 @@ class Sample:
         default=None,
         metadata={"help": "characters or words after the prompt, null: 300; points of handwriting at most, null: 500"},
     )
-    temperature: float = field(default=1.0, metadata={"help": "divisor of the logits; 0: always the likeliest symbol"})
+    temperature: float = field(
+        default=1.0, metadata={"help": "divisor of the logits, factor of variances; 0: always the likeliest symbol"}
+    )
     top_k: int | None = field(default=None, metadata={"help": "draw from the k likeliest symbols; null: from all"})
     samples: int = field(default=1, metadata={"help": "number of texts, of images in one PNG, of lines in one SVG"})
     seed: int = field(default=0, metadata={"help": "seed of the first sample; the next have seed + 1, ..."})

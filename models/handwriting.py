@@ -54,14 +54,18 @@ class Mixture(NamedTuple):
         return F.binary_cross_entropy_with_logits(self.pen, points[..., 2], reduction="none") - step
 
     def sample(self, temperature: float, generator: torch.Generator | None = None) -> Tensor:
-        """Return points (N, 3). Logits are divided by the temperature, variances multiplied; 0: the likeliest point."""
+        """Return points (N, 3), drawn from the mixture; at temperature 0 the mean of the likeliest Gaussian.
+
+        The logits of the Gaussians are divided by the temperature, their variances multiplied by it. The pen keeps its
+        probability: it leaves the paper at one point in thirty, and at a low temperature would never.
+        """
         if temperature == 0:
             chosen, noise, up = self.log_pi.argmax(-1), torch.zeros_like(self.mean[:, 0]), self.pen > 0
         else:
             chosen = (self.log_pi / temperature).softmax(-1).multinomial(1, generator=generator)[:, 0]
             as_here: dict[str, Any] = {"dtype": self.pen.dtype, "device": self.pen.device, "generator": generator}
             noise = torch.randn(len(chosen), 2, **as_here) * temperature**0.5
-            up = torch.rand(len(chosen), **as_here) < torch.sigmoid(self.pen / temperature)
+            up = torch.rand(len(chosen), **as_here) < torch.sigmoid(self.pen)
         n = torch.arange(len(chosen), device=self.pen.device)
         rho, sigma = self.correlation[n, chosen].tanh(), self.log_sigma[n, chosen].exp()
         second = rho * noise[:, 0] + (1 - rho**2).sqrt() * noise[:, 1]

@@ -127,8 +127,8 @@ def inputs_and_outputs(trained: Trained) -> str:
         text = ", and texts (N, U), indices of `vocabulary`, -1 past the end" if trained.cfg.model.window else ""
         return (
             "In: pen trajectories (N, T, 3) of dx, dy (downwards), each divided by its `sd` of config.json, and pen up "
-            f"(0 or 1), which is -1 past the end{text}. Out: -log likelihood of all points but the first, (N,), in nats. "
-            "`model.sample(points)` draws a trajectory."
+            f"(0 or 1), which is -1 past the end{text}. Out: -log likelihood of all points but the first, (N,), in "
+            "nats. `model.sample(points)` draws a trajectory."
         )
     if not trained.vocabulary:
         return (
