@@ -42,9 +42,9 @@ def assemble(settings: StrokeData, arrays: Arrays, manifest: dict) -> Strokes:
     sd = _within_strokes(splits["train"].steps).std(0)
     vocabulary = [UNK, *sorted({symbol for text in splits["train"].texts for symbol in text})]
     index_of = {symbol: index for index, symbol in enumerate(vocabulary)}
-    scale = torch.tensor([*sd, 1.0], dtype=torch.float32)
+    scaled = {split: [steps / np.array([*sd, 1], np.float32) for steps in each.steps] for split, each in splits.items()}
     return Strokes(
-        steps={split: [torch.from_numpy(steps) / scale for steps in each.steps] for split, each in splits.items()},
+        steps={split: [torch.from_numpy(steps) for steps in each] for split, each in scaled.items()},
         texts={
             split: [torch.tensor([index_of.get(symbol, 0) for symbol in text]) for text in each.texts]
             for split, each in splits.items()
@@ -52,13 +52,28 @@ def assemble(settings: StrokeData, arrays: Arrays, manifest: dict) -> Strokes:
         vocabulary=vocabulary,
         manifest=manifest
         | {"counts": {split: len(each.steps) for split, each in splits.items()}}
-        | {"shape": [3], "classes": len(vocabulary), "sd": sd.tolist(), "vocabulary": vocabulary},
+        | {"shape": [3], "classes": len(vocabulary), "sd": sd.tolist(), "vocabulary": vocabulary}
+        | {"baseline": {split: baseline(scaled["train"], each) for split, each in scaled.items()}},
     )
 
 
 def _within_strokes(trajectories: list[np.ndarray]) -> np.ndarray:
     """Return the steps (rows, 2) that the pen draws."""
     return np.concatenate([steps[1:, :2][steps[:-1, 2] == 0] for steps in trajectories]).astype(np.float64)
+
+
+def baseline(train: list[np.ndarray], trajectories: list[np.ndarray]) -> float:
+    """Return -log likelihood in nats per point of a model without memory, of all points but the first.
+
+    One Gaussian for all steps and one probability of lifting the pen, those of the training points.
+    """
+    known, points = (np.concatenate([steps[1:] for steps in each]).astype(np.float64) for each in (train, trajectories))
+    mean, covariance, up = known[:, :2].mean(0), np.cov(known[:, :2].T), known[:, 2].mean()
+    centred = points[:, :2] - mean
+    quadratic = (centred @ np.linalg.inv(covariance) * centred).sum(1).mean()
+    step = (quadratic + np.linalg.slogdet(covariance).logabsdet) / 2 + np.log(2 * np.pi)
+    share = points[:, 2].mean()
+    return float(step - share * np.log(up) - (1 - share) * np.log(1 - up))
 
 
 # -- Splits ------------------------------------------------------------------------------------------------------------

@@ -56,6 +56,7 @@ def model_card(trained: Trained, folder: str) -> str:
         inputs_and_outputs(trained),
         "## How good it is",
         table([{"metric": name, "value": f"{value:.6g}"} for name, value in metrics(summary).items()]),
+        *baseline(trained),
         weights_note(trained),
         "## How it was trained",
         f"```\n{train_command(cfg)}\n```",
@@ -110,6 +111,14 @@ def metrics(summary: dict) -> dict[str, float]:
     """Return the metrics of these weights, those of the test split first."""
     names = [name for split in ("test/", "val/", "train/") for name in summary if name.startswith(split)]
     return {name: summary[name] for name in names}
+
+
+def baseline(trained: Trained) -> list[str]:
+    """Return what a model without memory reaches, where the data say it."""
+    nats = trained.manifest.get("baseline")
+    if nats is None:
+        return []
+    return [f"A model without memory has {nats['test']:.6g} nats per point of the whole test trajectories, as a loss."]
 
 
 # --- inputs and weights -----------------------------------------------------------------------------------------------

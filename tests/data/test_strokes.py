@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.stats import bernoulli, multivariate_normal
 
 import data
 from data import font
@@ -129,6 +130,17 @@ def test_a_line_has_the_strokes_of_its_letters_from_left_to_right():
     assert slanted[:, 0].min() < x.min() - 1 and np.allclose(slanted[:, 1], y, atol=1e-4)
     steps = np.hypot(*font.write("o", steady, rng)[1:, :2].T)
     assert steps.max() < 1.1 * 2 and steps.min() > 0.8 * 2, "at even distances"
+
+
+def test_the_baseline_is_one_gaussian_and_one_probability():
+    loaded = drawn()
+    known, points = (
+        torch.cat([steps[1:] for steps in loaded.steps[split]]).double().numpy() for split in ("train", "val")
+    )
+    step = multivariate_normal(known[:, :2].mean(0), np.cov(known[:, :2].T))
+    pen = bernoulli(known[:, 2].mean())
+    expected = -step.logpdf(points[:, :2]).mean() - pen.logpmf(points[:, 2].astype(int)).mean()
+    assert loaded.manifest["baseline"]["val"] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("character", font.GLYPHS)

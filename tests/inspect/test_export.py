@@ -74,6 +74,7 @@ def test_the_cards_example_gives_the_logits_to_the_last_bit(name, runs, tmp_path
             for model in (there["model"], trained.model)
         )
         assert there["config"]["vocabulary"][0] == "<unk>" and len(there["config"]["sd"]) == 2
+        assert f"without memory has {trained.manifest['baseline']['test']:.6g} nats" in card
         assert "texts (N, U)" in card and "pen trajectories" in card and "images" not in card
     else:
         x = torch.randn(3, *trained.input_shape)

@@ -1,8 +1,5 @@
 """Handwriting: predict each point of a pen trajectory from those before it."""
 
-import functools
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
@@ -54,35 +51,11 @@ class Handwriting:
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
-        """Return -log likelihood per point and per trajectory over the whole split, and the baseline's."""
+        """Return -log likelihood per point and per trajectory over the whole split, in evaluation mode."""
         model.eval()
         chunks = (content[split].split(self.eval_batch_size) for content in (self.trajectories, self.texts))
         nats = sum(model(*batch).double().sum().item() for batch in zip(*chunks, strict=True))
-        return {
-            "loss": nats / self.points[split],
-            "nll": nats / len(self.trajectories[split]),
-            "baseline": self.baseline(split),
-        }
-
-    @functools.cache  # noqa: B019 - as long as the task, which a run has one of
-    def baseline(self, split: str) -> float:
-        """Return nats per point of a model without memory: one Gaussian for all steps, one probability of "pen up".
-
-        Mean, covariance and probability are those of the training points.
-        """
-        train, points = (self._predicted(each) for each in ("train", split))
-        mean, covariance, up = train[:, :2].mean(0), train[:, :2].T.cov(), train[:, 2].mean()
-        centred = points[:, :2] - mean
-        quadratic = (centred @ covariance.inverse() * centred).sum(1).mean().item()
-        step = (quadratic + covariance.logdet().item()) / 2 + math.log(2 * math.pi)
-        share = points[:, 2].mean()
-        pen = -(torch.special.xlogy(share, up) + torch.special.xlogy(1 - share, 1 - up))
-        return step + pen.item()
-
-    def _predicted(self, split: str) -> Tensor:
-        """All points but the first of each trajectory, (points, 3) float64."""
-        points = self.trajectories[split][:, 1:].flatten(0, 1).double()
-        return points[points[:, 2] != PAST_THE_END]
+        return {"loss": nats / self.points[split], "nll": nats / len(self.trajectories[split])}
 
 
 def _padded(sequences: list[Tensor], device: str) -> Tensor:
