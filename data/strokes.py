@@ -46,7 +46,7 @@ def assemble(settings: StrokeData, arrays: Arrays, manifest: dict) -> Strokes:
     return Strokes(
         steps={split: [torch.from_numpy(steps) for steps in each] for split, each in scaled.items()},
         texts={
-            split: [torch.tensor([index_of.get(symbol, 0) for symbol in text]) for text in each.texts]
+            split: [torch.tensor([index_of.get(symbol, 0) for symbol in text], dtype=torch.long) for text in each.texts]
             for split, each in splits.items()
         },
         vocabulary=vocabulary,

@@ -155,17 +155,19 @@ class HandwritingNetwork(nn.Module):
 
     def forward(self, trajectories: Tensor, texts: Tensor | None = None) -> Tensor:
         """trajectories (N, T, 3), texts (N, U): both PAST_THE_END behind their ends."""
-        lengths = (trajectories[..., 2] != PAST_THE_END).sum(1) - 1  # points that are predicted
-        T = int(lengths.max())
-        points = trajectories[:, : T + 1].transpose(0, 1)
-        y = self._hidden(points[:-1], lengths, texts)
-        there = torch.arange(T, device=lengths.device)[:, None] < lengths
-        nats = Mixture.of(self.output(y[there])).negative_log_likelihood(points[1:][there])
+        points, there = _points(trajectories)
+        y = self._hidden(points[:-1], there, texts)
+        nats = Mixture.of(self.output(y)).negative_log_likelihood(points[1:][there])
         return torch.zeros_like(there, dtype=nats.dtype).masked_scatter(there, nats).sum(0)
 
-    def _hidden(self, points: Tensor, lengths: Tensor, texts: Tensor | None) -> Tensor:
-        """points (T, N, 3) -> the outputs of all layers, (T, N, layers H)"""
-        x = torch.tanh(self.embedding(points))
+    def hidden_states(self, trajectories: Tensor, texts: Tensor | None = None) -> Tensor:
+        """Return h of each layer before every predicted point, (points, layers, H)."""
+        points, there = _points(trajectories)
+        return self._hidden(points[:-1], there, texts).unflatten(-1, (len(self.layers), -1))
+
+    def _hidden(self, points: Tensor, there: Tensor, texts: Tensor | None) -> Tensor:
+        """points (T, N, 3), there (T, N) -> the outputs of all layers where there is a point, (points, layers H)"""
+        x, lengths = torch.tanh(self.embedding(points)), there.sum(0)
         first, *others = self.layers
         if self.window is None:
             y, _ = first(x, lengths=lengths)
@@ -177,7 +179,7 @@ class HandwritingNetwork(nn.Module):
         for layer in others:
             y, _ = layer(torch.cat((x, y), -1), lengths=lengths)
             outputs.append(y)
-        return torch.cat(outputs, -1)
+        return torch.cat(outputs, -1)[there]
 
     def _symbols(self, texts: Tensor | None, like: Tensor) -> Tensor:
         """texts (N, U) -> one-hot rows (N, U, V), zeros past the end. Raises ValueError where there is no text."""
@@ -217,6 +219,13 @@ class HandwritingNetwork(nn.Module):
             if walk is not None and walk.past_the_text:
                 break
         return torch.cat(trajectory)
+
+
+def _points(trajectories: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, T', 3) -> points (T + 1, N, 3), and which of the last T are there to be predicted, (T, N)."""
+    lengths = (trajectories[..., 2] != PAST_THE_END).sum(1) - 1
+    T = int(lengths.max())
+    return trajectories[:, : T + 1].transpose(0, 1), torch.arange(T, device=lengths.device)[:, None] < lengths
 
 
 class Walk:

@@ -25,7 +25,7 @@ def draw_all(cells: Cells) -> dict[str, Figure]:
     caption = caption_of(cells, batches)
     is_recurrent = hasattr(first.model, "recurrent")
 
-    values = "$h_t$" if is_recurrent else "the normaliser's output"
+    values = "$h_t$" if is_recurrent or first.cfg.model.kind == "strokes" else "the normaliser's output"
     activations = by_cell(cells, lambda runs: measure.pooled_activations(runs, batches))
     pictures = {"activations": draw.activations(activations, values, caption)}
     if is_recurrent and first.model.recurrent.cell in measure.GATE_CHUNKS:

@@ -214,6 +214,14 @@ def test_the_normalisers_stand_where_the_papers_equations_have_them():
         assert all(isinstance(getattr(layer, f"norm_{role}_l0"), LayerNorm) for role in ("ih", "hh", "cell"))
 
 
+def test_hidden_states_are_those_that_the_output_reads():
+    model, read = network("ln", K, layers=3), []
+    model.output.register_forward_hook(lambda _, inputs, __: read.append(inputs[0]))
+    model(*batch((5, 8, 3)))
+    states = model.hidden_states(*batch((5, 8, 3)))
+    assert states.shape == (4 + 7 + 2, 3, 6) and torch.equal(states.flatten(1), read[0])
+
+
 def test_summed_inputs_start_at_a_scale_of_one():
     """In every layer, so that the un-normalised network is no straw man."""
     torch.manual_seed(0)
