@@ -24,7 +24,7 @@ CONV = ["model=cnn", "model.width=4", "data=digits", "optim=sgd", "trainer.steps
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """none, bn and ln in an LSTM with statistics, ln with two seeds; a GRU of two layers; a CNN, handwriting without."""
+    """none, bn, ln in an LSTM with statistics, ln with two seeds; a GRU of two layers; a CNN, handwriting without."""
     place = tmp_path_factory.mktemp("runs")
     statistics = "trainer.statistics=true"
     for overrides in (
