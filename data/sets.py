@@ -7,6 +7,8 @@ from .settings import (
     BinarizedMNIST,
     BinaryData,
     BinaryDigits,
+    Crohme,
+    DrawnLines,
     FractionText,
     HubText,
     ImageData,
@@ -114,6 +116,20 @@ SETS: dict[str, DataSet] = {
     "binarized_mnist": DataSet(BinarizedMNIST, "text.binarized_mnist", units=("pixel",), **BINARIZED_MNIST),
     "binary_mnist": DataSet(BinaryData, "binary.mnist", **BINARIZED_MNIST),
     "binary_digits": DataSet(BinaryDigits, "binary.digits", sources="images.digits_sources", terms="CC BY 4.0 (UCI)"),
+    "crohme": DataSet(
+        Crohme,
+        "strokes.crohme",
+        files={
+            "crohme/crohme_stroke3.flat.npz": "180c55f74c2f68670ba728213efc15ebe410d09e9d0a5e1e5ef9026ba1d8b684",
+            "crohme/crohme_index.tsv.gz": "9e57d959288680f41695ebd73faad47353b21e5afda20f7e850d5297953da472",
+        },
+        get="make crohme_stroke3.flat.npz and crohme_index.tsv.gz of the InkML files in CROHME_labeled_2016 of "
+        "https://github.com/vndee/offline-crohme as data/README.md says, and put them into crohme/ below data.root",
+        terms="CC BY-NC-SA 3.0",
+    ),
+    "drawn_lines": DataSet(
+        DrawnLines, "strokes.drawn_lines", sources="text.python_docs_sources", terms="Python licence (PSF)"
+    ),
     "digits": DataSet(
         SplitImages,
         "images.digits",

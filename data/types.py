@@ -39,6 +39,23 @@ class Binary:
 
 
 @dataclass(frozen=True)
+class Strokes:
+    """Pen trajectories and the texts that they show, whole and in memory.
+
+    steps:    "train", "val", "test" -> trajectories (points, 3) float32: dx, dy (downwards) in units of their standard
+              deviation within train's strokes, and 1 where the pen leaves the paper after the point, else 0
+    texts:    the same keys -> of each trajectory its symbols (symbols,) int64, indices into `vocabulary`
+    manifest: as for Text, that deviation "sd", a point's shape and the vocabulary's size; "baseline", nats per point of
+              one Gaussian for all steps and one probability of lifting the pen, by split
+    """
+
+    steps: dict[str, list[Tensor]]
+    texts: dict[str, list[Tensor]]
+    vocabulary: list[str]
+    manifest: dict
+
+
+@dataclass(frozen=True)
 class Images:
     """Images, whole and in memory.
 

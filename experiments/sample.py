@@ -1,4 +1,4 @@
-"""Sample from a trained language model: text, printed symbol by symbol; from a model of pixels, images.
+"""Sample from a trained language model: text, printed symbol by symbol; from a model of pixels, images; handwriting.
 
 python -m experiments.sample run=train-lstm-ln prompt="The " temperature=0.7 length=500
 python -m experiments.sample run=results/runs/<run> samples=3 seed=7
@@ -24,6 +24,7 @@ from experiments.config.writable import check_file
 from experiments.training.load import Trained, find, load
 
 LENGTH = 300  # symbols, by default
+POINTS = 500  # of handwriting
 
 
 @dataclass
@@ -32,14 +33,22 @@ class Sample:
         default=None, metadata={"help": "a run's name in runs_dir, a prefix that no other shares, or its folder"}
     )
     runs_dir: str = field(default="results/runs", metadata=RUNS_DIR)
-    prompt: str = field(default="", metadata={"help": "beginning of the text"})
-    length: int | None = field(default=None, metadata={"help": "characters or words after the prompt; null: 300"})
-    temperature: float = field(default=1.0, metadata={"help": "divisor of the logits; 0: always the likeliest symbol"})
+    prompt: str = field(default="", metadata={"help": "beginning of the text; the whole text of handwriting"})
+    length: int | None = field(
+        default=None,
+        metadata={"help": "characters or words after the prompt, null: 300; points of handwriting at most, null: 500"},
+    )
+    temperature: float = field(
+        default=1.0, metadata={"help": "divisor of the logits, factor of variances; 0: always the likeliest symbol"}
+    )
     top_k: int | None = field(default=None, metadata={"help": "draw from the k likeliest symbols; null: from all"})
-    samples: int = field(default=1, metadata={"help": "number of texts, or of images in one PNG"})
+    samples: int = field(default=1, metadata={"help": "number of texts, of images in one PNG, of lines in one SVG"})
     seed: int = field(default=0, metadata={"help": "seed of the first sample; the next have seed + 1, ..."})
     output: str | None = field(
-        default=None, metadata={"help": "PNG file of a model of pixels; null: samples.png in the run's folder"}
+        default=None,
+        metadata={
+            "help": "PNG of a model of pixels, SVG of handwriting; null: samples.png or .svg in the run's folder"
+        },
     )
 
 
@@ -56,7 +65,9 @@ def sample(cfg: DictConfig) -> None:
                 f"{trained.folder.run_id} is a {trained.cfg.model.name}, which classifies images and writes nothing; "
                 "name a run of a language model, as python -m experiments.train model=lstm trains one"
             )
-        if trained.cfg.model.kind == "binary" or trained.cfg.data.unit == "pixel":
+        if trained.cfg.model.kind == "strokes":
+            handwriting(trained, cfg)
+        elif trained.cfg.model.kind == "binary" or trained.cfg.data.unit == "pixel":
             images(trained, cfg)
         else:
             text(trained, cfg)
@@ -98,6 +109,20 @@ def images(trained: Trained, cfg: DictConfig) -> None:
         save_images(trained, path, cfg.samples, cfg.seed, Strategy(cfg.temperature, cfg.top_k))
     print(f"{trained}", file=sys.stderr)
     print(f"{cfg.samples} images: {path}")
+
+
+def handwriting(trained: Trained, cfg: DictConfig) -> None:
+    """Save handwriting. Raises ConfigError for an option of symbols, and for a text that the model cannot write."""
+    from experiments.inspect.handwriting import save_handwriting, symbols_of
+
+    if cfg.top_k is not None:
+        raise ConfigError(f"top_k={cfg.top_k} is for models of symbols; model=handwriting has none, leave it out")
+    text = symbols_of(trained, cfg.prompt)
+    path = Path(cfg.output or trained.folder.path / "samples.svg")
+    check_file("output", str(path), begins=b"<svg")
+    save_handwriting(trained, path, text, cfg.length or POINTS, cfg.samples, cfg.seed, cfg.temperature)
+    print(f"{trained}", file=sys.stderr)
+    print(f"{cfg.samples} lines: {path}")
 
 
 def verbatim(argument: str) -> str:

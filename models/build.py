@@ -6,6 +6,7 @@ from .cnn import CIFARResNet20, PlainCNN
 from .create_norm import NormLayer
 from .draw import DRAW
 from .errors import must_be_one_of
+from .handwriting import HandwritingNetwork
 from .language_model import LanguageModel
 from .mlp import FullyConnected
 from .sequence_classifier import SequenceClassifier
@@ -22,6 +23,7 @@ MODELS: dict[str, type[nn.Module]] = {
     "resnet20": CIFARResNet20,
     "mlp": FullyConnected,
     "draw": DRAW,
+    "handwriting": HandwritingNetwork,
 }
 
 

@@ -153,6 +153,27 @@ class Draw(Cell):
     write_size: int = field(default=5, metadata={"help": "filters of the writing window, a side", "range": (1, 2**10)})
 
 
+@dataclass
+class Handwriting(Cell):
+    """Stacked LSTM layers that predict a pen trajectory, with shortcuts from the input and to the output."""
+
+    name: str = "handwriting"
+    kind: str = "strokes"
+    hidden_size: int = field(default=400, metadata={"help": "H, units of a layer", "range": (1, MOST_UNITS)})
+    num_layers: int = field(default=3, metadata={"help": "LSTM layers, stacked", "range": (1, MOST_LAYERS)})
+    input_units: int = field(
+        default=64, metadata={"help": "units of tanh through which a point enters", "range": (1, MOST_UNITS)}
+    )
+    mixtures: int = field(default=20, metadata={"help": "Gaussians of the next step's density", "range": (1, 1000)})
+    window: int = field(
+        default=0,
+        metadata={
+            "help": "Gaussians of the window over the text that is written; 0: no text, and whole sequences at once",
+            "range": (0, 1000),
+        },
+    )
+
+
 SCHEMAS: dict[str, type] = {
     "recurrent": Recurrent,
     "image_recurrent": ImageRecurrent,
@@ -160,4 +181,5 @@ SCHEMAS: dict[str, type] = {
     "resnet20": ResNet20,
     "mlp": MLP,
     "draw": Draw,
+    "handwriting": Handwriting,
 }

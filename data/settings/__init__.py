@@ -8,6 +8,7 @@ inequality, and its choices; --help prints them, and configurations are checked 
 from .base import COUNT, INT32_MAX, DataSettings
 from .binary import BinaryData, BinaryDigits
 from .images import ImageData, NoisyDigits, SplitImages
+from .strokes import Crohme, DrawnLines, StrokeData
 from .text import BinarizedMNIST, FractionText, HubText, PythonDocs, TextData, TextFile
 
 __all__ = [
@@ -17,13 +18,16 @@ __all__ = [
     "BinarizedMNIST",
     "BinaryData",
     "BinaryDigits",
+    "Crohme",
     "DataSettings",
+    "DrawnLines",
     "FractionText",
     "HubText",
     "ImageData",
     "NoisyDigits",
     "PythonDocs",
     "SplitImages",
+    "StrokeData",
     "TextData",
     "TextFile",
 ]
@@ -40,4 +44,6 @@ SCHEMAS: dict[str, type] = {
     "noisy_digits": NoisyDigits,
     "binary": BinaryData,
     "binary_digits": BinaryDigits,
+    "crohme": Crohme,
+    "drawn_lines": DrawnLines,
 }

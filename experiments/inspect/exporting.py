@@ -52,8 +52,10 @@ def model_config(trained: Trained) -> dict:
         "num_classes": trained.num_classes,
     }
     if not trained.vocabulary:
-        # Of each channel; the model's input is (image - mean) / sd, but where images are of zeros and ones.
-        return config | {name: trained.manifest[name] for name in ("mean", "sd") if name in trained.manifest}
+        # Of each channel; the model's input is (image - mean) / sd, but where images are of zeros and ones. Of a pen
+        # trajectory the sd of dx and dy, and what its text is written in.
+        names = ("mean", "sd", "vocabulary")
+        return config | {name: trained.manifest[name] for name in names if name in trained.manifest}
     config["unit"] = trained.cfg.data.unit
     if vocabulary_is_public(trained):
         return config | {"vocabulary": trained.vocabulary}

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from experiments.config.errors import ConfigError
 from experiments.training.load import Trained
 from experiments.training.measurements import validation_batches
+from models.handwriting import HandwritingNetwork
 from models.language_model import LanguageModel
 from models.norms import NoNorm, Normaliser
 from models.sequence_classifier import SequenceClassifier
@@ -131,8 +132,13 @@ def gradients_through_time(model: Reader, x: Tensor, targets: Tensor) -> dict[st
 
 
 @torch.no_grad()
-def activations(model: Reader | nn.Module, x: Tensor) -> dict[str, Tensor]:
-    """Return a flat tensor for each layer: h of a recurrent network, else each normaliser's output, before the ReLU."""
+def activations(model: Reader | nn.Module, x: Tensor, targets: Tensor | None = None) -> dict[str, Tensor]:
+    """Return a flat tensor for each layer: h of a recurrent network, else each normaliser's output, before the ReLU.
+
+    targets: of x; the texts that a handwriting network writes.
+    """
+    if isinstance(model, HandwritingNetwork):
+        return {f"layer {k + 1}": _subsample(h) for k, h in enumerate(model.hidden_states(x, targets).unbind(1))}
     if isinstance(model, Reader):
         h = hidden_states(model, x)
         return {f"layer {k + 1}": _subsample(h[:, k]) for k in range(h.shape[1])}
@@ -202,8 +208,8 @@ def _pooled(parts: list[tuple[float, float, int]]) -> tuple[float, float]:
 
 def pooled_activations(runs: list[Trained], batches: list) -> dict[str, np.ndarray]:
     """Return the values of all runs, by layer."""
-    x = torch.cat([x for x, _ in batches])
-    by_run = [activations(run.model, x) for run in runs]
+    x, targets = map(torch.cat, zip(*batches, strict=True))
+    by_run = [activations(run.model, x, targets) for run in runs]
     return {layer: torch.cat([values[layer] for values in by_run]).numpy() for layer in by_run[0]}
 
 

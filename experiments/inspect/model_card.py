@@ -34,7 +34,10 @@ TASK_TYPES = {  # of the hub, by the kind of data
     "text": "text-generation",
     "images": "image-classification",
     "binary": "unconditional-image-generation",
+    "strokes": "other",
 }
+
+EXAMPLES = {"images": "images", "binary": "images", "strokes": "pen trajectories"}  # by the kind of data
 
 
 def model_card(trained: Trained, folder: str) -> str:
@@ -53,6 +56,7 @@ def model_card(trained: Trained, folder: str) -> str:
         inputs_and_outputs(trained),
         "## How good it is",
         table([{"metric": name, "value": f"{value:.6g}"} for name, value in metrics(summary).items()]),
+        *baseline(trained),
         weights_note(trained),
         "## How it was trained",
         f"```\n{train_command(cfg)}\n```",
@@ -109,6 +113,14 @@ def metrics(summary: dict) -> dict[str, float]:
     return {name: summary[name] for name in names}
 
 
+def baseline(trained: Trained) -> list[str]:
+    """Return what a model without memory reaches, where the data say it."""
+    nats = trained.manifest.get("baseline")
+    if nats is None:
+        return []
+    return [f"A model without memory has {nats['test']:.6g} nats per point of the whole test trajectories, as a loss."]
+
+
 # --- inputs and weights -----------------------------------------------------------------------------------------------
 
 
@@ -119,6 +131,13 @@ def inputs_and_outputs(trained: Trained) -> str:
         return (
             f"In: images ({shape}) of zeros and ones. Out: an upper bound on each negative log likelihood, (N,), "
             "in nats. `model.sample(N)` draws images."
+        )
+    if trained.cfg.model.kind == "strokes":
+        text = ", and texts (N, U), indices of `vocabulary`, -1 past the end" if trained.cfg.model.window else ""
+        return (
+            "In: pen trajectories (N, T, 3) of dx, dy (downwards), each divided by its `sd` of config.json, and pen up "
+            f"(0 or 1), which is -1 past the end{text}. Out: -log likelihood of all points but the first, (N,), in "
+            "nats. `model.sample(points)` draws a trajectory."
         )
     if not trained.vocabulary:
         return (
@@ -175,7 +194,7 @@ def recipe(trained: Trained) -> str:
     environment = read_environment(trained.folder.path / "environment.json") or {}
     commit = environment.get("git", "unknown") + (" with uncommitted changes" if environment.get("dirty") else "")
     optim = ", ".join(f"{key} {value}" for key, value in cfg.optim.items() if key != "name" and value is not None)
-    examples = f"windows of {cfg.data.seq_len}" if trained.vocabulary else "images"
+    examples = f"windows of {cfg.data.seq_len}" if trained.vocabulary else EXAMPLES[cfg.model.kind]
     rows = {
         "steps, examples, epochs": f"{summary['steps']}, {summary['examples']}, {summary['epochs']:.3g}",
         "batch": f"{cfg.data.batch_size} {examples}",
@@ -196,7 +215,7 @@ def data_sources(trained: Trained) -> list[str]:
     """Return the data set with its sizes and terms, and a table of its files with their checksums."""
     name, manifest = trained.cfg.data.name, trained.manifest
     counts = ", ".join(f"{split} {count:,}" for split, count in manifest["counts"].items())
-    unit = "symbols" if trained.vocabulary else "images"
+    unit = "symbols" if trained.vocabulary else EXAMPLES[trained.cfg.model.kind]
     part = " but its vocabulary" if trained.vocabulary and vocabulary_is_public(trained) else ""
     text = (
         f"`{name}` ({counts} {unit}). Terms, as far as known: {SETS[name].terms}. Nothing of it is in these "
@@ -222,8 +241,8 @@ def limits(trained: Trained) -> str:
             lines.append(f"{told}.")
         if cfg.norm.name == "bn":
             lines.append("Batch normalisation has statistics for each step; beyond those of training it uses the last.")
-    elif cfg.model.kind == "binary":
-        lines.append(f"It draws images like those of {cfg.data.name}.")
+    elif cfg.model.kind in ("binary", "strokes"):
+        lines.append(f"It draws {EXAMPLES[cfg.model.kind]} like those of {cfg.data.name}.")
     else:
         lines.append(f"It distinguishes {trained.num_classes} classes of images like those of {cfg.data.name}.")
     return "\n".join(f"- {line}" for line in lines)

@@ -25,7 +25,7 @@ def draw_all(cells: Cells) -> dict[str, Figure]:
     caption = caption_of(cells, batches)
     is_recurrent = hasattr(first.model, "recurrent")
 
-    values = "$h_t$" if is_recurrent else "the normaliser's output"
+    values = "$h_t$" if is_recurrent or first.cfg.model.kind == "strokes" else "the normaliser's output"
     activations = by_cell(cells, lambda runs: measure.pooled_activations(runs, batches))
     pictures = {"activations": draw.activations(activations, values, caption)}
     if is_recurrent and first.model.recurrent.cell in measure.GATE_CHUNKS:
@@ -56,7 +56,7 @@ def caption_of(cells: Cells, batches: list | None = None) -> str:
     parts = [f"{cfg.model.name} on {cfg.data.name}"]
     if batches:
         count = sum(len(x) for x, _ in batches)
-        cases = "images"
+        cases = "trajectories" if cfg.data.kind == "strokes" else "images"
         if cfg.data.kind == "text":
             cases = f"windows of {batches[0][0].shape[1]} {UNITS[cfg.data.unit]}s"
         parts.append(f"{count} {cases} of the validation split")

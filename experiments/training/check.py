@@ -22,10 +22,11 @@ FITTING = {
     "text": "python_docs, ptb_char, ...",
     "images": "digits, mnist, cifar10, ...",
     "binary": "binary_digits or binary_mnist",
+    "strokes": "drawn_lines or crohme",
 }
 # Shapes for a first look at the model, before the data are loaded: an image, and a number of classes that stands for a
 # vocabulary large enough for an embedding and is divided by every number of groups.
-PLACEHOLDER_SHAPES = {"text": (), "images": (3, 32, 32), "binary": (1, 28, 28)}  # by the kind of data
+PLACEHOLDER_SHAPES = {"text": (), "images": (3, 32, 32), "binary": (1, 28, 28), "strokes": (3,)}  # by the kind of data
 PLACEHOLDER_CLASSES = 5_040_000
 
 
@@ -171,6 +172,8 @@ def _check_combinations(cfg: DictConfig) -> None:
     _check_statistics(cfg)
     if "invariance" in cfg.trainer.measure:
         _check_invariance(cfg)
+    if "train_test_gap" in cfg.trainer.measure:
+        _check_gap(cfg)
 
 
 def _check_names_of_folders(cfg: DictConfig) -> None:
@@ -235,6 +238,14 @@ def _check_invariance(cfg: DictConfig) -> None:
     if cfg.norm.name == "in" or cfg.norm.get("groups") == cfg.model.hidden_sizes[0]:
         raise ConfigError(
             f"{given} norm={cfg.norm.name}: each statistic is of one value; choose another norm or groups"
+        )
+
+
+def _check_gap(cfg: DictConfig) -> None:
+    if cfg.model.kind not in ("text", "images"):
+        raise ConfigError(
+            f"trainer.measure=[train_test_gap] with model={cfg.model.name}: it is a gap of logits, which it lacks; "
+            "choose another model, or leave it out"
         )
 
 

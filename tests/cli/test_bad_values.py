@@ -89,6 +89,8 @@ COMPOSED = {
     f"{MLP} trainer.measure=[invariance] norm=in": "each statistic is of one value",
     f"{MLP} trainer.measure=[invariance] model.hidden_sizes=[]": "give one layer",
     f"{CNN} data.val=10 trainer.measure=[train_test_gap]": "10 validation examples make no batch of 128",
+    "model=draw data=binary_digits trainer.measure=[train_test_gap]": "a gap of logits, which it lacks; choose another",
+    "model=handwriting": "takes strokes, data=python_docs holds text; choose data=drawn_lines or crohme",
     "data.batch_size=1000 trainer.measure=[train_test_gap]": "validation examples make no batch of 1000",
     f"{CNN} data.val=0": "do not fit into 1797 examples",
     f"{CNN} data.val=-5": "do not fit into 1797 examples",

@@ -24,6 +24,10 @@ MODELS = {
         *("model=draw", "model.hidden_size=8", "model.glimpses=2", "model.latent_size=3", "model.write_size=3"),
         *("norm=ln", "data=binary_digits", "data.batch_size=16", *SHORT),
     ],
+    "handwriting-rms": [
+        *("model=handwriting", "model.hidden_size=8", "model.num_layers=2", "model.mixtures=2", "model.window=2"),
+        *("norm=rms", "data=drawn_lines", "data.train=40", "data.val=9", "data.test=9", *SHORT),
+    ],
     "image_gru-bn": [
         "model=image_gru",
         "model.hidden_size=8",

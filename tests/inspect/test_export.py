@@ -67,6 +67,15 @@ def test_the_cards_example_gives_the_logits_to_the_last_bit(name, runs, tmp_path
             for model in (there["model"], trained.model)
         )
         assert given[:3].shape == (3,) and "mean" not in there["config"] and "`model.sample(N)` draws images" in card
+    elif name == "handwriting-rms":
+        task = trained.task()
+        given, expected = (
+            torch.cat([model(*task.validation()), model.sample(9, torch.tensor([1, 2]), 0).flatten()])
+            for model in (there["model"], trained.model)
+        )
+        assert there["config"]["vocabulary"][0] == "<unk>" and len(there["config"]["sd"]) == 2
+        assert f"without memory has {trained.manifest['baseline']['test']:.6g} nats" in card
+        assert "texts (N, U)" in card and "pen trajectories" in card and "images" not in card
     else:
         x = torch.randn(3, *trained.input_shape)
         given, expected = (model(x) for model in (there["model"], trained.model))
@@ -99,6 +108,7 @@ def test_the_card_states_data_recipe_and_figures(runs, tmp_path):
         ("lstm-bn", "text-generation", "test/bpc"),
         ("cnn-wn", "image-classification", "test/error"),
         ("draw-ln", "unconditional-image-generation", "test/bound"),
+        ("handwriting-rms", "other", "test/nll"),
     ],
 )
 def test_the_header_gives_the_hub_licence_data_and_results(name, task, metric, runs, tmp_path):

@@ -15,6 +15,7 @@ from experiments.runs.outputs import RECORD
 from experiments.training.load import find_all, load
 from tests.helpers.commands import run
 from tests.helpers.configs import trained
+from tests.helpers.tiny_runs import MODELS as TINY_MODELS
 
 LSTM = ["model=lstm", "model.hidden_size=8", "data.seq_len=10", "data.batch_size=8", "optim.lr=0.01"]
 LSTM += ["trainer.steps=12", "trainer.log_every=3", "trainer.evaluations=1"]
@@ -23,7 +24,7 @@ CONV = ["model=cnn", "model.width=4", "data=digits", "optim=sgd", "trainer.steps
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """none, bn and ln in an LSTM with statistics, ln with two seeds; a GRU of two layers; a CNN without statistics."""
+    """none, bn, ln in an LSTM with statistics, ln with two seeds; a GRU of two layers; a CNN, handwriting without."""
     place = tmp_path_factory.mktemp("runs")
     statistics = "trainer.statistics=true"
     for overrides in (
@@ -31,6 +32,7 @@ def runs(tmp_path_factory):
         [*LSTM, "norm=ln", statistics, "seed=1"],
         [*LSTM, "model=gru", "model.num_layers=2", "norm=ln", statistics],
         [*CONV, "norm=bn", "wandb.mode=offline"],
+        [*TINY_MODELS["handwriting-rms"]],
     ):
         outcome = trained("wandb.mode=disabled", *overrides, f"runs_dir={place}")
         assert outcome["status"] == "done", outcome
@@ -44,6 +46,14 @@ def inspected(runs, *arguments: str) -> subprocess.CompletedProcess:
 def words(svg: str) -> str:
     """What is written in a drawing: matplotlib draws letters as paths and leaves each text as a comment."""
     return "\n".join(re.findall(r"<!--(.*?)-->", svg, re.DOTALL))
+
+
+def test_states_of_handwriting_that_is_of_a_text(runs, tmp_path):
+    result = inspected(runs, "run=train-handwriting", f"output={tmp_path}")
+    assert result.returncode == 0 and "summed_inputs: RMS logged no mean and std" in result.stderr, result.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"activations.svg", "activations.png", RECORD}
+    told = words((tmp_path / "activations.svg").read_text())
+    assert "handwriting on drawn_lines; 8 trajectories of the validation split" in told and "layer 2" in told
 
 
 def test_three_normalisers_side_by_side(runs, tmp_path):

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from xml.etree import ElementTree
 
 import matplotlib.image
 import numpy as np
@@ -29,13 +30,18 @@ SMALL = ["model.hidden_size=16", "data.seq_len=12", "data.batch_size=8", "traine
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """A language model of characters with bn, one of words, a classifier of images, and DRAW, each trained a little."""
+    """Language models of characters and of words, a classifier of images, DRAW, and handwriting without and with text.
+
+    Each is trained a little.
+    """
     place = tmp_path_factory.mktemp("runs")
     for choice in (
         ["model=lstm", "norm=bn", *SMALL],
         ["model=gru", "norm=ln", "data.unit=word", *SMALL],
         ["model=mlp", "model.hidden_sizes=[8]", "norm=ln", "data=digits", "trainer.steps=2", "trainer.evaluations=1"],
         [*TINY_MODELS["draw-ln"]],
+        [*TINY_MODELS["handwriting-rms"]],
+        [*TINY_MODELS["handwriting-rms"], "model.window=0", "norm=ln"],
     ):
         outcome = trained(*choice, "optim.lr=0.02", "wandb.mode=disabled", f"runs_dir={place}")
         assert outcome["status"] == "done", outcome
@@ -158,6 +164,45 @@ def test_drawn_images_are_the_models_and_follow_the_seed(runs, tmp_path):
     np.testing.assert_allclose(pictures[0][: 8 * SCALE : SCALE, : 8 * SCALE : SCALE], expected, atol=0.01)
 
 
+def strokes_of(path) -> list[list[np.ndarray]]:
+    """The strokes (points, 2) of every line of an SVG."""
+    drawing = ElementTree.parse(path).getroot()
+    paths = [shape.get("d") for shape in drawing.iter("{http://www.w3.org/2000/svg}path")]
+    return [[np.array([p.split() for p in part.split("L")], float) for part in d.split("M")[1:]] for d in paths]
+
+
+def test_handwriting_is_drawn_stroke_by_stroke_and_follows_the_seed(runs, tmp_path):
+    trained = load(find("train-handwriting-ln", str(runs)))
+    drawn = {}
+    for seed in (4, 5, 6):
+        path = tmp_path / f"{seed}.svg"
+        name = "run=train-handwriting-ln"
+        result = sampled(runs, name, "samples=2", "length=40", f"seed={seed}", f"output={path}")
+        assert result.returncode == 0 and str(path) in result.stdout, result.stderr
+        drawn[seed] = strokes_of(path)
+    same = zip(drawn[4][1], drawn[5][0], strict=True)
+    assert all(np.allclose(a - a[0], b - b[0], atol=0.11) for a, b in same), "line 1 of seed 4 is line 0 of seed 5"
+    line = trained.model.sample(40, generator=torch.Generator().manual_seed(6)).numpy()
+    places = line[:, :2].cumsum(0) * trained.manifest["sd"]
+    ends = np.flatnonzero(line[:-1, 2]) + 1
+    expected, found = np.split(places, ends), drawn[6][0]
+    assert [len(stroke) for stroke in found] == [len(stroke) for stroke in expected]
+    scale = np.ptp(np.concatenate(found), 0).max() / np.ptp(places, 0).max()
+    shape = (places - places.min(0)) * scale
+    np.testing.assert_allclose(np.concatenate(found) - np.concatenate(found).min(0), shape, atol=0.11)
+
+
+def test_handwriting_of_a_text(runs, tmp_path):
+    name = "run=train-handwriting-rms"
+    result = sampled(runs, name, "prompt=the", "length=30")
+    trained = load(find("train-handwriting-rms", str(runs)))
+    assert result.returncode == 0 and str(trained.folder.path / "samples.svg") in result.stdout, result.stderr
+    (line,) = strokes_of(trained.folder.path / "samples.svg")
+    text = torch.tensor([trained.manifest["vocabulary"].index(letter) for letter in "the"])
+    expected = trained.model.sample(30, text, generator=torch.Generator().manual_seed(0))
+    assert sum(map(len, line)) == len(expected) <= 30
+
+
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
 
@@ -167,6 +212,10 @@ def test_drawn_images_are_the_models_and_follow_the_seed(runs, tmp_path):
         (["run=train-mlp"], "classifies images"),
         (["run=train-draw", "top_k=3"], "temperature and top_k are for models of symbols"),
         (["run=train-draw", "prompt=a"], "prompt and length are for text"),
+        (["run=train-handwriting-ln", "prompt=the"], "trained without texts"),
+        (["run=train-handwriting-ln", "top_k=3"], "top_k=3 is for models of symbols"),
+        (["run=train-handwriting-rms"], "prompt= is missing"),
+        (["run=train-handwriting-rms", "prompt=t é"], "é is not among"),
         (["run=train-lsmt"], "nearest: train-lstm"),
         (["run=train-lstm", "temperature=-1"], "temperature=-1"),
         (["run=train-lstm", "prompt=é"], "'é'"),

@@ -93,7 +93,7 @@ def test_the_configuration_of_an_experiments_run_is_read_as_it_was(experiment, t
 
 
 def test_a_run_that_was_evaluated_gives_its_figures_again(runs):
-    for name in ("lstm-bn", "cnn-wn"):
+    for name in ("lstm-bn", "cnn-wn", "handwriting-rms"):
         trained = load(find(f"train-{name}", str(runs)))
         assert trained.task().evaluate(trained.model, "test")["loss"] == trained.folder.summary["test/loss"]
 

@@ -7,17 +7,31 @@ file here and another entry of TASKS.
 
 from typing import Any
 
-from data import Binary, Content, Images, Text
+from data import Binary, Content, Images, Strokes, Text
 
 from .classification import Classification
 from .density_estimation import DensityEstimation
+from .handwriting import Handwriting
 from .language_modelling import LanguageModelling
 from .order import epoch_generator
 
-__all__ = ["Classification", "DataTask", "DensityEstimation", "LanguageModelling", "epoch_generator", "make_task"]
+__all__ = [
+    "Classification",
+    "DataTask",
+    "DensityEstimation",
+    "Handwriting",
+    "LanguageModelling",
+    "epoch_generator",
+    "make_task",
+]
 
-DataTask = LanguageModelling | Classification | DensityEstimation
-TASKS: dict[type, Any] = {Text: LanguageModelling, Images: Classification, Binary: DensityEstimation}
+DataTask = LanguageModelling | Classification | DensityEstimation | Handwriting
+TASKS: dict[type, Any] = {
+    Text: LanguageModelling,
+    Images: Classification,
+    Binary: DensityEstimation,
+    Strokes: Handwriting,
+}
 
 
 def make_task(content: Content, settings, seed: int, device: str) -> DataTask:

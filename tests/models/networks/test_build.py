@@ -8,6 +8,7 @@ from models.cnn import CIFARResNet20, PlainCNN
 from models.create_norm import NormLayer
 from models.draw import DRAW
 from models.errors import ModelError
+from models.handwriting import HandwritingNetwork
 from models.language_model import LanguageModel
 from models.mlp import FullyConnected
 from models.recurrent import PLACEMENTS
@@ -59,11 +60,12 @@ def test_every_schema_can_be_built_with_its_defaults():
         "resnet20": CIFARResNet20,
         "mlp": FullyConnected,
         "draw": DRAW,
+        "handwriting": HandwritingNetwork,
     }
     assert SCHEMAS.keys() == classes.keys()
     for name, schema in SCHEMAS.items():
         settings = schema()
-        shape = {"text": (), "images": IMAGE, "binary": (1, 8, 8)}[settings.kind]
+        shape = {"text": (), "images": IMAGE, "binary": (1, 8, 8), "strokes": (3,)}[settings.kind]
         assert type(build(settings, shape, 10, NormLayer("ln"))) is classes[name]
 
 
