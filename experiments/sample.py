@@ -1,7 +1,9 @@
-"""Sample from a trained language model: text, printed symbol by symbol; from a model of pixels, images.
+"""Sample from a trained language model: text, printed symbol by symbol; from a model of pixels, images; from order
+embeddings, the sentences that are nearest to another.
 
 python -m experiments.sample run=train-lstm-ln prompt="The " temperature=0.7 length=500
 python -m experiments.sample run=results/runs/<run> samples=3 seed=7
+python -m experiments.sample run=train-order_embedding-ln prompt="raised when a key is not found" top_k=3
 
 A model reads its own output: the state is carried from symbol to symbol. Sample k is that of seed + k.
 """
@@ -32,10 +34,17 @@ class Sample:
         default=None, metadata={"help": "a run's name in runs_dir, a prefix that no other shares, or its folder"}
     )
     runs_dir: str = field(default="results/runs", metadata=RUNS_DIR)
-    prompt: str = field(default="", metadata={"help": "beginning of the text"})
+    prompt: str = field(
+        default="", metadata={"help": "beginning of the text; of model=order_embedding the sentence to find others by"}
+    )
     length: int | None = field(default=None, metadata={"help": "characters or words after the prompt; null: 300"})
     temperature: float = field(default=1.0, metadata={"help": "divisor of the logits; 0: always the likeliest symbol"})
-    top_k: int | None = field(default=None, metadata={"help": "draw from the k likeliest symbols; null: from all"})
+    top_k: int | None = field(
+        default=None,
+        metadata={
+            "help": "draw from the k likeliest symbols; null: from all; of model=order_embedding so many sentences, null: 5"
+        },
+    )
     samples: int = field(default=1, metadata={"help": "number of texts, or of images in one PNG"})
     seed: int = field(default=0, metadata={"help": "seed of the first sample; the next have seed + 1, ..."})
     output: str | None = field(
@@ -56,6 +65,9 @@ def sample(cfg: DictConfig) -> None:
                 f"{trained.folder.run_id} is a {trained.cfg.model.name}, which classifies images and writes nothing; "
                 "name a run of a language model, as python -m experiments.train model=lstm trains one"
             )
+        if trained.cfg.model.kind == "pairs":
+            neighbours(trained, cfg)
+            return
         if trained.cfg.model.kind == "binary" or trained.cfg.data.unit == "pixel":
             images(trained, cfg)
         else:
@@ -79,6 +91,18 @@ def text(trained: Trained, cfg: DictConfig) -> None:
         raise ConfigError(f"output={cfg.output} is for images; text goes to stdout, write it to a file with >")
     strategy = Strategy(cfg.temperature, cfg.top_k)
     print_texts(trained, cfg.prompt, cfg.length or LENGTH, cfg.samples, cfg.seed, strategy)
+
+
+def neighbours(trained: Trained, cfg: DictConfig) -> None:
+    """Print the sentences that are nearest to others. Raises ConfigError for an option of texts that are written."""
+    from experiments.inspect.retrieval import print_neighbours
+
+    if cfg.length is not None or cfg.temperature != 1 or cfg.output is not None:
+        raise ConfigError(
+            f"length, temperature and output are for models that write or draw; {trained.cfg.model.name} finds "
+            "sentences: say prompt=... or samples=..., and top_k=... for the number found"
+        )
+    print_neighbours(trained, cfg.prompt, cfg.samples, cfg.seed, cfg.top_k)
 
 
 def images(trained: Trained, cfg: DictConfig) -> None:

@@ -8,6 +8,7 @@ from .draw import DRAW
 from .errors import must_be_one_of
 from .language_model import LanguageModel
 from .mlp import FullyConnected
+from .order_embedding import OrderEmbedding
 from .sequence_classifier import SequenceClassifier
 
 # All have the constructor (settings, input_shape, num_classes, norm_layer).
@@ -22,13 +23,14 @@ MODELS: dict[str, type[nn.Module]] = {
     "resnet20": CIFARResNet20,
     "mlp": FullyConnected,
     "draw": DRAW,
+    "order_embedding": OrderEmbedding,
 }
 
 
 def build(settings, input_shape: tuple[int, ...], num_classes: int, norm_layer: NormLayer) -> nn.Module:
     """Return the network that `settings` (settings.py) describes.
 
-    input_shape: (C, H, W) of an image, () for tokens. num_classes: classes, or the vocabulary's size.
+    input_shape: (C, H, W) of an image, () for tokens, (2, T) for pairs of sentences. num_classes: classes, or the vocabulary's size.
     Raises ModelError when the network, its settings or the normaliser cannot be had.
     """
     must_be_one_of("model", settings.name, MODELS)

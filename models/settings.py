@@ -153,6 +153,26 @@ class Draw(Cell):
     write_size: int = field(default=5, metadata={"help": "filters of the writing window, a side", "range": (1, 2**10)})
 
 
+@dataclass
+class OrderEmbedding(RecurrentLayers):
+    """Order embeddings of sentences (Vendrov et al. 2016): word vectors, a GRU, its last output."""
+
+    name: str = "order_embedding"
+    kind: str = "pairs"
+    hidden_size: int = field(
+        default=1024, metadata={"help": "H, units of the GRU and of an embedding", "range": (1, MOST_UNITS)}
+    )
+    embedding_size: int = field(default=300, metadata={"help": "units of a word's vector", "range": (1, MOST_UNITS)})
+    margin: float = field(
+        default=0.05,
+        metadata={"help": "m, by which the right sentence's score has to be above another's", "range": "> 0"},
+    )
+    shared: bool = field(
+        default=True,
+        metadata={"help": "one GRU for both sentences of a pair; false: each side its own, as two languages"},
+    )
+
+
 SCHEMAS: dict[str, type] = {
     "recurrent": Recurrent,
     "image_recurrent": ImageRecurrent,
@@ -160,4 +180,5 @@ SCHEMAS: dict[str, type] = {
     "resnet20": ResNet20,
     "mlp": MLP,
     "draw": Draw,
+    "order_embedding": OrderEmbedding,
 }

@@ -8,6 +8,7 @@ inequality, and its choices; --help prints them, and configurations are checked 
 from .base import COUNT, INT32_MAX, DataSettings
 from .binary import BinaryData, BinaryDigits
 from .images import ImageData, NoisyDigits, SplitImages
+from .pairs import PairData, PythonDocsPairs
 from .text import BinarizedMNIST, FractionText, HubText, PythonDocs, TextData, TextFile
 
 __all__ = [
@@ -22,7 +23,9 @@ __all__ = [
     "HubText",
     "ImageData",
     "NoisyDigits",
+    "PairData",
     "PythonDocs",
+    "PythonDocsPairs",
     "SplitImages",
     "TextData",
     "TextFile",
@@ -40,4 +43,6 @@ SCHEMAS: dict[str, type] = {
     "noisy_digits": NoisyDigits,
     "binary": BinaryData,
     "binary_digits": BinaryDigits,
+    "pairs": PairData,
+    "python_docs_pairs": PythonDocsPairs,
 }

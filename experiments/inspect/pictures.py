@@ -57,6 +57,8 @@ def caption_of(cells: Cells, batches: list | None = None) -> str:
     if batches:
         count = sum(len(x) for x, _ in batches)
         cases = "images"
+        if cfg.data.kind == "pairs":
+            cases = "pairs of sentences"
         if cfg.data.kind == "text":
             cases = f"windows of {batches[0][0].shape[1]} {UNITS[cfg.data.unit]}s"
         parts.append(f"{count} {cases} of the validation split")

@@ -22,10 +22,11 @@ FITTING = {
     "text": "python_docs, ptb_char, ...",
     "images": "digits, mnist, cifar10, ...",
     "binary": "binary_digits or binary_mnist",
+    "pairs": "python_docs_pairs, multi30k_captions, ...",
 }
 # Shapes for a first look at the model, before the data are loaded: an image, and a number of classes that stands for a
-# vocabulary large enough for an embedding and is divided by every number of groups.
-PLACEHOLDER_SHAPES = {"text": (), "images": (3, 32, 32), "binary": (1, 28, 28)}  # by the kind of data
+# vocabulary large enough for an embedding and is divided by every number of groups; by the kind of data.
+PLACEHOLDER_SHAPES = {"text": (), "images": (3, 32, 32), "binary": (1, 28, 28), "pairs": (2, 30)}
 PLACEHOLDER_CLASSES = 5_040_000
 
 
@@ -171,6 +172,9 @@ def _check_combinations(cfg: DictConfig) -> None:
     _check_statistics(cfg)
     if "invariance" in cfg.trainer.measure:
         _check_invariance(cfg)
+    if "train_test_gap" in cfg.trainer.measure and cfg.model.kind not in ("text", "images"):
+        given = f"trainer.measure=[train_test_gap] with model={cfg.model.name}"
+        raise ConfigError(f"{given}: the gap is one of logits, which this network lacks; leave it out")
 
 
 def _check_names_of_folders(cfg: DictConfig) -> None:
