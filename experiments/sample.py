@@ -35,15 +35,13 @@ class Sample:
     )
     runs_dir: str = field(default="results/runs", metadata=RUNS_DIR)
     prompt: str = field(
-        default="", metadata={"help": "beginning of the text; of model=order_embedding the sentence to find others by"}
+        default="", metadata={"help": "beginning of the text; of order embeddings the sentence to find others by"}
     )
     length: int | None = field(default=None, metadata={"help": "characters or words after the prompt; null: 300"})
     temperature: float = field(default=1.0, metadata={"help": "divisor of the logits; 0: always the likeliest symbol"})
     top_k: int | None = field(
         default=None,
-        metadata={
-            "help": "draw from the k likeliest symbols; null: from all; of model=order_embedding so many sentences, null: 5"
-        },
+        metadata={"help": "draw from the k likeliest symbols; null: from all; of order embeddings: sentences found"},
     )
     samples: int = field(default=1, metadata={"help": "number of texts, or of images in one PNG"})
     seed: int = field(default=0, metadata={"help": "seed of the first sample; the next have seed + 1, ..."})

@@ -30,7 +30,8 @@ MODELS: dict[str, type[nn.Module]] = {
 def build(settings, input_shape: tuple[int, ...], num_classes: int, norm_layer: NormLayer) -> nn.Module:
     """Return the network that `settings` (settings.py) describes.
 
-    input_shape: (C, H, W) of an image, () for tokens, (2, T) for pairs of sentences. num_classes: classes, or the vocabulary's size.
+    input_shape: (C, H, W) of an image, () for tokens, (2, T) for a pair of sentences.
+    num_classes: classes, or the vocabulary's size.
     Raises ModelError when the network, its settings or the normaliser cannot be had.
     """
     must_be_one_of("model", settings.name, MODELS)

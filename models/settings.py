@@ -169,7 +169,7 @@ class OrderEmbedding(RecurrentLayers):
     )
     shared: bool = field(
         default=True,
-        metadata={"help": "one GRU for both sentences of a pair; false: each side its own, as two languages"},
+        metadata={"help": "one GRU for both sentences of a pair; false: each side its own, as for two languages"},
     )
 
 

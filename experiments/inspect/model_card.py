@@ -134,8 +134,8 @@ def inputs_and_outputs(trained: Trained) -> str:
         )
     if trained.cfg.model.kind == "pairs":
         return (
-            f"In: pairs of sentences (N, 2, T), indices of {vocabulary}, 0 behind a sentence's end; words that it lacks "
-            "are number 1. Out: their embeddings (N, 2, H), each non-negative and of length 1. "
+            f"In: pairs of sentences (N, 2, T), indices of {vocabulary}, 0 behind a sentence's end; words that it "
+            "lacks are number 1. Out: their embeddings (N, 2, H), each non-negative and of length 1. "
             "`layer_normalization.order_embedding.scores(a, b)` compares every first sentence with every second one: "
             "the higher, the nearer."
         )

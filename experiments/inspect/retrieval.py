@@ -16,8 +16,8 @@ FOUND = 5  # sentences printed for each one given
 def print_neighbours(trained: Trained, prompt: str, samples: int, seed: int, found: int | None) -> None:
     """Print each query and below it the second sentences that are nearest to it, with their scores, the best first.
 
-    The query is the prompt, or without one the first sentence of the pairs number seed, seed + 1, ...; its own partner is
-    marked with a star. Says on stderr which words of the prompt the vocabulary lacks.
+    The query is the prompt, or without one the first sentence of the pairs number seed, seed + 1, ...; its own partner
+    is marked with a star. Says on stderr which words of the prompt the vocabulary lacks.
     """
     torch.set_num_threads(trained.cfg.threads)
     pairs, _ = trained.task().validation()

@@ -1,15 +1,17 @@
 """Retrieval: find among many sentences the one that belongs to a given one."""
 
+from typing import Any
+
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from data import Pairs
 from experiments.training.protocols import Batch
 from experiments.training.tasks.order import Order
 from models.order_embedding import scores
 
-CHUNK = 50  # sources that are compared with all targets at a time: 50 x 1000 x H numbers
+CHUNK = 8  # sources that are compared with all targets at a time: 8 x 1000 x H numbers
 
 
 class Retrieval:
@@ -44,7 +46,7 @@ class Retrieval:
         pairs = self.sentences["val"][:, :2]
         return pairs, pairs
 
-    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+    def loss(self, model: Any, batch: Batch) -> Tensor:
         """Return the ranking loss of a batch, the mean over its pairs; over several ranks, of each shard by itself."""
         return model.ranking_loss(model(batch[0]))
 
@@ -52,7 +54,7 @@ class Retrieval:
         return {"loss": loss}
 
     @torch.no_grad()
-    def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
+    def evaluate(self, model: Any, split: str) -> dict[str, float]:
         """Return the loss over batches of the training batch size, and how well each side finds the other.
 
         Of the loss the last incomplete batch is left out, where there is a whole one, since it has fewer negatives. The
@@ -75,15 +77,16 @@ def retrieval_metrics(S: Tensor) -> dict[str, float]:
     with a rank of at most that; rsum: the sum of the six.
     """
     by_side = {"target": ranks(S), "source": ranks(S.t())}
-    recalls = {
-        f"{side}_r{k}": 100.0 * (found <= k).double().mean().item()
-        for side, found in by_side.items()
-        for k in (1, 5, 10)
-    }
+    recalls = {f"{side}_r{k}": recall(found, k) for side, found in by_side.items() for k in (1, 5, 10)}
     metrics = {"rsum": sum(recalls.values()), **recalls}
     for side, found in by_side.items():
         metrics |= {f"{side}_mean_rank": found.mean().item(), f"{side}_median_rank": found.quantile(0.5).item()}
     return metrics
+
+
+def recall(ranks: Tensor, k: int) -> float:
+    """Return the percentage of ranks that are at most k."""
+    return 100.0 * (ranks <= k).double().mean().item()
 
 
 def ranks(S: Tensor) -> Tensor:
@@ -92,6 +95,6 @@ def ranks(S: Tensor) -> Tensor:
     Of candidates with the same score each half counts as better: a network that tells nothing apart has the mean rank
     of one that guesses, and no recall.
     """
-    right = S.diag()[:, None]
-    better, equal = (S > right).sum(1), (S == right).sum(1) - 1
+    over_right = S - S.diag()[:, None]
+    better, equal = (over_right > 0).sum(1), (over_right == 0).sum(1) - 1
     return 1 + better + equal.double() / 2

@@ -73,7 +73,7 @@ def test_the_loss_is_the_sum_of_hinges_over_all_negatives_of_both_directions(mar
     loss = network(margin=margin).ranking_loss(x)
     expected = loss_by_loops(x, margin)
     assert_same_with_gradients([loss], [expected], [x])
-    assert 0 < loss
+    assert loss > 0
     if margin == 0.05:
         assert (margin - scores(*x.unbind(1)).diag() + scores(*x.unbind(1)) < 0).any(), "some hinges are at rest"
 
@@ -87,7 +87,7 @@ def test_the_loss_of_well_separated_pairs_is_zero_and_of_a_collapse_the_margin()
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("norm", RECURRENT)
 def test_sentences_of_several_lengths_are_embedded_as_each_by_itself(norm, shared):
-    """Without padding, in evaluation mode, where batch normalisation has statistics of its own, taken from real words."""
+    """In evaluation mode, where batch normalisation has running statistics."""
     model, x = network(norm, shared=shared), pairs()
     if norm == "bn":
         for _ in range(3):
