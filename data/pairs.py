@@ -18,7 +18,7 @@ PAD = "<pad>"
 SHUFFLE_SEED = 0  # of the order of an item's sentences, where they are published in an order that means something
 COCO_SPLIT = (4000, 4500)  # of the 5000 images in the order of their numbers: training, validation, test
 COCO_CAPTIONS = 5  # of an image; thirteen have one or two more
-SHORTEST = 8  # words of a sentence that is cut into a beginning and an end
+SHORTEST, LONGEST = 8, 40  # words of a sentence that is cut into a beginning and an end
 
 Sentence = list[str]
 Items = list[list[Sentence]]
@@ -122,7 +122,7 @@ def python_docs(settings: PythonDocsPairs, sources: list[Source]) -> dict[str, n
     """Of each sentence of the language reference the first and the last two thirds, so that a third is in both."""
     paragraphs = [" ".join(paragraph.split()) for paragraph in re.split(r"\n\n+", language_reference())]
     sentences = [words(s) for paragraph in paragraphs for s in re.split(r"(?<=[.!?])\s+(?=[A-Z])", paragraph)]
-    distinct = dict.fromkeys(tuple(s) for s in sentences if SHORTEST <= len(s) <= settings.max_length)
+    distinct = dict.fromkeys(tuple(s) for s in sentences if SHORTEST <= len(s) <= LONGEST)
     items = [[list(s[: -(len(s) // 3)]), list(s[len(s) // 3 :])] for s in distinct]
     total, val, test = len(items), settings.val, settings.test
     if val + test >= total:

@@ -24,6 +24,10 @@ MODELS = {
         *("model=draw", "model.hidden_size=8", "model.glimpses=2", "model.latent_size=3", "model.write_size=3"),
         *("norm=ln", "data=binary_digits", "data.batch_size=16", *SHORT),
     ],
+    "order_embedding-ln": [
+        *("model=order_embedding", "model.hidden_size=8", "model.embedding_size=5", "norm=ln"),
+        *("data=python_docs_pairs", "data.batch_size=8", "data.max_length=12", "data.val=30", "data.test=30", *SHORT),
+    ],
     "image_gru-bn": [
         "model=image_gru",
         "model.hidden_size=8",

@@ -29,13 +29,14 @@ SMALL = ["model.hidden_size=16", "data.seq_len=12", "data.batch_size=8", "traine
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """A language model of characters with bn, one of words, a classifier of images, and DRAW, each trained a little."""
+    """A language model of characters with bn, one of words, a classifier, DRAW, order embeddings: trained a little."""
     place = tmp_path_factory.mktemp("runs")
     for choice in (
         ["model=lstm", "norm=bn", *SMALL],
         ["model=gru", "norm=ln", "data.unit=word", *SMALL],
         ["model=mlp", "model.hidden_sizes=[8]", "norm=ln", "data=digits", "trainer.steps=2", "trainer.evaluations=1"],
         [*TINY_MODELS["draw-ln"]],
+        [*TINY_MODELS["order_embedding-ln"]],
     ):
         outcome = trained(*choice, "optim.lr=0.02", "wandb.mode=disabled", f"runs_dir={place}")
         assert outcome["status"] == "done", outcome
@@ -158,6 +159,31 @@ def test_drawn_images_are_the_models_and_follow_the_seed(runs, tmp_path):
     np.testing.assert_allclose(pictures[0][: 8 * SCALE : SCALE, : 8 * SCALE : SCALE], expected, atol=0.01)
 
 
+def test_the_nearest_sentences_are_those_with_the_highest_scores(runs):
+    trained = load(find("train-order", str(runs)))
+    pairs, _ = trained.task().validation()
+    with torch.no_grad():
+        a, b = trained.model(pairs).unbind(1)
+
+    def lines(number: int, found: int) -> list[str]:
+        S = [-(target - a[number]).clamp(min=0).square().sum().item() for target in b]
+        best = sorted(range(len(S)), key=lambda n: -S[n])[:found]
+        spelled = [" ".join(trained.vocabulary[w] for w in sentence if w) for sentence in pairs[:, 1].tolist()]
+        return [f"  {S[n]:8.4f} {'*' if n == number else ' '} {spelled[n]}" for n in best]
+
+    result = sampled(runs, "run=train-order", "samples=2", "seed=4", "top_k=30")
+    assert result.returncode == 0, result.stderr
+    shown = result.stdout.splitlines()
+    assert shown[1:31] == lines(4, 30) and shown[32:] == lines(5, 30) and sum(line[11] == "*" for line in shown) == 2
+    query = " ".join(trained.vocabulary[w] for w in pairs[4, 0].tolist() if w)
+    assert shown[0] == query
+    if "<unk>" not in query:
+        again = sampled(runs, "run=train-order", f"prompt={query} ")
+        assert [line[13:] for line in again.stdout.splitlines()[1:]] == [line[13:] for line in lines(4, 5)]
+    unknown = sampled(runs, "run=train-order", "prompt=The zyzzyva")
+    assert "read as <unk>: zyzzyva" in unknown.stderr and unknown.stdout.startswith("the <unk>\n")
+
+
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
 
@@ -167,6 +193,7 @@ def test_drawn_images_are_the_models_and_follow_the_seed(runs, tmp_path):
         (["run=train-mlp"], "classifies images"),
         (["run=train-draw", "top_k=3"], "temperature and top_k are for models of symbols"),
         (["run=train-draw", "prompt=a"], "prompt and length are for text"),
+        (["run=train-order", "length=3"], "order_embedding finds sentences"),
         (["run=train-lsmt"], "nearest: train-lstm"),
         (["run=train-lstm", "temperature=-1"], "temperature=-1"),
         (["run=train-lstm", "prompt=é"], "'é'"),

@@ -13,6 +13,7 @@ from models.build import build
 from models.create_norm import NormLayer
 from models.settings import OrderEmbedding
 from tests.helpers.configs import trained
+from tests.helpers.processes import OFTEN, assert_equal, only, start, train, wait_for
 
 
 def ranks_by_loop(S: list[list[float]]) -> list[float]:
@@ -107,3 +108,22 @@ def test_a_short_training_finds_far_more_than_a_guess(norm, tmp_path):
     summary = RunFolder(tmp_path, outcome["run_id"]).summary
     assert summary["test/target_mean_rank"] < 75 and summary["test/source_mean_rank"] < 75
     assert summary["test/target_r5"] > 10 and summary["test/source_r5"] > 10
+
+
+def test_killed_and_started_again_the_run_is_the_undisturbed_one(tmp_path):
+    small = ["model=order_embedding", "model.hidden_size=16", "model.embedding_size=8", "norm=bn", "trainer.steps=300"]
+    small += [
+        "data=python_docs_pairs",
+        "data.batch_size=8",
+        "data.max_length=12",
+        "trainer.population_batches=5",
+        *OFTEN,
+    ]
+    assert train(tmp_path / "undisturbed", *small).returncode == 0
+    process = start(tmp_path / "killed", *small)
+    wait_for(lambda: (tmp_path / "killed").exists() and list((tmp_path / "killed").glob("*/last.pt")), process)
+    process.kill()
+    process.wait()
+    assert not only(tmp_path / "killed").finished, "it ended before it was killed"
+    assert train(tmp_path / "killed", *small).returncode == 0
+    assert_equal(only(tmp_path / "killed"), only(tmp_path / "undisturbed"))

@@ -10,6 +10,7 @@ from models.draw import DRAW
 from models.errors import ModelError
 from models.language_model import LanguageModel
 from models.mlp import FullyConnected
+from models.order_embedding import OrderEmbedding
 from models.recurrent import PLACEMENTS
 from models.sequence_classifier import ORDERS, SequenceClassifier
 from models.settings import CNN, MLP, SCHEMAS, ImageRecurrent
@@ -59,11 +60,12 @@ def test_every_schema_can_be_built_with_its_defaults():
         "resnet20": CIFARResNet20,
         "mlp": FullyConnected,
         "draw": DRAW,
+        "order_embedding": OrderEmbedding,
     }
     assert SCHEMAS.keys() == classes.keys()
     for name, schema in SCHEMAS.items():
         settings = schema()
-        shape = {"text": (), "images": IMAGE, "binary": (1, 8, 8)}[settings.kind]
+        shape = {"text": (), "images": IMAGE, "binary": (1, 8, 8), "pairs": (2, 7)}[settings.kind]
         assert type(build(settings, shape, 10, NormLayer("ln"))) is classes[name]
 
 
