@@ -111,7 +111,7 @@ def test_a_short_training_finds_far_more_than_a_guess(norm, tmp_path):
 
 
 def test_killed_and_started_again_the_run_is_the_undisturbed_one(tmp_path):
-    small = ["model=order_embedding", "model.hidden_size=16", "model.embedding_size=8", "norm=bn", "trainer.steps=300"]
+    small = ["model=order_embedding", "model.hidden_size=16", "model.embedding_size=8", "norm=bn", "trainer.steps=200"]
     small += [
         "data=python_docs_pairs",
         "data.batch_size=8",
