@@ -10,7 +10,7 @@
 from .files import DataError
 from .loading import Content, fingerprint, load, recorded_fingerprint
 from .sets import SETS, DataSet
-from .types import Binary, Images, Strokes, Text
+from .types import Binary, Images, Pairs, Strokes, Text
 
 __all__ = [
     "SETS",
@@ -19,6 +19,7 @@ __all__ = [
     "DataError",
     "DataSet",
     "Images",
+    "Pairs",
     "Strokes",
     "Text",
     "fingerprint",

@@ -11,10 +11,10 @@ from platform import python_version
 
 from .files import DataError, verified
 from .sets import SETS, DataSet
-from .settings import BinaryData, Crohme, DataSettings, DrawnLines, ImageData, TextData
-from .types import Binary, Images, Strokes, Text
+from .settings import BinaryData, Crohme, DataSettings, DrawnLines, ImageData, PairData, TextData
+from .types import Binary, Images, Pairs, Strokes, Text
 
-Content = Text | Images | Binary | Strokes
+Content = Text | Images | Binary | Strokes | Pairs
 # The module that assembles a set of these settings, and whether its examples are stored as published and split when
 # assembled, so that no option changes what is stored.
 ASSEMBLED_BY = {
@@ -23,6 +23,7 @@ ASSEMBLED_BY = {
     BinaryData: ("binary", True),
     Crohme: ("strokes", True),
     DrawnLines: ("strokes", False),
+    PairData: ("pairs", False),
 }
 
 # Settings that say where to look or how to batch. All others, and the sources, decide what is prepared.

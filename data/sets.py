@@ -13,7 +13,9 @@ from .settings import (
     HubText,
     ImageData,
     NoisyDigits,
+    PairData,
     PythonDocs,
+    PythonDocsPairs,
     SplitImages,
     TextData,
     TextFile,
@@ -71,6 +73,11 @@ BINARIZED_MNIST: dict[str, Any] = {
     "get": "put binarized_mnist_{train,valid,test}.amat of "
     "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/ into binarized_mnist/ below data.root",
     "terms": "none stated; derived from MNIST",
+}
+
+MULTI30K: dict[str, Any] = {
+    "terms": "derived from Flickr30K; research and education without commercial use",
+    "handed_on": False,
 }
 
 SETS: dict[str, DataSet] = {
@@ -171,5 +178,97 @@ SETS: dict[str, DataSet] = {
         address="https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
         get="unpack https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz below data.root",
         terms="none stated; cite the report",
+    ),
+    "multi30k_captions": DataSet(
+        PairData,
+        "pairs.multi30k_captions",
+        files={
+            "multi30k/task2.train.lc.norm.tok.1.en.gz": (
+                "f5ec5ed546b459b5e38d97eb25a91b7991aa1c9c380fe68f9dd1319353972017"
+            ),
+            "multi30k/task2.train.lc.norm.tok.2.en.gz": (
+                "c8e546d3018581eb29c54146ab24ad69654251962b7d4a4695c6d37f6d674afd"
+            ),
+            "multi30k/task2.train.lc.norm.tok.3.en.gz": (
+                "4cbd68ab9826b04e47f59fa0fdd2081c9ada8c6309ef6f79f336b22bb527ac95"
+            ),
+            "multi30k/task2.train.lc.norm.tok.4.en.gz": (
+                "7054c293fd8ccb0a4e5a631f3499aef861325939d0f656156ac9247811123f99"
+            ),
+            "multi30k/task2.train.lc.norm.tok.5.en.gz": (
+                "570e25e800e826a881051718b370d51912db096879e2ad4c1bb2c3787c56d706"
+            ),
+            "multi30k/task2.val.lc.norm.tok.1.en.gz": (
+                "b8d3e92eca2164ae3d200b4d94d8a8f68d9cae7b8e70e520f6953e44c88d21cf"
+            ),
+            "multi30k/task2.val.lc.norm.tok.2.en.gz": (
+                "ab00a94176d4daebaa051d6f1e44f5d89abfefc0f78a320b4905b4cd2c94876e"
+            ),
+            "multi30k/task2.val.lc.norm.tok.3.en.gz": (
+                "89045aa7cc614763eb84b6d6255c7cc24a20b54f625d1ef960919de937227adf"
+            ),
+            "multi30k/task2.val.lc.norm.tok.4.en.gz": (
+                "fdfe59ab0e5d9e9eb518d87b7b05ae25ecd22463f5bdd8a09967b53066c77f16"
+            ),
+            "multi30k/task2.val.lc.norm.tok.5.en.gz": (
+                "82353b77d599b8784faf38f4e938560c0aca64ad36d528d0059adb530e653ed2"
+            ),
+            "multi30k/task2.test_2016.lc.norm.tok.1.en.gz": (
+                "902d684b445aa815dabbcf344899d2a564a5aedf740d59de5a8df53ad5e61e1c"
+            ),
+            "multi30k/task2.test_2016.lc.norm.tok.2.en.gz": (
+                "0a34b790a3ceb16dae68a35b92dba12564206adf4b1cda48dad619846f37acaa"
+            ),
+            "multi30k/task2.test_2016.lc.norm.tok.3.en.gz": (
+                "d6cf1dae43ecbb20127e7d1d82c7b1a5f7df189247dec9e685129c908ce8f6af"
+            ),
+            "multi30k/task2.test_2016.lc.norm.tok.4.en.gz": (
+                "0aabbda5b3f5b1bcfbe13bccefb6259a031867698222ffbc47f776abfd99b315"
+            ),
+            "multi30k/task2.test_2016.lc.norm.tok.5.en.gz": (
+                "40c86b7c17fa7f65efc1a71698f297c7da122ad7049bb500bff6f1c907c38b83"
+            ),
+        },
+        get="put task2.{train,val,test_2016}.lc.norm.tok.{1,2,3,4,5}.en.gz of "
+        "https://github.com/multi30k/dataset/tree/master/data/task2/tok into multi30k/ below data.root",
+        **MULTI30K,
+    ),
+    "multi30k_translation": DataSet(
+        PairData,
+        "pairs.multi30k_translation",
+        files={
+            "multi30k/task1.train.lc.norm.tok.en.gz": (
+                "79d990dd71713faec0e3165cbd3b60acdf6fe11cab2e37a28f374c6bdbb297ec"
+            ),
+            "multi30k/task1.train.lc.norm.tok.de.gz": (
+                "7e3392f03c0fe978165d22fb5eaf0d0b9b1d9c413283b5193f02d4cb27e50797"
+            ),
+            "multi30k/task1.val.lc.norm.tok.en.gz": "2c7e5e9cf54ba0dff0cc4b84836d5a583f80ecaaab90b37a123d1376306215cd",
+            "multi30k/task1.val.lc.norm.tok.de.gz": "006ad58fd6a2ad6502094160fe5273d93abf34a207967fdc69eafd7558b5ef39",
+            "multi30k/task1.test_2016_flickr.lc.norm.tok.en.gz": (
+                "b95df925929cb222d0cf733f153bcbfba0f00180c85fd61dd5c4fb27f29ee394"
+            ),
+            "multi30k/task1.test_2016_flickr.lc.norm.tok.de.gz": (
+                "2628844bbb7783afa0ba8a9927f174aafeee715871aa8deed3af2c4d0b71a658"
+            ),
+        },
+        get="put task1.{train,val,test_2016_flickr}.lc.norm.tok.{en,de}.gz of "
+        "https://github.com/multi30k/dataset/tree/master/data/task1/tok into multi30k/ below data.root",
+        **MULTI30K,
+    ),
+    "coco_captions": DataSet(
+        PairData,
+        "pairs.coco_captions",
+        files={
+            "coco_captions/captions_val2017.json.gz": (
+                "d560341c82a88e05f802db8c13e810e5fc4dface2dca1eb6671d0815c74beb91"
+            ),
+        },
+        get="pack captions_val2017.json of http://images.cocodataset.org/annotations/annotations_trainval2017.zip with "
+        "gzip into coco_captions/ below data.root",
+        terms="CC BY 4.0 (COCO Consortium)",
+    ),
+    "python_docs_pairs": DataSet(
+        PythonDocsPairs, "pairs.python_docs", sources="text.python_docs_sources", terms="Python licence (PSF)"
     ),
 }

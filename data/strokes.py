@@ -17,7 +17,7 @@ import numpy as np
 from . import font
 from .files import DataError, Source
 from .settings import Crohme, DataSettings, DrawnLines, StrokeData
-from .text import UNK, _language_reference
+from .text import UNK, language_reference
 from .types import Strokes
 
 Arrays = dict[str, np.ndarray]
@@ -169,7 +169,7 @@ def latex_symbols(formula: str) -> list[str]:
 
 def drawn_lines(settings: DrawnLines, sources: list[Source]) -> Arrays:
     """Draw lines of the language reference, each in a hand of its own."""
-    lines = _lines(_language_reference().lower(), settings.characters)
+    lines = _lines(language_reference().lower(), settings.characters)
     sizes = {"train": settings.train, "val": settings.val, "test": settings.test}
     if sum(sizes.values()) > len(lines):
         raise DataError(

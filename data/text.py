@@ -158,7 +158,7 @@ def text_file_sources(settings: TextFile) -> list[Source]:
 def python_docs(settings: PythonDocs, sources: list[Source]) -> dict[str, np.ndarray]:
     """The language reference, cut into equal blocks that are dealt out to the splits."""
     val, test = settings.val_blocks, settings.test_blocks
-    whole, held_out = symbols(_language_reference(), settings.unit), {*val, *test}
+    whole, held_out = symbols(language_reference(), settings.unit), {*val, *test}
     if settings.blocks > len(whole):
         raise DataError(
             f"{settings.name}: data.blocks={settings.blocks} is more than the text's {len(whole)} symbols; give fewer"
@@ -179,13 +179,13 @@ def python_docs(settings: PythonDocs, sources: list[Source]) -> dict[str, np.nda
 
 
 def python_docs_sources(settings: PythonDocs) -> list[Source]:
-    text = _language_reference().encode()
+    text = language_reference().encode()
     name = f"pydoc_data.topics of Python {platform.python_version()}"
     return [Source(name, hashlib.sha256(text).hexdigest(), len(text))]
 
 
 @functools.lru_cache
-def _language_reference() -> str:
+def language_reference() -> str:
     """The topics in sorted order without repeated paragraphs, as ASCII.
 
     Topics quote each other at length: about a fifth of the text is there twice or more. A test paragraph that was also

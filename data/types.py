@@ -68,3 +68,18 @@ class Images:
     labels: dict[str, Tensor]
     num_classes: int
     manifest: dict
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Sentences that belong together, whole and in memory.
+
+    sentences:  "train", "val", "test" -> (N, K, T) int64: K >= 2 sentences of each of N items, as captions of an image,
+                indices into `vocabulary`, 0 behind a sentence's end
+    vocabulary: the words of all sides; <pad> is number 0, <unk> number 1
+    manifest:   as for Text, and the share of <unk> in each split
+    """
+
+    sentences: dict[str, Tensor]
+    vocabulary: list[str]
+    manifest: dict

@@ -1,7 +1,9 @@
-"""Sample from a trained language model: text, printed symbol by symbol; from a model of pixels, images; handwriting.
+"""Sample from a trained language model: text, printed symbol by symbol; from a model of pixels, images; handwriting;
+from order embeddings, the sentences that are nearest to another.
 
 python -m experiments.sample run=train-lstm-ln prompt="The " temperature=0.7 length=500
 python -m experiments.sample run=results/runs/<run> samples=3 seed=7
+python -m experiments.sample run=train-order_embedding-ln prompt="raised when a key is not found" top_k=3
 
 A model reads its own output: the state is carried from symbol to symbol. Sample k is that of seed + k.
 """
@@ -33,7 +35,10 @@ class Sample:
         default=None, metadata={"help": "a run's name in runs_dir, a prefix that no other shares, or its folder"}
     )
     runs_dir: str = field(default="results/runs", metadata=RUNS_DIR)
-    prompt: str = field(default="", metadata={"help": "beginning of the text; the whole text of handwriting"})
+    prompt: str = field(
+        default="",
+        metadata={"help": "beginning of the text; the whole text of handwriting; the sentence to find others by"},
+    )
     length: int | None = field(
         default=None,
         metadata={"help": "characters or words after the prompt, null: 300; points of handwriting at most, null: 500"},
@@ -41,7 +46,10 @@ class Sample:
     temperature: float = field(
         default=1.0, metadata={"help": "divisor of the logits, factor of variances; 0: always the likeliest symbol"}
     )
-    top_k: int | None = field(default=None, metadata={"help": "draw from the k likeliest symbols; null: from all"})
+    top_k: int | None = field(
+        default=None,
+        metadata={"help": "draw from the k likeliest symbols; null: from all; of order embeddings: sentences found"},
+    )
     samples: int = field(default=1, metadata={"help": "number of texts, of images in one PNG, of lines in one SVG"})
     seed: int = field(default=0, metadata={"help": "seed of the first sample; the next have seed + 1, ..."})
     output: str | None = field(
@@ -67,6 +75,8 @@ def sample(cfg: DictConfig) -> None:
             )
         if trained.cfg.model.kind == "strokes":
             handwriting(trained, cfg)
+        elif trained.cfg.model.kind == "pairs":
+            neighbours(trained, cfg)
         elif trained.cfg.model.kind == "binary" or trained.cfg.data.unit == "pixel":
             images(trained, cfg)
         else:
@@ -90,6 +100,18 @@ def text(trained: Trained, cfg: DictConfig) -> None:
         raise ConfigError(f"output={cfg.output} is for images; text goes to stdout, write it to a file with >")
     strategy = Strategy(cfg.temperature, cfg.top_k)
     print_texts(trained, cfg.prompt, cfg.length or LENGTH, cfg.samples, cfg.seed, strategy)
+
+
+def neighbours(trained: Trained, cfg: DictConfig) -> None:
+    """Print the sentences that are nearest to others. Raises ConfigError for an option of texts that are written."""
+    from experiments.inspect.retrieval import print_neighbours
+
+    if cfg.length is not None or cfg.temperature != 1 or cfg.output is not None:
+        raise ConfigError(
+            f"length, temperature and output are for models that write or draw; {trained.cfg.model.name} finds "
+            "sentences: say prompt=... or samples=..., and top_k=... for the number found"
+        )
+    print_neighbours(trained, cfg.prompt, cfg.samples, cfg.seed, cfg.top_k)
 
 
 def images(trained: Trained, cfg: DictConfig) -> None:

@@ -9,6 +9,7 @@ from .errors import must_be_one_of
 from .handwriting import HandwritingNetwork
 from .language_model import LanguageModel
 from .mlp import FullyConnected
+from .order_embedding import OrderEmbedding
 from .sequence_classifier import SequenceClassifier
 
 # All have the constructor (settings, input_shape, num_classes, norm_layer).
@@ -24,13 +25,15 @@ MODELS: dict[str, type[nn.Module]] = {
     "mlp": FullyConnected,
     "draw": DRAW,
     "handwriting": HandwritingNetwork,
+    "order_embedding": OrderEmbedding,
 }
 
 
 def build(settings, input_shape: tuple[int, ...], num_classes: int, norm_layer: NormLayer) -> nn.Module:
     """Return the network that `settings` (settings.py) describes.
 
-    input_shape: (C, H, W) of an image, () for tokens. num_classes: classes, or the vocabulary's size.
+    input_shape: (C, H, W) of an image, () for tokens, (2, T) for a pair of sentences.
+    num_classes: classes, or the vocabulary's size.
     Raises ModelError when the network, its settings or the normaliser cannot be had.
     """
     must_be_one_of("model", settings.name, MODELS)

@@ -174,6 +174,26 @@ class Handwriting(Cell):
     )
 
 
+@dataclass
+class OrderEmbedding(RecurrentLayers):
+    """Order embeddings of sentences (Vendrov et al. 2016): word vectors, a GRU, its last output."""
+
+    name: str = "order_embedding"
+    kind: str = "pairs"
+    hidden_size: int = field(
+        default=1024, metadata={"help": "H, units of the GRU and of an embedding", "range": (1, MOST_UNITS)}
+    )
+    embedding_size: int = field(default=300, metadata={"help": "units of a word's vector", "range": (1, MOST_UNITS)})
+    margin: float = field(
+        default=0.05,
+        metadata={"help": "m, by which the right sentence's score has to be above another's", "range": "> 0"},
+    )
+    shared: bool = field(
+        default=True,
+        metadata={"help": "one GRU for both sentences of a pair; false: each side its own, as for two languages"},
+    )
+
+
 SCHEMAS: dict[str, type] = {
     "recurrent": Recurrent,
     "image_recurrent": ImageRecurrent,
@@ -182,4 +202,5 @@ SCHEMAS: dict[str, type] = {
     "mlp": MLP,
     "draw": Draw,
     "handwriting": Handwriting,
+    "order_embedding": OrderEmbedding,
 }

@@ -8,6 +8,7 @@ inequality, and its choices; --help prints them, and configurations are checked 
 from .base import COUNT, INT32_MAX, DataSettings
 from .binary import BinaryData, BinaryDigits
 from .images import ImageData, NoisyDigits, SplitImages
+from .pairs import PairData, PythonDocsPairs
 from .strokes import Crohme, DrawnLines, StrokeData
 from .text import BinarizedMNIST, FractionText, HubText, PythonDocs, TextData, TextFile
 
@@ -25,7 +26,9 @@ __all__ = [
     "HubText",
     "ImageData",
     "NoisyDigits",
+    "PairData",
     "PythonDocs",
+    "PythonDocsPairs",
     "SplitImages",
     "StrokeData",
     "TextData",
@@ -46,4 +49,6 @@ SCHEMAS: dict[str, type] = {
     "binary_digits": BinaryDigits,
     "crohme": Crohme,
     "drawn_lines": DrawnLines,
+    "pairs": PairData,
+    "python_docs_pairs": PythonDocsPairs,
 }

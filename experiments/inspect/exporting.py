@@ -56,7 +56,7 @@ def model_config(trained: Trained) -> dict:
         # trajectory the sd of dx and dy, and what its text is written in.
         names = ("mean", "sd", "vocabulary")
         return config | {name: trained.manifest[name] for name in names if name in trained.manifest}
-    config["unit"] = trained.cfg.data.unit
+    config["unit"] = trained.cfg.data.get("unit", "word")
     if vocabulary_is_public(trained):
         return config | {"vocabulary": trained.vocabulary}
     checksum = hashlib.sha256(json.dumps(trained.vocabulary).encode()).hexdigest()

@@ -35,9 +35,12 @@ TASK_TYPES = {  # of the hub, by the kind of data
     "images": "image-classification",
     "binary": "unconditional-image-generation",
     "strokes": "other",
+    "pairs": "sentence-similarity",
 }
 
-EXAMPLES = {"images": "images", "binary": "images", "strokes": "pen trajectories"}  # by the kind of data
+EXAMPLES = {  # by the kind of data
+    **{"images": "images", "binary": "images", "strokes": "pen trajectories", "pairs": "pairs of sentences"},
+}
 
 
 def model_card(trained: Trained, folder: str) -> str:
@@ -150,6 +153,13 @@ def inputs_and_outputs(trained: Trained) -> str:
             f"the vocabulary that `data.load` makes of your own copy of {trained.cfg.data.name} (its sha256 is in "
             "config.json; the words themselves may not be handed on)"
         )
+    if trained.cfg.model.kind == "pairs":
+        return (
+            f"In: pairs of sentences (N, 2, T), indices of {vocabulary}, 0 behind a sentence's end; words that it "
+            "lacks are number 1. Out: their embeddings (N, 2, H), each non-negative and of length 1. "
+            "`layer_normalization.order_embedding.scores(a, b)` compares every first sentence with every second one: "
+            "the higher, the nearer."
+        )
     return (
         f"In: tokens (N, T), indices of {vocabulary}. Out: logits (N, T, {trained.num_classes}) of the next token, and "
         "the state, which with `start` = T is passed to the next call."
@@ -158,7 +168,7 @@ def inputs_and_outputs(trained: Trained) -> str:
 
 def vocabulary_is_public(trained: Trained) -> bool:
     """Return whether the vocabulary may be published: words in order of first appearance spell the text's beginning."""
-    return trained.cfg.data.unit != "word" or SETS[trained.cfg.data.name].handed_on
+    return trained.cfg.data.get("unit", "word") != "word" or SETS[trained.cfg.data.name].handed_on
 
 
 def weights_note(trained: Trained) -> str:
@@ -194,7 +204,7 @@ def recipe(trained: Trained) -> str:
     environment = read_environment(trained.folder.path / "environment.json") or {}
     commit = environment.get("git", "unknown") + (" with uncommitted changes" if environment.get("dirty") else "")
     optim = ", ".join(f"{key} {value}" for key, value in cfg.optim.items() if key != "name" and value is not None)
-    examples = f"windows of {cfg.data.seq_len}" if trained.vocabulary else EXAMPLES[cfg.model.kind]
+    examples = EXAMPLES.get(cfg.model.kind) or f"windows of {cfg.data.seq_len}"
     rows = {
         "steps, examples, epochs": f"{summary['steps']}, {summary['examples']}, {summary['epochs']:.3g}",
         "batch": f"{cfg.data.batch_size} {examples}",
@@ -215,7 +225,7 @@ def data_sources(trained: Trained) -> list[str]:
     """Return the data set with its sizes and terms, and a table of its files with their checksums."""
     name, manifest = trained.cfg.data.name, trained.manifest
     counts = ", ".join(f"{split} {count:,}" for split, count in manifest["counts"].items())
-    unit = "symbols" if trained.vocabulary else EXAMPLES[trained.cfg.model.kind]
+    unit = EXAMPLES.get(trained.cfg.model.kind, "symbols")
     part = " but its vocabulary" if trained.vocabulary and vocabulary_is_public(trained) else ""
     text = (
         f"`{name}` ({counts} {unit}). Terms, as far as known: {SETS[name].terms}. Nothing of it is in these "
@@ -232,7 +242,11 @@ def limits(trained: Trained) -> str:
         "results. It is small, trained on a small budget, and no component for a product.",
         "One seed of several: a difference between two such models means little without the others.",
     ]
-    if trained.vocabulary:
+    if cfg.model.kind == "pairs":
+        lines.append(f"It compares sentences like those of {cfg.data.name}, cut after {cfg.data.max_length} words.")
+        if cfg.norm.name == "bn":
+            lines.append("Batch normalisation has statistics for each step; beyond those of training it uses the last.")
+    elif trained.vocabulary:
         lines.append(
             f"It was trained on windows of {cfg.data.seq_len} symbols from a zero state, on one text alone: what it "
             "writes is neither true nor checked."

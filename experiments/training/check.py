@@ -23,10 +23,13 @@ FITTING = {
     "images": "digits, mnist, cifar10, ...",
     "binary": "binary_digits or binary_mnist",
     "strokes": "drawn_lines or crohme",
+    "pairs": "python_docs_pairs, multi30k_captions, ...",
 }
 # Shapes for a first look at the model, before the data are loaded: an image, and a number of classes that stands for a
 # vocabulary large enough for an embedding and is divided by every number of groups.
-PLACEHOLDER_SHAPES = {"text": (), "images": (3, 32, 32), "binary": (1, 28, 28), "strokes": (3,)}  # by the kind of data
+PLACEHOLDER_SHAPES = {  # by the kind of data
+    **{"text": (), "images": (3, 32, 32), "binary": (1, 28, 28), "strokes": (3,), "pairs": (2, 30)},
+}
 PLACEHOLDER_CLASSES = 5_040_000
 
 

@@ -34,9 +34,9 @@ class Trained:
     folder: RunFolder
     cfg: DictConfig
     manifest: dict  # of the training data (data.Text, data.Images)
-    input_shape: tuple[int, ...]  # (C, H, W) of an image, () for text
+    input_shape: tuple[int, ...]  # (C, H, W) of an image, () for text, (2, T) of a pair of sentences
     num_classes: int
-    vocabulary: list[str]  # of a text; empty for images
+    vocabulary: list[str]  # of a text or of sentences; empty for images
     step: int  # steps done at the checkpoint
     model: Any  # an nn.Module of models/, in evaluation mode, on the CPU
 
@@ -182,6 +182,8 @@ def _sizes(run: Run, manifest: dict) -> tuple[tuple[int, ...], int, list[str]]:
     content = _content(run, manifest)
     if isinstance(content, data.Text):
         return (), len(content.vocabulary), content.vocabulary
+    if isinstance(content, data.Pairs):
+        return (2, content.sentences["train"].shape[2]), len(content.vocabulary), content.vocabulary
     return tuple(content.manifest["shape"]), content.manifest["classes"], []
 
 

@@ -32,11 +32,11 @@ def _per_gate_of_single_units(cfg: DictConfig) -> bool:
 
 
 def _no_forget_gate(cfg: DictConfig) -> bool:
-    return cfg.model.name.endswith(("rnn", "gru"))
+    return cfg.model.name.endswith(("rnn", "gru", "order_embedding"))
 
 
 def _no_embedding(cfg: DictConfig) -> bool:
-    return cfg.model.input == "onehot"
+    return cfg.model.get("input") == "onehot"
 
 
 def _no_normaliser(cfg: DictConfig) -> bool:

@@ -184,7 +184,7 @@ def _reason(error: BaseException) -> str:
 
 def _headline(result: dict[str, Any]) -> str:
     """Return the metric that a reader asks for first, and the time, for the progress line."""
-    metrics = ("val/bpc", "val/ppl", "val/nll", "val/bound", "val/accuracy", "val/loss")
+    metrics = ("val/bpc", "val/ppl", "val/nll", "val/bound", "val/rsum", "val/accuracy", "val/loss")
     first = next(name for name in metrics if name in result)
     return f"{first} {result[first]:.4g}, {result['seconds']:.1f} s of training"
 

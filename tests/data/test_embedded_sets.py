@@ -1,5 +1,6 @@
 """The sets that need no file: disjoint and seeded splits, noise, pooling."""
 
+import collections
 import hashlib
 import re
 
@@ -8,10 +9,12 @@ import torch
 
 import data
 from data import text
+from data.pairs import words
 from data.settings import (
     BinaryDigits,
     NoisyDigits,
     PythonDocs,
+    PythonDocsPairs,
 )
 from tests.helpers.datasets import SPLITS, assert_standardised, digits, pixels, refusal, spelled
 
@@ -29,7 +32,7 @@ def test_python_docs_needs_no_file_and_repeats_nothing(monkeypatch):
 
 
 def test_python_docs_blocks():
-    whole = text._language_reference()
+    whole = text.language_reference()
     loaded = data.load(PythonDocs(blocks=4, val_blocks=[1], test_blocks=[3]))
     quarter = len(whole) / 4
     assert spelled(loaded, "val") == whole[int(quarter) : int(2 * quarter)]
@@ -38,6 +41,46 @@ def test_python_docs_blocks():
     assert loaded.manifest["sources"][0]["sha256"] == hashlib.sha256(whole.encode()).hexdigest()
     assert "val_blocks=[3]" in refusal(PythonDocs(val_blocks=[3], test_blocks=[3]))
     assert "test_blocks=[20]" in refusal(PythonDocs(test_blocks=[20]))
+
+
+def sentences_of(loaded, split):
+    return [
+        tuple(tuple(loaded.vocabulary[w] for w in sentence if w) for sentence in item)
+        for item in loaded.sentences[split].tolist()
+    ]
+
+
+def test_pairs_of_python_docs_are_the_two_ends_of_sentences(monkeypatch):
+    monkeypatch.delenv("LAYERNORM_DATA", raising=False)
+    loaded = data.load(PythonDocsPairs(min_count=1))
+    pairs = {split: sentences_of(loaded, split) for split in SPLITS}
+    assert len(pairs["val"]) == len(pairs["test"]) == 300 and len(pairs["train"]) > 1000
+    assert not set(pairs["train"]) & {*pairs["val"], *pairs["test"]} and not set(pairs["val"]) & set(pairs["test"])
+    text_of_all = " ".join(words(text.language_reference()))
+    for beginning, end in pairs["train"][:200]:
+        overlap = len(beginning) + len(end) - (whole := next(n for n in range(8, 41) if n - n // 3 == len(end)))
+        if beginning[-overlap:] != end[:overlap]:  # lengths of two sentences share the length of an end
+            whole, overlap = whole + 1, overlap - 1
+        assert beginning[-overlap:] == end[:overlap] and whole // 3 <= overlap + 1
+        assert " ".join((*beginning, *end[overlap:])) in text_of_all
+
+
+def test_rare_words_are_unknown_and_long_sentences_are_cut():
+    """The vocabulary is that of the training sentences, the most frequent first."""
+    loaded, cut = data.load(PythonDocsPairs(min_count=3)), data.load(PythonDocsPairs(min_count=3, max_length=10))
+    counted = collections.Counter(
+        word for item in sentences_of(data.load(PythonDocsPairs(min_count=1)), "train") for s in item for word in s
+    )
+    frequent = {word: count for word, count in counted.items() if count >= 3}
+    assert set(loaded.vocabulary[2:]) == set(frequent)
+    assert [frequent[word] for word in loaded.vocabulary[2:]] == sorted(frequent.values(), reverse=True)
+    unknown = sum(counted[word] for word in counted.keys() - frequent.keys()) / counted.total()
+    assert loaded.manifest["unknown"]["train"] == pytest.approx(unknown, abs=1e-5) and unknown > 0
+    assert cut.sentences["train"].shape[2] == 10 and (cut.sentences["test"][:, :, 0] > 0).all()
+    few = data.load(PythonDocsPairs(min_count=3, train_examples=9))
+    assert torch.equal(few.sentences["train"], loaded.sentences["train"][:9])
+    assert "train_examples=99999" in refusal(PythonDocsPairs(train_examples=99999))
+    assert "leave nothing" in refusal(PythonDocsPairs(val=3000))
 
 
 def rows_of(images):

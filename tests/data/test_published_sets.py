@@ -17,6 +17,7 @@ from data.settings import (
     BinaryData,
     FractionText,
     ImageData,
+    PairData,
     TextData,
 )
 from tests.helpers.datasets import SPLITS, assert_standardised, needs_files, pixels, spelled
@@ -113,3 +114,38 @@ def test_pixels_are_those_of_the_files():
     }
     drawn = [label_of[image.numpy().tobytes()] for image in pixels(cifar, "train")]
     assert len(drawn) == 1000 and cifar.labels["train"].tolist() == drawn
+
+
+PAIRS = [  # N, K, and the words in all sentences as the publisher counts them
+    ("multi30k_translation", (29000, 1014, 1000), 2, {"train": 377534 + 360706, "val": 13308 + 12828}),
+    ("multi30k_captions", (29000, 1014, 1000), 5, {"train": 1944108, "val": 68963, "test": 67456}),
+    ("coco_captions", (4000, 500, 500), 5, {}),
+]
+
+
+@needs_files
+@pytest.mark.parametrize(("name", "counts", "K", "words"), PAIRS, ids=lambda value: value if type(value) is str else "")
+def test_sentences_have_the_published_counts(name, counts, K, words):
+    whole = data.load(PairData(name=name, max_length=100, min_count=1))
+    assert [tuple(whole.sentences[split].shape[:2]) for split in SPLITS] == [(count, K) for count in counts]
+    assert {split: int((whole.sentences[split] != 0).sum()) for split in words} == words
+    assert whole.vocabulary[:2] == ["<pad>", "<unk>"] and len(whole.vocabulary) == len(set(whole.vocabulary))
+    assert whole.manifest["unknown"]["train"] == 0 < whole.manifest["unknown"]["test"]
+
+
+@needs_files
+def test_the_captions_of_an_image_are_shuffled_and_its_own():
+    """Line i of the five files is of image i, the longest caption in the first file."""
+    loaded = data.load(PairData(name="multi30k_captions", max_length=100, min_count=1))
+    folder = Path(os.environ["LAYERNORM_DATA"], "multi30k")
+    columns = [
+        gzip.decompress((folder / f"task2.val.lc.norm.tok.{k}.en.gz").read_bytes()).decode().splitlines()
+        for k in range(1, 6)
+    ]
+    known = set(loaded.vocabulary)
+    for item, published in zip(loaded.sentences["val"].tolist(), zip(*columns, strict=True), strict=True):
+        spelled_out = [" ".join(loaded.vocabulary[w] for w in sentence if w) for sentence in item]
+        expected = [" ".join(w if w in known else "<unk>" for w in caption.split()) for caption in published]
+        assert sorted(spelled_out) == sorted(expected)
+    lengths = (loaded.sentences["train"] != 0).sum(-1).double().mean(0)
+    assert lengths.max() - lengths.min() < 0.1, "every place has captions of every length"

@@ -28,6 +28,10 @@ MODELS = {
         *("model=handwriting", "model.hidden_size=8", "model.num_layers=2", "model.mixtures=2", "model.window=2"),
         *("norm=rms", "data=drawn_lines", "data.train=40", "data.val=9", "data.test=9", *SHORT),
     ],
+    "order_embedding-ln": [
+        *("model=order_embedding", "model.hidden_size=8", "model.embedding_size=5", "norm=ln"),
+        *("data=python_docs_pairs", "data.batch_size=8", "data.max_length=12", "data.val=30", "data.test=30", *SHORT),
+    ],
     "image_gru-bn": [
         "model=image_gru",
         "model.hidden_size=8",

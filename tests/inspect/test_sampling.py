@@ -32,7 +32,7 @@ SMALL = ["model.hidden_size=16", "data.seq_len=12", "data.batch_size=8", "traine
 def runs(tmp_path_factory):
     """Language models of characters and of words, a classifier of images, DRAW, and handwriting without and with text.
 
-    Each is trained a little.
+    And order embeddings. Each is trained a little.
     """
     place = tmp_path_factory.mktemp("runs")
     for choice in (
@@ -42,6 +42,7 @@ def runs(tmp_path_factory):
         [*TINY_MODELS["draw-ln"]],
         [*TINY_MODELS["handwriting-rms"]],
         [*TINY_MODELS["handwriting-rms"], "model.window=0", "norm=ln"],
+        [*TINY_MODELS["order_embedding-ln"]],
     ):
         outcome = trained(*choice, "optim.lr=0.02", "wandb.mode=disabled", f"runs_dir={place}")
         assert outcome["status"] == "done", outcome
@@ -203,6 +204,31 @@ def test_handwriting_of_a_text(runs, tmp_path):
     assert sum(map(len, line)) == len(expected) <= 30
 
 
+def test_the_nearest_sentences_are_those_with_the_highest_scores(runs):
+    trained = load(find("train-order", str(runs)))
+    pairs, _ = trained.task().validation()
+    with torch.no_grad():
+        a, b = trained.model(pairs).unbind(1)
+
+    def lines(number: int, found: int) -> list[str]:
+        S = [-(target - a[number]).clamp(min=0).square().sum().item() for target in b]
+        best = sorted(range(len(S)), key=lambda n: -S[n])[:found]
+        spelled = [" ".join(trained.vocabulary[w] for w in sentence if w) for sentence in pairs[:, 1].tolist()]
+        return [f"  {S[n]:8.4f} {'*' if n == number else ' '} {spelled[n]}" for n in best]
+
+    result = sampled(runs, "run=train-order", "samples=2", "seed=4", "top_k=30")
+    assert result.returncode == 0, result.stderr
+    shown = result.stdout.splitlines()
+    assert shown[1:31] == lines(4, 30) and shown[32:] == lines(5, 30) and sum(line[11] == "*" for line in shown) == 2
+    query = " ".join(trained.vocabulary[w] for w in pairs[4, 0].tolist() if w)
+    assert shown[0] == query
+    if "<unk>" not in query:
+        again = sampled(runs, "run=train-order", f"prompt={query} ")
+        assert [line[13:] for line in again.stdout.splitlines()[1:]] == [line[13:] for line in lines(4, 5)]
+    unknown = sampled(runs, "run=train-order", "prompt=The zyzzyva")
+    assert "read as <unk>: zyzzyva" in unknown.stderr and unknown.stdout.startswith("the <unk>\n")
+
+
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
 
@@ -216,6 +242,7 @@ def test_handwriting_of_a_text(runs, tmp_path):
         (["run=train-handwriting-ln", "top_k=3"], "top_k=3 is for models of symbols"),
         (["run=train-handwriting-rms"], "prompt= is missing"),
         (["run=train-handwriting-rms", "prompt=t é"], "é is not among"),
+        (["run=train-order", "length=3"], "order_embedding finds sentences"),
         (["run=train-lsmt"], "nearest: train-lstm"),
         (["run=train-lstm", "temperature=-1"], "temperature=-1"),
         (["run=train-lstm", "prompt=é"], "'é'"),

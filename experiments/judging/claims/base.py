@@ -16,7 +16,9 @@ if TYPE_CHECKING:  # pandas is not needed to check a rule
     from experiments.judging.cells import CellReader
 
 CLAIMED = ("lower", "higher", "same", "not_higher")
-UNITS = ("loss", "bpc", "ppl", "nll", "bound", "accuracy", "error")
+RANKS = ("r1", "r5", "r10", "mean_rank", "median_rank")
+RETRIEVAL = ("rsum", *(f"{side}_{metric}" for side in ("target", "source") for metric in RANKS))
+UNITS = ("loss", "bpc", "ppl", "nll", "bound", *RETRIEVAL, "accuracy", "error")
 TRANSFORMATIONS = (
     *("weight_matrix_rescaling", "weight_matrix_recentring", "weight_vector_rescaling"),
     *("dataset_rescaling", "dataset_recentring", "single_case_rescaling"),

@@ -11,6 +11,7 @@ from models.errors import ModelError
 from models.handwriting import HandwritingNetwork
 from models.language_model import LanguageModel
 from models.mlp import FullyConnected
+from models.order_embedding import OrderEmbedding
 from models.recurrent import PLACEMENTS
 from models.sequence_classifier import ORDERS, SequenceClassifier
 from models.settings import CNN, MLP, SCHEMAS, ImageRecurrent
@@ -61,11 +62,12 @@ def test_every_schema_can_be_built_with_its_defaults():
         "mlp": FullyConnected,
         "draw": DRAW,
         "handwriting": HandwritingNetwork,
+        "order_embedding": OrderEmbedding,
     }
     assert SCHEMAS.keys() == classes.keys()
     for name, schema in SCHEMAS.items():
         settings = schema()
-        shape = {"text": (), "images": IMAGE, "binary": (1, 8, 8), "strokes": (3,)}[settings.kind]
+        shape = {"text": (), "images": IMAGE, "binary": (1, 8, 8), "strokes": (3,), "pairs": (2, 7)}[settings.kind]
         assert type(build(settings, shape, 10, NormLayer("ln"))) is classes[name]
 
 
