@@ -11,13 +11,18 @@ from platform import python_version
 
 from .files import DataError, verified
 from .sets import SETS, DataSet
-from .settings import BinaryData, DataSettings, ImageData, TextData
-from .types import Binary, Images, Text
+from .settings import BinaryData, ClozeData, DataSettings, ImageData, TextData
+from .types import Binary, Cloze, Images, Text
 
-Content = Text | Images | Binary
+Content = Text | Images | Binary | Cloze
 # The module that assembles a set of these settings, and whether its examples are stored as published and split when
 # assembled, so that no option changes what is stored.
-ASSEMBLED_BY = {TextData: ("text", False), ImageData: ("images", True), BinaryData: ("binary", True)}
+ASSEMBLED_BY = {
+    TextData: ("text", False),
+    ImageData: ("images", True),
+    BinaryData: ("binary", True),
+    ClozeData: ("cloze", False),
+}
 
 # Settings that say where to look or how to batch. All others, and the sources, decide what is prepared.
 PLACES = {"root", "cache", "path"}

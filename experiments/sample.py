@@ -1,4 +1,5 @@
-"""Sample from a trained language model: text, printed symbol by symbol; from a model of pixels, images.
+"""Sample from a trained language model: text, printed symbol by symbol; from a model of pixels, images; of a reader the
+answers to questions, with its attention.
 
 python -m experiments.sample run=train-lstm-ln prompt="The " temperature=0.7 length=500
 python -m experiments.sample run=results/runs/<run> samples=3 seed=7
@@ -36,10 +37,16 @@ class Sample:
     length: int | None = field(default=None, metadata={"help": "characters or words after the prompt; null: 300"})
     temperature: float = field(default=1.0, metadata={"help": "divisor of the logits; 0: always the likeliest symbol"})
     top_k: int | None = field(default=None, metadata={"help": "draw from the k likeliest symbols; null: from all"})
-    samples: int = field(default=1, metadata={"help": "number of texts, or of images in one PNG"})
+    samples: int = field(
+        default=1, metadata={"help": "number of texts, of images in one PNG, or of questions in one page"}
+    )
     seed: int = field(default=0, metadata={"help": "seed of the first sample; the next have seed + 1, ..."})
     output: str | None = field(
-        default=None, metadata={"help": "PNG file of a model of pixels; null: samples.png in the run's folder"}
+        default=None,
+        metadata={
+            "help": "PNG file of a model of pixels, HTML file of a reader; null: samples.png or attention.html in the "
+            "run's folder"
+        },
     )
 
 
@@ -56,7 +63,9 @@ def sample(cfg: DictConfig) -> None:
                 f"{trained.folder.run_id} is a {trained.cfg.model.name}, which classifies images and writes nothing; "
                 "name a run of a language model, as python -m experiments.train model=lstm trains one"
             )
-        if trained.cfg.model.kind == "binary" or trained.cfg.data.unit == "pixel":
+        if trained.cfg.model.kind == "cloze":
+            attention(trained, cfg)
+        elif trained.cfg.model.kind == "binary" or trained.cfg.data.unit == "pixel":
             images(trained, cfg)
         else:
             text(trained, cfg)
@@ -98,6 +107,22 @@ def images(trained: Trained, cfg: DictConfig) -> None:
         save_images(trained, path, cfg.samples, cfg.seed, Strategy(cfg.temperature, cfg.top_k))
     print(f"{trained}", file=sys.stderr)
     print(f"{cfg.samples} images: {path}")
+
+
+def attention(trained: Trained, cfg: DictConfig) -> None:
+    """Save a page of questions. Raises ConfigError for an option of text, and for an output that cannot be written."""
+    from experiments.inspect.attention import save_attention
+
+    if cfg.prompt or cfg.length is not None or cfg.temperature != 1 or cfg.top_k is not None:
+        raise ConfigError(
+            "prompt, length, temperature and top_k are for models that write; a reader answers questions of its "
+            "validation split, say samples=..."
+        )
+    path = Path(cfg.output or trained.folder.path / "attention.html")
+    check_file("output", str(path), begins=b"<!DOCTYPE html>")
+    save_attention(trained, path, cfg.samples, cfg.seed)
+    print(f"{trained}", file=sys.stderr)
+    print(f"{cfg.samples} questions: {path}")
 
 
 def verbatim(argument: str) -> str:

@@ -153,6 +153,23 @@ class Draw(Cell):
     write_size: int = field(default=5, metadata={"help": "filters of the writing window, a side", "range": (1, 2**10)})
 
 
+@dataclass
+class AttentiveReader(Cell):
+    """The attentive reader (Hermann et al. 2015): LSTMs over passage and question, attention over the passage."""
+
+    name: str = "attentive_reader"
+    kind: str = "cloze"
+    hidden_size: int = field(
+        default=240, metadata={"help": "H, units of an LSTM in each direction", "range": (1, MOST_UNITS)}
+    )
+    embedding_size: int = field(default=240, metadata={"help": "units of an embedding", "range": (1, MOST_UNITS)})
+    bidirectional: bool = field(default=True, metadata={"help": "whether both LSTMs read in both directions"})
+    dropout: float = field(
+        default=0.0,
+        metadata={"help": "probability, on the embeddings and before the output", "range": "0 <= x < 1"},
+    )
+
+
 SCHEMAS: dict[str, type] = {
     "recurrent": Recurrent,
     "image_recurrent": ImageRecurrent,
@@ -160,4 +177,5 @@ SCHEMAS: dict[str, type] = {
     "resnet20": ResNet20,
     "mlp": MLP,
     "draw": Draw,
+    "attentive_reader": AttentiveReader,
 }

@@ -7,6 +7,7 @@ inequality, and its choices; --help prints them, and configurations are checked 
 
 from .base import COUNT, INT32_MAX, DataSettings
 from .binary import BinaryData, BinaryDigits
+from .cloze import BabiData, ClozeData, EntityCloze, PythonDocsCloze
 from .images import ImageData, NoisyDigits, SplitImages
 from .text import BinarizedMNIST, FractionText, HubText, PythonDocs, TextData, TextFile
 
@@ -14,15 +15,19 @@ __all__ = [
     "COUNT",
     "INT32_MAX",
     "SCHEMAS",
+    "BabiData",
     "BinarizedMNIST",
     "BinaryData",
     "BinaryDigits",
+    "ClozeData",
     "DataSettings",
+    "EntityCloze",
     "FractionText",
     "HubText",
     "ImageData",
     "NoisyDigits",
     "PythonDocs",
+    "PythonDocsCloze",
     "SplitImages",
     "TextData",
     "TextFile",
@@ -40,4 +45,7 @@ SCHEMAS: dict[str, type] = {
     "noisy_digits": NoisyDigits,
     "binary": BinaryData,
     "binary_digits": BinaryDigits,
+    "entity_cloze": EntityCloze,
+    "python_docs_cloze": PythonDocsCloze,
+    "babi": BabiData,
 }

@@ -54,7 +54,8 @@ def model_config(trained: Trained) -> dict:
     if not trained.vocabulary:
         # Of each channel; the model's input is (image - mean) / sd, but where images are of zeros and ones.
         return config | {name: trained.manifest[name] for name in ("mean", "sd") if name in trained.manifest}
-    config["unit"] = trained.cfg.data.unit
+    if "unit" in trained.cfg.data:
+        config["unit"] = trained.cfg.data.unit
     if vocabulary_is_public(trained):
         return config | {"vocabulary": trained.vocabulary}
     checksum = hashlib.sha256(json.dumps(trained.vocabulary).encode()).hexdigest()

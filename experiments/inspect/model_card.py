@@ -30,10 +30,12 @@ model.load_state_dict(load_file(folder / "model.safetensors"))
 model.eval()"""
 
 
+CASES = {"text": "symbols", "images": "images", "binary": "images", "cloze": "questions"}  # what a split counts
 TASK_TYPES = {  # of the hub, by the kind of data
     "text": "text-generation",
     "images": "image-classification",
     "binary": "unconditional-image-generation",
+    "cloze": "question-answering",
 }
 
 
@@ -120,6 +122,13 @@ def inputs_and_outputs(trained: Trained) -> str:
             f"In: images ({shape}) of zeros and ones. Out: an upper bound on each negative log likelihood, (N,), "
             "in nats. `model.sample(N)` draws images."
         )
+    if trained.cfg.model.kind == "cloze":
+        _, Q, P = trained.input_shape
+        return (
+            f"In: int (N, {Q + P}), indices of `vocabulary` of config.json: a question, padded with 0 to {Q}, and its "
+            f"passage, padded with 0 behind its end. Out: logits (N, {trained.num_classes}) of the candidates, which "
+            "are the symbols from index 2 on. `model.read(...)` returns the attention over the passage as well."
+        )
     if not trained.vocabulary:
         return (
             f"In: images ({shape}), each channel less its `mean` and divided by its `sd` of config.json. Out: logits "
@@ -139,7 +148,7 @@ def inputs_and_outputs(trained: Trained) -> str:
 
 def vocabulary_is_public(trained: Trained) -> bool:
     """Return whether the vocabulary may be published: words in order of first appearance spell the text's beginning."""
-    return trained.cfg.data.unit != "word" or SETS[trained.cfg.data.name].handed_on
+    return trained.cfg.data.get("unit") in ("char", "pixel") or SETS[trained.cfg.data.name].handed_on
 
 
 def weights_note(trained: Trained) -> str:
@@ -175,7 +184,7 @@ def recipe(trained: Trained) -> str:
     environment = read_environment(trained.folder.path / "environment.json") or {}
     commit = environment.get("git", "unknown") + (" with uncommitted changes" if environment.get("dirty") else "")
     optim = ", ".join(f"{key} {value}" for key, value in cfg.optim.items() if key != "name" and value is not None)
-    examples = f"windows of {cfg.data.seq_len}" if trained.vocabulary else "images"
+    examples = CASES[cfg.model.kind] if cfg.model.kind != "text" else f"windows of {cfg.data.seq_len}"
     rows = {
         "steps, examples, epochs": f"{summary['steps']}, {summary['examples']}, {summary['epochs']:.3g}",
         "batch": f"{cfg.data.batch_size} {examples}",
@@ -196,7 +205,7 @@ def data_sources(trained: Trained) -> list[str]:
     """Return the data set with its sizes and terms, and a table of its files with their checksums."""
     name, manifest = trained.cfg.data.name, trained.manifest
     counts = ", ".join(f"{split} {count:,}" for split, count in manifest["counts"].items())
-    unit = "symbols" if trained.vocabulary else "images"
+    unit = CASES[trained.cfg.model.kind]
     part = " but its vocabulary" if trained.vocabulary and vocabulary_is_public(trained) else ""
     text = (
         f"`{name}` ({counts} {unit}). Terms, as far as known: {SETS[name].terms}. Nothing of it is in these "
@@ -213,7 +222,9 @@ def limits(trained: Trained) -> str:
         "results. It is small, trained on a small budget, and no component for a product.",
         "One seed of several: a difference between two such models means little without the others.",
     ]
-    if trained.vocabulary:
+    if cfg.model.kind == "cloze":
+        lines.append(f"It chooses among {trained.num_classes} candidates, for questions like those of {cfg.data.name}.")
+    elif trained.vocabulary:
         lines.append(
             f"It was trained on windows of {cfg.data.seq_len} symbols from a zero state, on one text alone: what it "
             "writes is neither true nor checked."

@@ -36,7 +36,7 @@ def _no_forget_gate(cfg: DictConfig) -> bool:
 
 
 def _no_embedding(cfg: DictConfig) -> bool:
-    return cfg.model.input == "onehot"
+    return cfg.model.get("input") == "onehot"
 
 
 def _no_normaliser(cfg: DictConfig) -> bool:

@@ -29,7 +29,7 @@ def test_python_docs_needs_no_file_and_repeats_nothing(monkeypatch):
 
 
 def test_python_docs_blocks():
-    whole = text._language_reference()
+    whole = text.language_reference()
     loaded = data.load(PythonDocs(blocks=4, val_blocks=[1], test_blocks=[3]))
     quarter = len(whole) / 4
     assert spelled(loaded, "val") == whole[int(quarter) : int(2 * quarter)]

@@ -24,6 +24,10 @@ MODELS = {
         *("model=draw", "model.hidden_size=8", "model.glimpses=2", "model.latent_size=3", "model.write_size=3"),
         *("norm=ln", "data=binary_digits", "data.batch_size=16", *SHORT),
     ],
+    "attentive_reader-bn": [
+        *("model=attentive_reader", "model.hidden_size=8", "model.embedding_size=6", "norm=bn"),
+        *("data=python_docs_cloze", "data.batch_size=8", *SHORT),
+    ],
     "image_gru-bn": [
         "model=image_gru",
         "model.hidden_size=8",

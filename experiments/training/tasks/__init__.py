@@ -7,17 +7,31 @@ file here and another entry of TASKS.
 
 from typing import Any
 
-from data import Binary, Content, Images, Text
+from data import Binary, Cloze, Content, Images, Text
 
 from .classification import Classification
 from .density_estimation import DensityEstimation
 from .language_modelling import LanguageModelling
 from .order import epoch_generator
+from .question_answering import QuestionAnswering
 
-__all__ = ["Classification", "DataTask", "DensityEstimation", "LanguageModelling", "epoch_generator", "make_task"]
+__all__ = [
+    "Classification",
+    "DataTask",
+    "DensityEstimation",
+    "LanguageModelling",
+    "QuestionAnswering",
+    "epoch_generator",
+    "make_task",
+]
 
-DataTask = LanguageModelling | Classification | DensityEstimation
-TASKS: dict[type, Any] = {Text: LanguageModelling, Images: Classification, Binary: DensityEstimation}
+DataTask = LanguageModelling | Classification | DensityEstimation | QuestionAnswering
+TASKS: dict[type, Any] = {
+    Text: LanguageModelling,
+    Images: Classification,
+    Binary: DensityEstimation,
+    Cloze: QuestionAnswering,
+}
 
 
 def make_task(content: Content, settings, seed: int, device: str) -> DataTask:
