@@ -112,7 +112,7 @@ def make_questions(sentences: list[Sentence], settings: EntityCloze) -> Iterator
     for at in range(settings.sentences, len(sentences)):
         passage = [word for sentence in sentences[at - settings.sentences : at] for word in sentence]
         question = sentences[at]
-        entities = dict.fromkeys(word for word in (*passage, *question) if isinstance(word, Entity))
+        entities: list[str] = list(dict.fromkeys(w for w in (*passage, *question) if isinstance(w, Entity)))
         if (
             len(entities) > settings.entities
             or len(passage) > settings.passage_words
@@ -210,18 +210,16 @@ def wikitext2(settings: EntityCloze, sources: list[Source]) -> dict[str, np.ndar
     return encode(splits, _markers(settings), settings)
 
 
+# A line of its own between empty ones; headings within an article have two signs or more on each side.
+TITLE = re.compile(r"\n ?\n = (?!=)[^\n]*(?<!=) = \n(?= ?\n)")
+HEADING = re.compile(r" (= ){2,}.*( =){2,} ")
+
+
 def _articles(whole: str) -> Iterator[list[Sentence]]:
-    """Yield the sentences of each article. ` = Title = ` begins one; ` = = Heading = = ` is left out."""
-    sentences: list[Sentence] = []
-    for line in whole.split("\n"):
-        if re.fullmatch(r" = (?!=).*(?<!=) = ", line):
-            if sentences:
-                yield sentences
-            sentences = []
-        elif line.strip() and not re.fullmatch(r" (= ){2,}.*( =){2,} ", line):
-            sentences += _sentences(line.split())
-    if sentences:
-        yield sentences
+    """Yield the sentences of each article, without title and headings."""
+    for article in TITLE.split("\n" + whole)[1:]:
+        lines = (line.split() for line in article.split("\n") if not HEADING.fullmatch(line))
+        yield [sentence for line in lines for sentence in _sentences(line)]
 
 
 def _sentences(words: list[str]) -> Iterator[Sentence]:
