@@ -33,7 +33,9 @@ def test_a_sentence_asks_for_every_entity_that_its_passage_names():
     ]
     settings = EntityCloze(name="wikitext2_cloze", sentences=2)
     first, second = make_questions(text, settings)
-    assert first.passage == second.passage == "@entity0 met @entity1 . He came from @entity2 .".split()
+    assert (
+        first.passage == second.passage == ["@entity0", "met", "@entity1", ".", "He", "came", "from", "@entity2", "."]
+    )
     assert (first.answer, second.answer) == ("@entity0", "@entity1")
     assert first.words == f"@entity1 told {BLANK} of @entity3 and @entity1 .".split()
     assert second.words == f"{BLANK} told @entity0 of @entity3 and {BLANK} .".split(), "both, or one would tell"
@@ -43,7 +45,7 @@ def test_a_sentence_asks_for_every_entity_that_its_passage_names():
 
 def test_names_are_words_with_a_capital_more_often_than_not_and_join():
     cases = count_cases([["x", *sentence.split()] for sentence in ("the Royal Navy", "the Navy is the best", "a I")])
-    tagged = with_entities("The Royal Navy and I met the Navy".split(), cases)
+    tagged = with_entities(["The", "Royal", "Navy", "and", "I", "met", "the", "Navy"], cases)
     assert tagged == ["The", "Royal Navy", "and", "I", "met", "the", "Navy"]
     assert [word for word in tagged if isinstance(word, Entity)] == ["Royal Navy", "Navy"]
 
@@ -99,7 +101,7 @@ def test_babi_has_the_published_counts(task, vocabulary):
     assert loaded.candidates == 6 and len(loaded.vocabulary) == 3 + vocabulary and not loaded.anonymous
     if task == 1:
         story = "Mary moved to the bathroom . John went to the hallway ."
-        assert words(loaded, "train", 0) == ("Where is Mary ?".split(), story.split(), "bathroom")
+        assert words(loaded, "train", 0) == (["Where", "is", "Mary", "?"], story.split(), "bathroom")
     assert "leaves nothing" in refusal(BabiData(task=task, val=10_000))
 
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from models.attentive_reader import AttentiveReader
 from models.build import build
 from models.cnn import CIFARResNet20, PlainCNN
 from models.create_norm import NormLayer
@@ -59,11 +60,12 @@ def test_every_schema_can_be_built_with_its_defaults():
         "resnet20": CIFARResNet20,
         "mlp": FullyConnected,
         "draw": DRAW,
+        "attentive_reader": AttentiveReader,
     }
     assert SCHEMAS.keys() == classes.keys()
     for name, schema in SCHEMAS.items():
         settings = schema()
-        shape = {"text": (), "images": IMAGE, "binary": (1, 8, 8)}[settings.kind]
+        shape = {"text": (), "images": IMAGE, "binary": (1, 8, 8), "cloze": (30, 4, 9)}[settings.kind]
         assert type(build(settings, shape, 10, NormLayer("ln"))) is classes[name]
 
 
