@@ -112,19 +112,21 @@ def make_questions(sentences: list[Sentence], settings: EntityCloze) -> Iterator
     for at in range(settings.sentences, len(sentences)):
         passage = [word for sentence in sentences[at - settings.sentences : at] for word in sentence]
         question = sentences[at]
-        entities: list[str] = list(dict.fromkeys(w for w in (*passage, *question) if isinstance(w, Entity)))
+        named: list[str] = list(dict.fromkeys(word for word in passage if isinstance(word, Entity)))
+        asked: list[str] = list(dict.fromkeys(word for word in question if isinstance(word, Entity)))
+        entities = dict.fromkeys((*named, *asked))
+        answers = [entity for entity in named if entity in asked]
         if (
-            len(entities) > settings.entities
+            not answers
+            or len(entities) > settings.entities
             or len(passage) > settings.passage_words
             or len(question) > settings.question_words
         ):
             continue
         marker = {entity: f"@entity{number}" for number, entity in enumerate(entities)}
-        passage = _marked(passage, marker)
-        for entity in entities:
-            asked = _marked(question, {**marker, entity: BLANK})
-            if BLANK in asked and marker[entity] in passage:
-                yield Question(asked, passage, marker[entity])
+        marked = _marked(passage, marker)
+        for entity in answers:
+            yield Question(_marked(question, {**marker, entity: BLANK}), marked, marker[entity])
 
 
 def _marked(words: Sentence, marker: dict[str, str]) -> list[str]:

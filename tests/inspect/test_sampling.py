@@ -1,5 +1,7 @@
 """Sampling: a symbol at a time gives what the whole text gives, a seed its text; prompts stand as they were given."""
 
+import html
+import re
 import subprocess
 import sys
 
@@ -9,6 +11,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from data.cloze import FIRST
 from data.text import START
 from experiments.config.errors import ConfigError
 from experiments.inspect.sampling import SCALE, Strategy, generate, to_indices
@@ -29,13 +32,14 @@ SMALL = ["model.hidden_size=16", "data.seq_len=12", "data.batch_size=8", "traine
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """A language model of characters with bn, one of words, a classifier of images, and DRAW, each trained a little."""
+    """A language model of characters with bn, one of words, a classifier, DRAW and a reader, each trained a little."""
     place = tmp_path_factory.mktemp("runs")
     for choice in (
         ["model=lstm", "norm=bn", *SMALL],
         ["model=gru", "norm=ln", "data.unit=word", *SMALL],
         ["model=mlp", "model.hidden_sizes=[8]", "norm=ln", "data=digits", "trainer.steps=2", "trainer.evaluations=1"],
         [*TINY_MODELS["draw-ln"]],
+        [*TINY_MODELS["attentive_reader-bn"]],
     ):
         outcome = trained(*choice, "optim.lr=0.02", "wandb.mode=disabled", f"runs_dir={place}")
         assert outcome["status"] == "done", outcome
@@ -158,6 +162,34 @@ def test_drawn_images_are_the_models_and_follow_the_seed(runs, tmp_path):
     np.testing.assert_allclose(pictures[0][: 8 * SCALE : SCALE, : 8 * SCALE : SCALE], expected, atol=0.01)
 
 
+def test_a_reader_shows_what_it_attends_to(runs, tmp_path):
+    """Every word of the passage once, escaped and shaded by its attention, with question, answer and prediction."""
+    trained = load(find("train-attentive_reader", str(runs)))
+    path = tmp_path / "attention.html"
+    result = sampled(runs, "run=train-attentive_reader", "samples=40", "seed=2", f"output={path}")
+    assert result.returncode == 0 and str(path) in result.stdout, result.stderr
+    page = path.read_text()
+    task = trained.task()
+    inputs, answers = task.validation()
+    order = torch.randperm(len(answers), generator=torch.Generator().manual_seed(2))[:40]
+    _, attention = trained.model.read(inputs[order])
+    vocabulary, Q = task.cloze.vocabulary, task.cloze.question_length
+    questions = page.split("<h2>")[1:]
+    assert [int(re.match(r"Question (\d+)", question)[1]) for question in questions] == order.tolist()
+    for shown, n, weights in zip(questions, order.tolist(), attention, strict=True):
+        passage = [vocabulary[index] for index in inputs[n, Q:].tolist() if index]
+        marks = re.findall(r'<mark style="background: rgba\(\d+, \d+, \d+, ([\d.]+)\)">(.*?)</mark>', shown)
+        assert [html.unescape(re.sub("</?b>", "", word)) for _, word in marks] == passage
+        shares = torch.tensor([float(share) for share, _ in marks])
+        torch.testing.assert_close(shares, weights[: len(passage)] / weights.max(), rtol=0, atol=6e-4)
+        answer = vocabulary[FIRST + int(answers[n])]
+        assert {word for _, word in marks if "<b>" in word} == {f"<b>{answer}</b>"}
+        assert ": right." in shown or f"the answer is {answer}." in shown
+    assert "&lt;unk&gt;" in page and "<unk>" not in page
+    again = sampled(runs, "run=train-attentive_reader", "samples=40", "seed=3", f"output={path}")
+    assert again.returncode == 0 and path.read_text() != page, "its own page is replaced"
+
+
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
 
@@ -167,6 +199,10 @@ def test_drawn_images_are_the_models_and_follow_the_seed(runs, tmp_path):
         (["run=train-mlp"], "classifies images"),
         (["run=train-draw", "top_k=3"], "temperature and top_k are for models of symbols"),
         (["run=train-draw", "prompt=a"], "prompt and length are for text"),
+        (
+            ["run=train-attentive_reader", "temperature=0.5"],
+            "prompt, length, temperature and top_k are for models that",
+        ),
         (["run=train-lsmt"], "nearest: train-lstm"),
         (["run=train-lstm", "temperature=-1"], "temperature=-1"),
         (["run=train-lstm", "prompt=é"], "'é'"),

@@ -38,6 +38,7 @@ RUNS = {
     "words, with statistics": [*TEXTS, "data.unit=word", "trainer.statistics=true", "trainer.measure=[train_test_gap]"],
     "images": ["model=mlp", "data=digits", "trainer.measure=[invariance,training_loss]"],
     "binary images": ["model=draw", "model.glimpses=2", "data=binary_digits"],
+    "questions": ["model=attentive_reader", "model.hidden_size=8", "data=python_docs_cloze"],
     "diverged": ["model=mlp", "data=digits", "optim=sgd", "optim.lr=1e38", "trainer.log_every=1"],
 }
 RULES = [yaml.safe_load(path.read_text())["experiment"] for path in (ROOT / "configs" / "experiment").glob("*.yaml")]
