@@ -235,13 +235,14 @@ def _sentences(words: list[str]) -> Iterator[Sentence]:
 
 # A word of the language reference in the marks of code or emphasis, any other word, or another sign.
 DOCS_WORD = re.compile(r'(["*])([A-Za-z_][\w.]*?)(?:\(\))?\1|([A-Za-z_]\w*(?:\.\w+)*|\d+|\S)')
-COMMON = 60  # words, the most frequent, that are no entities though they may stand in marks ("for")
+# Words that are no entities though they may stand in marks, as "for" and "class": short ones and the most common.
+SHORT, COMMON = 3, 30
 
 
 def python_docs(settings: PythonDocsCloze, sources: list[Source]) -> dict[str, np.ndarray]:
     """Questions of the language reference, cut into equal blocks of sentences that are dealt out to the splits.
 
-    Entities are words that stand in marks somewhere ("yield", *iterator*), but for the most common ones, and names.
+    Entities are words that stand in marks somewhere ("yield", *iterator*), but for short and common ones, and names.
     """
     sentences, marked = _documentation()
     cases = count_cases(sentences)
@@ -249,7 +250,7 @@ def python_docs(settings: PythonDocsCloze, sources: list[Source]) -> dict[str, n
     common = {word for word, _ in lower.most_common(COMMON)}
 
     def is_entity(word: str) -> bool:
-        return (word in marked and len(word) > 1 and word.lower() not in common) or is_name(word, cases)
+        return (word in marked and len(word) > SHORT and word.lower() not in common) or is_name(word, cases)
 
     tagged = [[Entity(word) if is_entity(word) else word for word in sentence] for sentence in sentences]
     splits = {

@@ -52,7 +52,6 @@ class PythonDocsCloze(EntityCloze):
 
     name: str = "python_docs_cloze"
     words: int = 500
-    entities: int = 12
     blocks: int = field(default=20, metadata={"help": "equal consecutive pieces of the text", "range": COUNT})
     val_blocks: list[int] = field(
         default_factory=lambda: [4, 14], metadata={"help": "validation text, numbered from 0"}

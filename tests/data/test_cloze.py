@@ -77,7 +77,7 @@ def test_questions_of_the_documentation_need_no_file_and_cross_no_split(monkeypa
     monkeypatch.delenv("LAYERNORM_DATA", raising=False)
     loaded = data.load(PythonDocsCloze())
     assert all(len(loaded.answers[split]) > 100 for split in SPLITS)
-    assert loaded.candidates == 12 and len(loaded.vocabulary) == 3 + 12 + 500
+    assert loaded.candidates == 20 and len(loaded.vocabulary) == 3 + 20 + 500
     check_questions(loaded)
     passages = {
         split: {tuple(row[loaded.question_length :].tolist()) for row in loaded.inputs[split]} for split in SPLITS
