@@ -5,6 +5,7 @@ number is says nothing: `permuted` gives every question other ones (Hermann et a
 """
 
 import functools
+import itertools
 import json
 import re
 from collections import Counter
@@ -109,28 +110,21 @@ def _trivial_errors(inputs: dict, answers: dict, question_length: int, candidate
 
 def make_questions(sentences: list[Sentence], settings: EntityCloze) -> Iterator[Question]:
     """Yield a question for every entity that a sentence shares with the sentences before it, its passage."""
+    entities_of = [[word for word in sentence if isinstance(word, Entity)] for sentence in sentences]
     for at in range(settings.sentences, len(sentences)):
-        passage = [word for sentence in sentences[at - settings.sentences : at] for word in sentence]
-        question = sentences[at]
-        named: list[str] = list(dict.fromkeys(word for word in passage if isinstance(word, Entity)))
-        asked: list[str] = list(dict.fromkeys(word for word in question if isinstance(word, Entity)))
-        entities = dict.fromkeys((*named, *asked))
-        answers = [entity for entity in named if entity in asked]
-        if (
-            not answers
-            or len(entities) > settings.entities
-            or len(passage) > settings.passage_words
-            or len(question) > settings.question_words
-        ):
+        before = slice(at - settings.sentences, at)
+        named = dict.fromkeys(itertools.chain.from_iterable(entities_of[before]))
+        answers = [entity for entity in named if entity in entities_of[at]]
+        entities = dict.fromkeys((*named, *entities_of[at]))
+        if not answers or len(entities) > settings.entities or len(sentences[at]) > settings.question_words:
             continue
-        marker = {entity: f"@entity{number}" for number, entity in enumerate(entities)}
-        marked = _marked(passage, marker)
-        for entity in answers:
-            yield Question(_marked(question, {**marker, entity: BLANK}), marked, marker[entity])
-
-
-def _marked(words: Sentence, marker: dict[str, str]) -> list[str]:
-    return [marker[word] if isinstance(word, Entity) else word for word in words]
+        marker: dict[str, str] = {entity: f"@entity{number}" for number, entity in enumerate(entities)}
+        passage = [marker.get(word, word) for sentence in sentences[before] for word in sentence]
+        if len(passage) > settings.passage_words:
+            continue
+        for answer in answers:
+            blanked = {**marker, answer: BLANK}
+            yield Question([blanked.get(word, word) for word in sentences[at]], passage, marker[answer])
 
 
 def encode(splits: dict[str, list[Question]], candidates: list[str], settings: ClozeData) -> dict[str, np.ndarray]:
@@ -142,7 +136,10 @@ def encode(splits: dict[str, list[Question]], candidates: list[str], settings: C
         if not questions:
             raise DataError(f"{settings.name}: the {split} split has no question; give a longer text or other limits")
     known = [PADDING, BLANK, *candidates, UNKNOWN]
-    counts = Counter(word for question in splits["train"] for word in (*question.words, *question.passage))
+    counts: Counter[str] = Counter()
+    for question in splits["train"]:
+        counts.update(question.words)
+        counts.update(question.passage)
     words = [word for word, _ in counts.most_common() if word not in known]
     vocabulary = known + words[: settings.words]
     index_of = {word: index for index, word in enumerate(vocabulary)}
@@ -171,29 +168,22 @@ def _markers(settings: EntityCloze) -> list[str]:
 # -- Entities ----------------------------------------------------------------------------------------------------------
 
 
-def count_cases(sentences: Iterable[Sentence]) -> Counter[str]:
-    """Count the words that do not begin a sentence, where every word has a capital."""
-    return Counter(word for sentence in sentences for word in sentence[1:])
+def names_of(sentences: Iterable[Sentence]) -> set[str]:
+    """Return the words of two letters or more that have a capital, and have it more often than not.
+
+    Those that begin a sentence are not counted: there every word has a capital.
+    """
+    counts = Counter(word for sentence in sentences for word in sentence[1:])
+    return {word for word in counts if len(word) > 1 and word[0].isupper() and counts[word] > counts[word.lower()]}
 
 
-def is_name(word: str, cases: Counter[str]) -> bool:
-    """Return whether a word of two letters or more has a capital, and has it more often than not within sentences."""
-    return len(word) > 1 and word[0].isupper() and cases[word] > cases[word.lower()]
-
-
-def with_entities(sentence: Sentence, cases: Counter[str]) -> Sentence:
+def with_entities(sentence: Sentence, names: set[str]) -> Sentence:
     """Join names that follow each other into entities."""
     joined: Sentence = []
-    run: list[str] = []
-    for word in (*sentence, ""):
-        if is_name(word, cases):
-            run.append(word)
-            continue
-        if run:
-            joined.append(Entity(" ".join(run)))
-            run.clear()
-        joined.append(word)
-    return joined[:-1]
+    for is_name, run in itertools.groupby(sentence, names.__contains__):
+        words = list(run)
+        joined += [Entity(" ".join(words))] if is_name else words
+    return joined
 
 
 # -- Readers: settings, verified sources -> what the cache stores ------------------------------------------------------
@@ -204,10 +194,10 @@ def wikitext2(settings: EntityCloze, sources: list[Source]) -> dict[str, np.ndar
     articles = {
         split: list(_articles(source.path.read_text("utf-8"))) for split, source in zip(SPLITS, sources, strict=True)
     }
-    cases = count_cases(sentence for article in articles["train"] for sentence in article)
+    names = names_of(sentence for article in articles["train"] for sentence in article)
     splits = {}
     for split, texts in articles.items():
-        tagged = ([with_entities(sentence, cases) for sentence in article] for article in texts)
+        tagged = ([with_entities(sentence, names) for sentence in article] for article in texts)
         splits[split] = [question for article in tagged for question in make_questions(article, settings)]
     return encode(splits, _markers(settings), settings)
 
@@ -245,12 +235,12 @@ def python_docs(settings: PythonDocsCloze, sources: list[Source]) -> dict[str, n
     Entities are words that stand in marks somewhere ("yield", *iterator*), but for short and common ones, and names.
     """
     sentences, marked = _documentation()
-    cases = count_cases(sentences)
+    names = names_of(sentences)
     lower = Counter(word.lower() for sentence in sentences for word in sentence)
     common = {word for word, _ in lower.most_common(COMMON)}
 
     def is_entity(word: str) -> bool:
-        return (word in marked and len(word) > SHORT and word.lower() not in common) or is_name(word, cases)
+        return (word in marked and len(word) > SHORT and word.lower() not in common) or word in names
 
     tagged = [[Entity(word) if is_entity(word) else word for word in sentence] for sentence in sentences]
     splits = {

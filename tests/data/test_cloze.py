@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import data
-from data.cloze import BLANK, FIRST, Entity, count_cases, make_questions, permuted, with_entities
+from data.cloze import BLANK, FIRST, Entity, make_questions, names_of, permuted, with_entities
 from data.settings import BabiData, EntityCloze, PythonDocsCloze
 from tests.helpers.datasets import SPLITS, needs_files, refusal
 
@@ -44,8 +44,10 @@ def test_a_sentence_asks_for_every_entity_that_its_passage_names():
 
 
 def test_names_are_words_with_a_capital_more_often_than_not_and_join():
-    cases = count_cases([["x", *sentence.split()] for sentence in ("the Royal Navy", "the Navy is the best", "a I")])
-    tagged = with_entities(["The", "Royal", "Navy", "and", "I", "met", "the", "Navy"], cases)
+    text = ("of the Royal Navy", "of the Navy is the best The", "The I")
+    names = names_of([sentence.split() for sentence in text])
+    assert names == {"Royal", "Navy"}
+    tagged = with_entities(["The", "Royal", "Navy", "and", "I", "met", "the", "Navy"], names)
     assert tagged == ["The", "Royal Navy", "and", "I", "met", "the", "Navy"]
     assert [word for word in tagged if isinstance(word, Entity)] == ["Royal Navy", "Navy"]
 
