@@ -10,11 +10,12 @@
 from .files import DataError
 from .loading import Content, fingerprint, load, recorded_fingerprint
 from .sets import SETS, DataSet
-from .types import Binary, Images, Pairs, Strokes, Text
+from .types import Binary, Cloze, Images, Pairs, Strokes, Text
 
 __all__ = [
     "SETS",
     "Binary",
+    "Cloze",
     "Content",
     "DataError",
     "DataSet",

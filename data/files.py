@@ -1,13 +1,19 @@
 """Raw files: where they are looked for, and the proof that they are the published ones before anything reads them."""
 
+import functools
+import gzip
 import hashlib
 import lzma
 import os
+import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 
 from .settings import DataSettings
+
+# Published files that may lie there packed, by how their names end: 110 MB of zeros and ones pack to 3 MB.
+PACKED: dict[str, tuple[str, Callable]] = {".amat": (".xz", lzma.open), ".txt": (".gz", gzip.open)}
 
 
 class DataError(ValueError):
@@ -47,8 +53,8 @@ def _verified(settings: DataSettings, file: str, expected: str, get: str) -> Sou
     path = _find(settings, file, get)
     try:
         actual, size = digest(path)
-    except (lzma.LZMAError, EOFError):
-        actual, size = "no whole xz file", None
+    except (lzma.LZMAError, zlib.error, gzip.BadGzipFile, EOFError):
+        actual, size = f"no whole {path.suffix[1:]} file", None
     except OSError as error:
         raise DataError(f"{settings.name}: {path} cannot be read ({error.strerror}); replace it: {get}") from error
     if actual != expected:
@@ -69,9 +75,8 @@ def _find(settings: DataSettings, file: str, get: str) -> Path:
     where = "data.root" if settings.root else "LAYERNORM_DATA"
     folder = home_expanded(where, root)
     path = folder / file
-    # The 110 MB of zeros and ones pack to 3 MB, so many keep them packed.
-    candidates = [path, path.with_name(path.name + ".xz")] if path.suffix == ".amat" else [path]
-    for candidate in candidates:
+    packed = [path.with_name(path.name + packing) for ending, (packing, _) in PACKED.items() if path.suffix == ending]
+    for candidate in [path, *packed]:
         if os.path.exists(candidate):  # False for a path that is too long, where Path.exists raises
             return candidate
     raise DataError(f"{settings.name}: {file} is not in {folder} ({where}); to get it: {get}")
@@ -79,7 +84,8 @@ def _find(settings: DataSettings, file: str, get: str) -> Path:
 
 def unpacked(path: Path):
     """Opens for reading what the hashes are of: the content, not the packing."""
-    return lzma.open(path) if path.suffix == ".xz" else open(path, "rb")
+    openers = (opener for ending, (packing, opener) in PACKED.items() if path.name.endswith(ending + packing))
+    return next(openers, functools.partial(open, mode="rb"))(path)
 
 
 def digest(path: Path) -> tuple[str, int]:
@@ -95,6 +101,6 @@ def current(path: Path, name: str) -> Source:
     return Source(name, sha256, size, path)
 
 
-@lru_cache
+@functools.lru_cache
 def _current_digest(path: Path, size: int, mtime_ns: int) -> tuple[str, int]:
     return digest(path)

@@ -11,10 +11,10 @@ from platform import python_version
 
 from .files import DataError, verified
 from .sets import SETS, DataSet
-from .settings import BinaryData, Crohme, DataSettings, DrawnLines, ImageData, PairData, TextData
-from .types import Binary, Images, Pairs, Strokes, Text
+from .settings import BinaryData, ClozeData, Crohme, DataSettings, DrawnLines, ImageData, PairData, TextData
+from .types import Binary, Cloze, Images, Pairs, Strokes, Text
 
-Content = Text | Images | Binary | Strokes | Pairs
+Content = Text | Images | Binary | Strokes | Pairs | Cloze
 # The module that assembles a set of these settings, and whether its examples are stored as published and split when
 # assembled, so that no option changes what is stored.
 ASSEMBLED_BY = {
@@ -24,6 +24,7 @@ ASSEMBLED_BY = {
     Crohme: ("strokes", True),
     DrawnLines: ("strokes", False),
     PairData: ("pairs", False),
+    ClozeData: ("cloze", False),
 }
 
 # Settings that say where to look or how to batch. All others, and the sources, decide what is prepared.

@@ -4,17 +4,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .settings import (
+    BabiData,
     BinarizedMNIST,
     BinaryData,
     BinaryDigits,
     Crohme,
     DrawnLines,
+    EntityCloze,
     FractionText,
     HubText,
     ImageData,
     NoisyDigits,
     PairData,
     PythonDocs,
+    PythonDocsCloze,
     PythonDocsPairs,
     SplitImages,
     TextData,
@@ -57,6 +60,18 @@ PTB: dict[str, Any] = {
     "http://www.fit.vutbr.cz/~imikolov/rnnlm/simple-examples.tgz into ptb/ below data.root",
 }
 
+WIKITEXT2: dict[str, Any] = {
+    "files": {
+        "wikitext-2/train.txt": "9e9fa1ad55b1c2c95b08e37dd8e653f638fac2c6de904b79e813611eefbc985f",
+        "wikitext-2/valid.txt": "f0737ed31fc1329026e95cb8b98e19c2a182c39c240ab909dc31abf2f8af58e8",
+        "wikitext-2/test.txt": "d790b833ef8cf03a90db7bf1271b7520b83c45ce07ba3c1a9699df81e239eca0",
+    },
+    "address": "https://raw.githubusercontent.com/pytorch/examples/main/word_language_model/data/wikitext-2/{name}",
+    "get": "put {train,valid,test}.txt of https://github.com/pytorch/examples/tree/main/word_language_model/"
+    "data/wikitext-2 into wikitext-2/ below data.root",
+    "terms": "Wikipedia, CC BY-SA",
+}
+
 BINARIZED_MNIST: dict[str, Any] = {
     "files": {  # of the official text; it may lie there packed as .amat.xz
         "binarized_mnist/binarized_mnist_train.amat": (
@@ -90,20 +105,7 @@ SETS: dict[str, DataSet] = {
     ),
     "ptb_char": DataSet(TextData, "text.ptb_char", units=("char",), **PTB),
     "ptb_word": DataSet(TextData, "text.published_words", units=("word",), **PTB),
-    "wikitext2": DataSet(
-        TextData,
-        "text.published_words",
-        files={
-            "wikitext-2/train.txt": "9e9fa1ad55b1c2c95b08e37dd8e653f638fac2c6de904b79e813611eefbc985f",
-            "wikitext-2/valid.txt": "f0737ed31fc1329026e95cb8b98e19c2a182c39c240ab909dc31abf2f8af58e8",
-            "wikitext-2/test.txt": "d790b833ef8cf03a90db7bf1271b7520b83c45ce07ba3c1a9699df81e239eca0",
-        },
-        address="https://raw.githubusercontent.com/pytorch/examples/main/word_language_model/data/wikitext-2/{name}",
-        get="put {train,valid,test}.txt of https://github.com/pytorch/examples/tree/main/word_language_model/"
-        "data/wikitext-2 into wikitext-2/ below data.root",
-        units=("word",),
-        terms="Wikipedia, CC BY-SA",
-    ),
+    "wikitext2": DataSet(TextData, "text.published_words", units=("word",), **WIKITEXT2),
     "tinyshakespeare": DataSet(
         FractionText,
         "text.whole_text",
@@ -136,6 +138,31 @@ SETS: dict[str, DataSet] = {
     ),
     "drawn_lines": DataSet(
         DrawnLines, "strokes.drawn_lines", sources="text.python_docs_sources", terms="Python licence (PSF)"
+    ),
+    "wikitext2_cloze": DataSet(EntityCloze, "cloze.wikitext2", **WIKITEXT2),
+    "python_docs_cloze": DataSet(
+        PythonDocsCloze, "cloze.python_docs", sources="text.python_docs_sources", terms="Python licence (PSF)"
+    ),
+    "babi": DataSet(
+        BabiData,
+        "cloze.babi",
+        files={  # tasks 1 and 2; they may lie there packed as .txt.gz
+            "babi/en-10k/qa1_single-supporting-fact_train.txt": (
+                "749ea9f7c99070feb2d88c975a254417a0dcc8274add4435ae5ae24c7afc7e9d"
+            ),
+            "babi/en-10k/qa1_single-supporting-fact_test.txt": (
+                "55acf66cef2f6d798e2aa1d056e1ec8f24e910ea9215b639450574321132959b"
+            ),
+            "babi/en-10k/qa2_two-supporting-facts_train.txt": (
+                "d4074c0c5d54f70ce2f538056ce2b6ef6a313da336da4245f1a24f1298e37ef3"
+            ),
+            "babi/en-10k/qa2_two-supporting-facts_test.txt": (
+                "eff93fb9cd81ba02eb765772cf7cc269769ed44ec71cbbbc19cfb16ee5eba0f6"
+            ),
+        },
+        get="put the folder en-10k of http://www.thespermwhale.com/jaseweston/babi/tasks_1-20_v1-2.tar.gz into babi/ "
+        "below data.root",
+        terms="CC BY 3.0, Facebook",
     ),
     "digits": DataSet(
         SplitImages,

@@ -19,7 +19,7 @@ import numpy as np
 
 from . import binary, files
 from .files import DataError, Source
-from .settings import FractionText, PythonDocs, TextData, TextFile
+from .settings import DataSettings, FractionText, PythonDocs, PythonDocsCloze, TextData, TextFile
 from .types import Text
 
 EOS, UNK, START = "<eos>", "<unk>", "<start>"
@@ -157,11 +157,21 @@ def text_file_sources(settings: TextFile) -> list[Source]:
 
 def python_docs(settings: PythonDocs, sources: list[Source]) -> dict[str, np.ndarray]:
     """The language reference, cut into equal blocks that are dealt out to the splits."""
+    whole = symbols(language_reference(), settings.unit)
+    dealt = deal_blocks(settings, len(whole), "symbols")
+    return encode(
+        {split: functools.reduce(operator.add, (whole[block] for block in blocks)) for split, blocks in dealt.items()},
+        settings.unit,
+    )
+
+
+def deal_blocks(settings: PythonDocs | PythonDocsCloze, length: int, what: str) -> dict[str, list[slice]]:
+    """Return the blocks of each split, of a text of so many pieces, which are called `what`. Raises DataError."""
     val, test = settings.val_blocks, settings.test_blocks
-    whole, held_out = symbols(language_reference(), settings.unit), {*val, *test}
-    if settings.blocks > len(whole):
+    held_out = {*val, *test}
+    if settings.blocks > length:
         raise DataError(
-            f"{settings.name}: data.blocks={settings.blocks} is more than the text's {len(whole)} symbols; give fewer"
+            f"{settings.name}: data.blocks={settings.blocks} is more than the text's {length} {what}; give fewer"
         )
     numbered = all(0 <= block < settings.blocks for block in held_out)
     if not (val and test and numbered and len(val) + len(test) == len(held_out) < settings.blocks):
@@ -170,15 +180,14 @@ def python_docs(settings: PythonDocs, sources: list[Source]) -> dict[str, np.nda
             f"0..{settings.blocks - 1}, and leave some to train on"
         )
     train = [block for block in range(settings.blocks) if block not in held_out]
-    edges = [len(whole) * block // settings.blocks for block in range(settings.blocks + 1)]
+    edges = [length * block // settings.blocks for block in range(settings.blocks + 1)]
+    return {
+        split: [slice(edges[block], edges[block + 1]) for block in blocks]
+        for split, blocks in (("train", train), ("val", val), ("test", test))
+    }
 
-    def joined(blocks):
-        return functools.reduce(operator.add, (whole[edges[block] : edges[block + 1]] for block in blocks))
 
-    return encode({"train": joined(train), "val": joined(val), "test": joined(test)}, settings.unit)
-
-
-def python_docs_sources(settings: PythonDocs) -> list[Source]:
+def python_docs_sources(settings: DataSettings) -> list[Source]:
     text = language_reference().encode()
     name = f"pydoc_data.topics of Python {platform.python_version()}"
     return [Source(name, hashlib.sha256(text).hexdigest(), len(text))]

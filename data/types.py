@@ -83,3 +83,26 @@ class Pairs:
     sentences: dict[str, Tensor]
     vocabulary: list[str]
     manifest: dict
+
+
+@dataclass(frozen=True)
+class Cloze:
+    """Questions about passages, whole and in memory.
+
+    inputs:          "train", "val", "test" -> (N, Q + P) int32, indices into `vocabulary`: a question, padded with 0
+                     to Q, and its passage, padded to P
+    answers:         the same keys -> (N,) int64, indices into the candidates
+    vocabulary:      padding, the blank, the candidates, the words
+    candidates:      how many may answer
+    question_length: Q
+    anonymous:       whether the candidates are markers without a meaning, that any permutation leaves the same question
+    manifest:        as for Text, and the shape [symbols, Q, P], the number of candidates, the errors of trivial answers
+    """
+
+    inputs: dict[str, Tensor]
+    answers: dict[str, Tensor]
+    vocabulary: list[str]
+    candidates: int
+    question_length: int
+    anonymous: bool
+    manifest: dict

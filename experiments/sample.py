@@ -1,5 +1,5 @@
 """Sample from a trained language model: text, printed symbol by symbol; from a model of pixels, images; handwriting;
-from order embeddings, the sentences that are nearest to another.
+from order embeddings, the sentences that are nearest to another; of a reader the answers, with its attention.
 
 python -m experiments.sample run=train-lstm-ln prompt="The " temperature=0.7 length=500
 python -m experiments.sample run=results/runs/<run> samples=3 seed=7
@@ -50,12 +50,13 @@ class Sample:
         default=None,
         metadata={"help": "draw from the k likeliest symbols; null: from all; of order embeddings: sentences found"},
     )
-    samples: int = field(default=1, metadata={"help": "number of texts, of images in one PNG, of lines in one SVG"})
+    samples: int = field(default=1, metadata={"help": "number of texts, or of images, lines or questions in one file"})
     seed: int = field(default=0, metadata={"help": "seed of the first sample; the next have seed + 1, ..."})
     output: str | None = field(
         default=None,
         metadata={
-            "help": "PNG of a model of pixels, SVG of handwriting; null: samples.png or .svg in the run's folder"
+            "help": "PNG of a model of pixels, SVG of handwriting, HTML of a reader; null: samples.png, samples.svg or "
+            "attention.html in the run's folder"
         },
     )
 
@@ -77,6 +78,8 @@ def sample(cfg: DictConfig) -> None:
             handwriting(trained, cfg)
         elif trained.cfg.model.kind == "pairs":
             neighbours(trained, cfg)
+        elif trained.cfg.model.kind == "cloze":
+            attention(trained, cfg)
         elif trained.cfg.model.kind == "binary" or trained.cfg.data.unit == "pixel":
             images(trained, cfg)
         else:
@@ -145,6 +148,22 @@ def handwriting(trained: Trained, cfg: DictConfig) -> None:
     save_handwriting(trained, path, text, cfg.length or POINTS, cfg.samples, cfg.seed, cfg.temperature)
     print(f"{trained}", file=sys.stderr)
     print(f"{cfg.samples} lines: {path}")
+
+
+def attention(trained: Trained, cfg: DictConfig) -> None:
+    """Save a page of questions. Raises ConfigError for an option of text, and for an output that cannot be written."""
+    from experiments.inspect.attention import save_attention
+
+    if cfg.prompt or cfg.length is not None or cfg.temperature != 1 or cfg.top_k is not None:
+        raise ConfigError(
+            "prompt, length, temperature and top_k are for models that write; a reader answers questions of its "
+            "validation split, say samples=..."
+        )
+    path = Path(cfg.output or trained.folder.path / "attention.html")
+    check_file("output", str(path), begins=b"<!DOCTYPE html>")
+    save_attention(trained, path, cfg.samples, cfg.seed)
+    print(f"{trained}", file=sys.stderr)
+    print(f"{cfg.samples} questions: {path}")
 
 
 def verbatim(argument: str) -> str:

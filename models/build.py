@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from .attentive_reader import AttentiveReader
 from .cnn import CIFARResNet20, PlainCNN
 from .create_norm import NormLayer
 from .draw import DRAW
@@ -26,14 +27,15 @@ MODELS: dict[str, type[nn.Module]] = {
     "draw": DRAW,
     "handwriting": HandwritingNetwork,
     "order_embedding": OrderEmbedding,
+    "attentive_reader": AttentiveReader,
 }
 
 
 def build(settings, input_shape: tuple[int, ...], num_classes: int, norm_layer: NormLayer) -> nn.Module:
     """Return the network that `settings` (settings.py) describes.
 
-    input_shape: (C, H, W) of an image, () for tokens, (2, T) for a pair of sentences.
-    num_classes: classes, or the vocabulary's size.
+    input_shape: (C, H, W) of an image, () for tokens, (2, T) for a pair of sentences, (symbols, Q,
+    P) for a question with its passage. num_classes: classes, candidates, or the vocabulary's size.
     Raises ModelError when the network, its settings or the normaliser cannot be had.
     """
     must_be_one_of("model", settings.name, MODELS)

@@ -194,6 +194,23 @@ class OrderEmbedding(RecurrentLayers):
     )
 
 
+@dataclass
+class AttentiveReader(Cell):
+    """The attentive reader (Hermann et al. 2015): LSTMs over passage and question, attention over the passage."""
+
+    name: str = "attentive_reader"
+    kind: str = "cloze"
+    hidden_size: int = field(
+        default=240, metadata={"help": "H, units of an LSTM in each direction", "range": (1, MOST_UNITS)}
+    )
+    embedding_size: int = field(default=240, metadata={"help": "units of an embedding", "range": (1, MOST_UNITS)})
+    bidirectional: bool = field(default=True, metadata={"help": "whether both LSTMs read in both directions"})
+    dropout: float = field(
+        default=0.0,
+        metadata={"help": "probability, on the embeddings and before the output", "range": "0 <= x < 1"},
+    )
+
+
 SCHEMAS: dict[str, type] = {
     "recurrent": Recurrent,
     "image_recurrent": ImageRecurrent,
@@ -203,4 +220,5 @@ SCHEMAS: dict[str, type] = {
     "draw": Draw,
     "handwriting": Handwriting,
     "order_embedding": OrderEmbedding,
+    "attentive_reader": AttentiveReader,
 }

@@ -7,6 +7,7 @@ inequality, and its choices; --help prints them, and configurations are checked 
 
 from .base import COUNT, INT32_MAX, DataSettings
 from .binary import BinaryData, BinaryDigits
+from .cloze import BabiData, ClozeData, EntityCloze, PythonDocsCloze
 from .images import ImageData, NoisyDigits, SplitImages
 from .pairs import PairData, PythonDocsPairs
 from .strokes import Crohme, DrawnLines, StrokeData
@@ -16,18 +17,22 @@ __all__ = [
     "COUNT",
     "INT32_MAX",
     "SCHEMAS",
+    "BabiData",
     "BinarizedMNIST",
     "BinaryData",
     "BinaryDigits",
+    "ClozeData",
     "Crohme",
     "DataSettings",
     "DrawnLines",
+    "EntityCloze",
     "FractionText",
     "HubText",
     "ImageData",
     "NoisyDigits",
     "PairData",
     "PythonDocs",
+    "PythonDocsCloze",
     "PythonDocsPairs",
     "SplitImages",
     "StrokeData",
@@ -51,4 +56,7 @@ SCHEMAS: dict[str, type] = {
     "drawn_lines": DrawnLines,
     "pairs": PairData,
     "python_docs_pairs": PythonDocsPairs,
+    "entity_cloze": EntityCloze,
+    "python_docs_cloze": PythonDocsCloze,
+    "babi": BabiData,
 }

@@ -36,10 +36,14 @@ TASK_TYPES = {  # of the hub, by the kind of data
     "binary": "unconditional-image-generation",
     "strokes": "other",
     "pairs": "sentence-similarity",
+    "cloze": "question-answering",
 }
-
 EXAMPLES = {  # by the kind of data
-    **{"images": "images", "binary": "images", "strokes": "pen trajectories", "pairs": "pairs of sentences"},
+    "images": "images",
+    "binary": "images",
+    "strokes": "pen trajectories",
+    "pairs": "pairs of sentences",
+    "cloze": "questions",
 }
 
 
@@ -141,6 +145,13 @@ def inputs_and_outputs(trained: Trained) -> str:
             "In: pen trajectories (N, T, 3) of dx, dy (downwards), each divided by its `sd` of config.json, and pen up "
             f"(0 or 1), which is -1 past the end{text}. Out: -log likelihood of all points but the first, (N,), in "
             "nats. `model.sample(points)` draws a trajectory."
+        )
+    if trained.cfg.model.kind == "cloze":
+        _, Q, P = trained.input_shape
+        return (
+            f"In: int (N, {Q + P}), indices of `vocabulary` of config.json: a question, padded with 0 to {Q}, and its "
+            f"passage, padded with 0 behind its end. Out: logits (N, {trained.num_classes}) of the candidates, which "
+            "are the symbols from index 2 on. `model.read(...)` returns the attention over the passage as well."
         )
     if not trained.vocabulary:
         return (
@@ -246,6 +257,8 @@ def limits(trained: Trained) -> str:
         lines.append(f"It compares sentences like those of {cfg.data.name}, cut after {cfg.data.max_length} words.")
         if cfg.norm.name == "bn":
             lines.append("Batch normalisation has statistics for each step; beyond those of training it uses the last.")
+    if cfg.model.kind == "cloze":
+        lines.append(f"It chooses among {trained.num_classes} candidates, for questions like those of {cfg.data.name}.")
     elif trained.vocabulary:
         lines.append(
             f"It was trained on windows of {cfg.data.seq_len} symbols from a zero state, on one text alone: what it "

@@ -34,9 +34,9 @@ class Trained:
     folder: RunFolder
     cfg: DictConfig
     manifest: dict  # of the training data (data.Text, data.Images)
-    input_shape: tuple[int, ...]  # (C, H, W) of an image, () for text, (2, T) of a pair of sentences
+    input_shape: tuple[int, ...]  # (C, H, W) of an image, () for text, (2, T) of two sentences, (symbols, Q, P)
     num_classes: int
-    vocabulary: list[str]  # of a text or of sentences; empty for images
+    vocabulary: list[str]  # of a text, of sentences or questions; empty for images
     step: int  # steps done at the checkpoint
     model: Any  # an nn.Module of models/, in evaluation mode, on the CPU
 
@@ -105,8 +105,8 @@ def find_all(run: str | None, runs_dir: str) -> list[RunFolder]:
 def load(folder: RunFolder) -> Trained:
     """Return the run at its last checkpoint, whether or not it is finished.
 
-    The data are read only where the run's manifest lacks what the model needs of them: for the words of a text. Raises
-    ConfigError for a folder without a whole checkpoint or of another version of the code, and data.DataError.
+    The data are read only where the run's manifest lacks what is needed of them: the words of a text or of questions.
+    Raises ConfigError for a folder without a whole checkpoint or of another version of the code, and data.DataError.
     """
     from experiments.training.model import build_model
 
@@ -175,13 +175,15 @@ def _no_checkpoint(folder: RunFolder) -> str:
 
 def _sizes(run: Run, manifest: dict) -> tuple[tuple[int, ...], int, list[str]]:
     """Return the shape of an input, the number of classes, the vocabulary."""
-    if "shape" in manifest:
+    if "shape" in manifest and run.cfg.model.kind != "cloze":
         return tuple(manifest["shape"]), manifest["classes"], []
     if "vocabulary" in manifest:
         return (), len(manifest["vocabulary"]), manifest["vocabulary"]
     content = _content(run, manifest)
     if isinstance(content, data.Text):
         return (), len(content.vocabulary), content.vocabulary
+    if isinstance(content, data.Cloze):
+        return tuple(content.manifest["shape"]), content.manifest["classes"], content.vocabulary
     if isinstance(content, data.Pairs):
         return (2, content.sentences["train"].shape[2]), len(content.vocabulary), content.vocabulary
     return tuple(content.manifest["shape"]), content.manifest["classes"], []

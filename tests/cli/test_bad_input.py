@@ -31,8 +31,8 @@ TYPED = {
     "-m trainer.stps=5,6": "nearest: trainer.steps;",
     "trainer.stps=5 plan=true": "nearest: trainer.steps;",
     "hydra.foo=1": "hydra.foo is no field of Hydra's",
-    "model=lstmm": "model=lstmm is unknown; allowed: attentive_reader, cnn, draw, gru, handwriting, image_gru, image_lstm, "
-    "image_rnn, lstm, mlp, order_embedding, resnet20, rnn; nearest: lstm",
+    "model=lstmm": "model=lstmm is unknown; allowed: attentive_reader, cnn, draw, gru, handwriting, image_gru, "
+    "image_lstm, image_rnn, lstm, mlp, order_embedding, resnet20, rnn; nearest: lstm",
     "norm=LN": "nearest: ln",
     "-m model=lstmm,gru": "nearest: lstm",
     "experiment=conv_gian": "nearest: conv_gain",

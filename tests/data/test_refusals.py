@@ -1,5 +1,6 @@
 """A raw file that is damaged, missing or another one is refused before anything of it is read."""
 
+import gzip
 import hashlib
 import lzma
 import os
@@ -12,6 +13,7 @@ from omegaconf import OmegaConf
 import data
 from data import text
 from data.settings import (
+    BabiData,
     BinarizedMNIST,
     ImageData,
     TextData,
@@ -73,6 +75,12 @@ def test_broken_packing_is_refused(tmp_path):
     (tmp_path / "binarized_mnist").mkdir()
     (tmp_path / "binarized_mnist" / "binarized_mnist_train.amat.xz").write_bytes(lzma.compress(b"0 1 " * 9999)[:-20])
     assert "no whole xz file" in refusal(BinarizedMNIST(root=str(tmp_path)))
+    (tmp_path / "babi" / "en-10k").mkdir(parents=True)
+    packed = tmp_path / "babi" / "en-10k" / "qa1_single-supporting-fact_train.txt.gz"
+    whole = gzip.compress(b"1 Mary moved. " * 9999)
+    for broken in (whole[:-20], b"1 Mary moved.", whole[:20] * 9):
+        packed.write_bytes(broken)
+        assert "no whole gz file" in refusal(BabiData(root=str(tmp_path)))
 
 
 @pytest.mark.scorecard("R9", "a missing set: one line says what, where and how to get it")

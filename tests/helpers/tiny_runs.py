@@ -32,6 +32,10 @@ MODELS = {
         *("model=order_embedding", "model.hidden_size=8", "model.embedding_size=5", "norm=ln"),
         *("data=python_docs_pairs", "data.batch_size=8", "data.max_length=12", "data.val=30", "data.test=30", *SHORT),
     ],
+    "attentive_reader-bn": [
+        *("model=attentive_reader", "model.hidden_size=8", "model.embedding_size=6", "norm=bn"),
+        *("data=python_docs_cloze", "data.batch_size=8", *SHORT),
+    ],
     "image_gru-bn": [
         "model=image_gru",
         "model.hidden_size=8",

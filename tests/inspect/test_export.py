@@ -60,6 +60,11 @@ def test_the_cards_example_gives_the_logits_to_the_last_bit(name, runs, tmp_path
         x = torch.randint(trained.num_classes, (3, *trained.input_shape))
         given, expected = (model(x) for model in (there["model"], trained.model))
         assert there["config"]["vocabulary"] == trained.vocabulary and "pairs of sentences (N, 2, T)" in card
+    if name == "attentive_reader-bn":
+        x = torch.cat([torch.randint(1, 500, (3, part)) for part in trained.input_shape[1:]], 1)
+        x[0, 40:60] = x[1, 90:] = 0  # behind the end of a question and of a passage
+        given, expected = (torch.cat(model.read(x), 1) for model in (there["model"], trained.model))
+        assert there["config"]["vocabulary"] == trained.vocabulary and "`model.read(...)` returns the attention" in card
     elif trained.vocabulary:
         x = torch.randint(trained.num_classes, (3, 9))  # longer than the windows of training
         given, expected = (model(x)[0] for model in (there["model"], trained.model))
@@ -114,6 +119,7 @@ def test_the_card_states_data_recipe_and_figures(runs, tmp_path):
         ("draw-ln", "unconditional-image-generation", "test/bound"),
         ("handwriting-rms", "other", "test/nll"),
         ("order_embedding-ln", "sentence-similarity", "test/rsum"),
+        ("attentive_reader-bn", "question-answering", "test/error"),
     ],
 )
 def test_the_header_gives_the_hub_licence_data_and_results(name, task, metric, runs, tmp_path):

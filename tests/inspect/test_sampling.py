@@ -1,5 +1,7 @@
 """Sampling: a symbol at a time gives what the whole text gives, a seed its text; prompts stand as they were given."""
 
+import html
+import re
 import subprocess
 import sys
 from xml.etree import ElementTree
@@ -10,6 +12,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from data.cloze import FIRST
 from data.text import START
 from experiments.config.errors import ConfigError
 from experiments.inspect.sampling import SCALE, Strategy, generate, to_indices
@@ -32,7 +35,7 @@ SMALL = ["model.hidden_size=16", "data.seq_len=12", "data.batch_size=8", "traine
 def runs(tmp_path_factory):
     """Language models of characters and of words, a classifier of images, DRAW, and handwriting without and with text.
 
-    And order embeddings. Each is trained a little.
+    And order embeddings and a reader. Each is trained a little.
     """
     place = tmp_path_factory.mktemp("runs")
     for choice in (
@@ -43,6 +46,7 @@ def runs(tmp_path_factory):
         [*TINY_MODELS["handwriting-rms"]],
         [*TINY_MODELS["handwriting-rms"], "model.window=0", "norm=ln"],
         [*TINY_MODELS["order_embedding-ln"]],
+        [*TINY_MODELS["attentive_reader-bn"]],
     ):
         outcome = trained(*choice, "optim.lr=0.02", "wandb.mode=disabled", f"runs_dir={place}")
         assert outcome["status"] == "done", outcome
@@ -229,6 +233,34 @@ def test_the_nearest_sentences_are_those_with_the_highest_scores(runs):
     assert "read as <unk>: zyzzyva" in unknown.stderr and unknown.stdout.startswith("the <unk>\n")
 
 
+def test_a_reader_shows_what_it_attends_to(runs, tmp_path):
+    """Every word of the passage once, escaped and shaded by its attention, with question, answer and prediction."""
+    trained = load(find("train-attentive_reader", str(runs)))
+    path = tmp_path / "attention.html"
+    result = sampled(runs, "run=train-attentive_reader", "samples=40", "seed=2", f"output={path}")
+    assert result.returncode == 0 and str(path) in result.stdout, result.stderr
+    page = path.read_text()
+    task = trained.task()
+    inputs, answers = task.validation()
+    order = torch.randperm(len(answers), generator=torch.Generator().manual_seed(2))[:40]
+    _, attention = trained.model.read(inputs[order])
+    vocabulary, Q = task.cloze.vocabulary, task.cloze.question_length
+    questions = page.split("<h2>")[1:]
+    assert [int(re.match(r"Question (\d+)", question)[1]) for question in questions] == order.tolist()
+    for shown, n, weights in zip(questions, order.tolist(), attention, strict=True):
+        passage = [vocabulary[index] for index in inputs[n, Q:].tolist() if index]
+        marks = re.findall(r'<mark style="background: rgba\(\d+, \d+, \d+, ([\d.]+)\)">(.*?)</mark>', shown)
+        assert [html.unescape(re.sub("</?b>", "", word)) for _, word in marks] == passage
+        shares = torch.tensor([float(share) for share, _ in marks])
+        torch.testing.assert_close(shares, weights[: len(passage)] / weights.max(), rtol=0, atol=6e-4)
+        answer = vocabulary[FIRST + int(answers[n])]
+        assert {word for _, word in marks if "<b>" in word} == {f"<b>{answer}</b>"}
+        assert ": right." in shown or f"the answer is {answer}." in shown
+    assert "&lt;unk&gt;" in page and "<unk>" not in page
+    again = sampled(runs, "run=train-attentive_reader", "samples=40", "seed=3", f"output={path}")
+    assert again.returncode == 0 and path.read_text() != page, "its own page is replaced"
+
+
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
 
@@ -243,6 +275,10 @@ def test_the_nearest_sentences_are_those_with_the_highest_scores(runs):
         (["run=train-handwriting-rms"], "prompt= is missing"),
         (["run=train-handwriting-rms", "prompt=t é"], "é is not among"),
         (["run=train-order", "length=3"], "order_embedding finds sentences"),
+        (
+            ["run=train-attentive_reader", "temperature=0.5"],
+            "prompt, length, temperature and top_k are for models that",
+        ),
         (["run=train-lsmt"], "nearest: train-lstm"),
         (["run=train-lstm", "temperature=-1"], "temperature=-1"),
         (["run=train-lstm", "prompt=é"], "'é'"),

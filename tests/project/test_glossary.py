@@ -40,6 +40,7 @@ RUNS = {
     "binary images": ["model=draw", "model.glimpses=2", "data=binary_digits"],
     "handwriting": ["model=handwriting", "model.hidden_size=8", "data=drawn_lines", "data.train=40"],
     "pairs": ["model=order_embedding", "model.hidden_size=8", "data=python_docs_pairs", "data.max_length=10"],
+    "questions": ["model=attentive_reader", "model.hidden_size=8", "data=python_docs_cloze"],
     "diverged": ["model=mlp", "data=digits", "optim=sgd", "optim.lr=1e38", "trainer.log_every=1"],
 }
 RULES = [yaml.safe_load(path.read_text())["experiment"] for path in (ROOT / "configs" / "experiment").glob("*.yaml")]

@@ -89,6 +89,12 @@ def test_the_lstms_of_draw_have_a_forget_gate(capsys):
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize("option", ["model.embedding_size=16", "model.forget_bias=-3.0"])
+def test_a_reader_has_embeddings_and_forget_gates(option, capsys):
+    warn([option], [composed("model=attentive_reader", "data=python_docs_cloze", option)])
+    assert capsys.readouterr().err == ""
+
+
 def test_every_row_of_the_table_is_tested():
     tested = {option.partition("=")[0] for _, option, *_ in [*TRAINED, *NOT_TRAINED]}
     assert tested == {row.option for row in IDLE_OPTIONS}

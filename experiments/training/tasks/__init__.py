@@ -7,13 +7,14 @@ file here and another entry of TASKS.
 
 from typing import Any
 
-from data import Binary, Content, Images, Pairs, Strokes, Text
+from data import Binary, Cloze, Content, Images, Pairs, Strokes, Text
 
 from .classification import Classification
 from .density_estimation import DensityEstimation
 from .handwriting import Handwriting
 from .language_modelling import LanguageModelling
 from .order import epoch_generator
+from .question_answering import QuestionAnswering
 from .retrieval import Retrieval
 
 __all__ = [
@@ -22,18 +23,20 @@ __all__ = [
     "DensityEstimation",
     "Handwriting",
     "LanguageModelling",
+    "QuestionAnswering",
     "Retrieval",
     "epoch_generator",
     "make_task",
 ]
 
-DataTask = LanguageModelling | Classification | DensityEstimation | Handwriting | Retrieval
+DataTask = LanguageModelling | Classification | DensityEstimation | Handwriting | Retrieval | QuestionAnswering
 TASKS: dict[type, Any] = {
     Text: LanguageModelling,
     Images: Classification,
     Binary: DensityEstimation,
     Strokes: Handwriting,
     Pairs: Retrieval,
+    Cloze: QuestionAnswering,
 }
 
 

@@ -40,16 +40,19 @@ class Classification:
     def metrics(self, loss: float) -> dict[str, float]:
         return {"loss": loss}
 
-    @torch.no_grad()
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
         """Return loss, accuracy and error (both in percent) over the whole split, in evaluation mode."""
-        model.eval()
-        total, correct = 0.0, 0
-        chunks = (content[split].split(self.eval_batch_size) for content in (self.images, self.labels))
-        for images, labels in zip(*chunks, strict=True):
-            logits = model(images)
-            total += F.cross_entropy(logits, labels, reduction="sum").item()
-            correct += (logits.argmax(1) == labels).sum().item()
-        count = len(self.labels[split])
-        accuracy = 100.0 * correct / count
-        return {**self.metrics(total / count), "accuracy": accuracy, "error": 100.0 - accuracy}
+        return evaluate_classes(model, self.images[split], self.labels[split], self.eval_batch_size)
+
+
+@torch.no_grad()
+def evaluate_classes(model: nn.Module, inputs: Tensor, labels: Tensor, batch_size: int) -> dict[str, float]:
+    """Return the mean cross entropy, and the share of labels with the largest logit and its rest, both in percent."""
+    model.eval()
+    total, correct = 0.0, 0
+    for x, y in zip(inputs.split(batch_size), labels.split(batch_size), strict=True):
+        logits = model(x)
+        total += F.cross_entropy(logits, y, reduction="sum").item()
+        correct += (logits.argmax(1) == y).sum().item()
+    accuracy = 100.0 * correct / len(labels)
+    return {"loss": total / len(labels), "accuracy": accuracy, "error": 100.0 - accuracy}

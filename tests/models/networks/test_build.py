@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from models.attentive_reader import AttentiveReader
 from models.build import build
 from models.cnn import CIFARResNet20, PlainCNN
 from models.create_norm import NormLayer
@@ -53,6 +54,11 @@ def test_impossible_settings_are_refused_in_one_line(settings, norm, options, pa
     assert "\n" not in message and all(part in message for part in parts), message
 
 
+SHAPES = {  # by the kind of data
+    **{"text": (), "images": IMAGE, "binary": (1, 8, 8), "strokes": (3,), "pairs": (2, 7), "cloze": (30, 4, 9)}
+}
+
+
 def test_every_schema_can_be_built_with_its_defaults():
     classes = {
         "recurrent": LanguageModel,
@@ -63,11 +69,12 @@ def test_every_schema_can_be_built_with_its_defaults():
         "draw": DRAW,
         "handwriting": HandwritingNetwork,
         "order_embedding": OrderEmbedding,
+        "attentive_reader": AttentiveReader,
     }
     assert SCHEMAS.keys() == classes.keys()
     for name, schema in SCHEMAS.items():
         settings = schema()
-        shape = {"text": (), "images": IMAGE, "binary": (1, 8, 8), "strokes": (3,), "pairs": (2, 7)}[settings.kind]
+        shape = SHAPES[settings.kind]
         assert type(build(settings, shape, 10, NormLayer("ln"))) is classes[name]
 
 
