@@ -35,7 +35,7 @@ def forest(verdict: Verdict, kind: Kind, width: int = 440) -> dict:
             else f"no interval   n = {outcome.pairs}",
             "verdict": outcome.verdict,
         }
-        record |= _cut("", outcome.interval, low, high) | _cut("boot_", outcome.second, low, high)
+        record |= cut("", outcome.interval, low, high) | cut("boot_", outcome.second, low, high)
         records.append(record)
     rows = mark()
     y = alt.Y("row:O", axis=None, scale=alt.Scale(paddingOuter=0.1))
@@ -66,7 +66,7 @@ def forest(verdict: Verdict, kind: Kind, width: int = 440) -> dict:
     return layered(records, *layers, width=width, height=58 * len(records))
 
 
-def _cut(prefix: str, interval: Interval | None, low: float, high: float) -> dict:
+def cut(prefix: str, interval: Interval | None, low: float, high: float) -> dict:
     """Return an interval's ends inside [low, high], and where it was cut off."""
     if interval is None:
         return dict.fromkeys([f"{prefix}low", f"{prefix}high", *([] if prefix else ["at", "off_low", "off_high"])])
