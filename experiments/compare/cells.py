@@ -158,9 +158,7 @@ def partner(cell: Cell, baseline: Iterable[str], bases: Iterable[Cell]) -> Cell 
     """
     rest = [name for name in cell if name not in baseline]
     found = [
-        other
-        for other in bases
-        if all(other[name] == cell[name] or "" in (other[name], cell[name]) for name in rest)
+        other for other in bases if all(other[name] == cell[name] or "" in (other[name], cell[name]) for name in rest)
     ]
     exact = [other for other in found if all(other[name] == cell[name] for name in rest)]
     found = exact or found

@@ -1,7 +1,7 @@
 """Paired differences between the cells of some runs, and how they depend on a further field.
 
-    d = metric(cell) - metric(baseline's cell that is like it in all else)          over the seeds that both have
-    d at one value of a field less d at its first value                             over the seeds that all four have
+d = metric(cell) - metric(baseline's cell that is like it in all else)          over the seeds that both have
+d at one value of a field less d at its first value                             over the seeds that all four have
 """
 
 import itertools
@@ -191,9 +191,7 @@ def cells_of(runs: list[OwnRun], fields: Differing, names: Mapping[str, str]) ->
     return cells, told
 
 
-def paired(
-    cells: list[CellOfRuns], baseline: Cell
-) -> tuple[list[tuple[CellOfRuns, CellOfRuns]], list[str]]:
+def paired(cells: list[CellOfRuns], baseline: Cell) -> tuple[list[tuple[CellOfRuns, CellOfRuns]], list[str]]:
     """Return each cell with its baseline's, and a sentence for each cell that has none."""
     is_baseline = [all(cell.fields[name] == value for name, value in baseline.items()) for cell in cells]
     bases = [cell for cell, base in zip(cells, is_baseline, strict=True) if base]

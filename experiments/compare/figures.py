@@ -1,6 +1,5 @@
 """The forest plot of a comparison, and the curves of its metric."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import altair as alt
@@ -25,7 +24,7 @@ def forest(comparison: Comparison, background: str | None = "white") -> str:
     """Draw every difference with its interval, and below how it depends on further fields."""
     tables = {
         f"{words(comparison.metric)} less that of {comparison.baseline}": comparison.differences,
-        "how that depends on a further field": comparison.interactions,
+        "difference of two such differences": comparison.interactions,
     }
     panels = [_forest_panel(title, rows) for title, rows in tables.items() if rows]
     chart = {"vconcat": panels}
@@ -51,7 +50,9 @@ def _forest_panel(title: str, rows: list[Difference]) -> dict:
             "numbers": f"{numbers}   n = {one.n}" + (f", {one.diverged} diverged" if one.diverged else ""),
             "colour": look(one.norm)[0],
         }
-        records.append(record | cut("", one.interval, low, high) | cut("boot_", one.second, low, high) | {"at": one.mean})
+        records.append(
+            record | cut("", one.interval, low, high) | cut("boot_", one.second, low, high) | {"at": one.mean}
+        )
     seeds = [{"row": index, "seed": value} for index, one in enumerate(rows) for value in one.by_seed.values()]
     strip = mark()
     y = alt.Y("row:O", axis=None, scale=alt.Scale(paddingOuter=0.1, domain=list(range(len(rows)))))
@@ -60,14 +61,14 @@ def _forest_panel(title: str, rows: list[Difference]) -> dict:
     hue = alt.Color("colour:N", scale=None, legend=None)
     text = {"align": "left", "x": 0}
     layers = [
-        mark([{"x": 0}]).mark_rule(strokeWidth=1).encode(x=alt.X("x:Q", scale=scale)),
+        mark([{"x": 0}]).mark_rule(strokeWidth=1, opacity=0.5).encode(x=alt.X("x:Q", scale=scale)),
         strip.mark_rule(strokeWidth=2.5, yOffset=12).encode(x=x, x2=alt.X2("high"), y=y, color=hue),
         strip.mark_rule(strokeWidth=1, strokeDash=[3, 2], yOffset=19).encode(
             x=alt.X("boot_low:Q"), x2=alt.X2("boot_high"), y=y
         ),
-        mark(seeds).mark_point(size=26, filled=False, strokeWidth=1, opacity=0.8, color="#888", yOffset=12).encode(
-            x=alt.X("seed:Q"), y=y
-        ),
+        mark(seeds)
+        .mark_point(size=26, filled=False, strokeWidth=1, opacity=0.8, color="#888", yOffset=12)
+        .encode(x=alt.X("seed:Q"), y=y),
         strip.mark_point(size=80, filled=True, opacity=1, yOffset=12).encode(x=alt.X("at:Q"), y=y, color=hue),
         strip.mark_text(text="◂", yOffset=12).encode(x=alt.X("off_low:Q"), y=y),
         strip.mark_text(text="▸", yOffset=12).encode(x=alt.X("off_high:Q"), y=y),
@@ -100,7 +101,7 @@ def curve_metric(comparison: Comparison) -> str | None:
 def curves(comparison: Comparison, metric: str, background: str | None = "white") -> str:
     """Draw the metric by step: a panel for each cell of the further fields, a line for each of the baseline's values."""
     looks = _looks(comparison)
-    panels = [_curve_panel(title, cells, looks, metric) for title, cells in _panels(comparison)]
+    panels = [_curve_panel(title, cells, looks, metric) for title, cells in panels_of(comparison).items()]
     chart = side_by_side(panels)
     if background:
         caption = "Median over seeds; band: lowest to highest. A diverged run counts up to where it diverged."
@@ -144,13 +145,13 @@ def _looks(comparison: Comparison) -> Looks:
     return Looks(colours, {name: DASHES[index % len(DASHES)] for index, name in enumerate(lines)})
 
 
-def _panels(comparison: Comparison) -> Iterator[tuple[str, list[tuple[str, CellOfRuns]]]]:
-    """Yield (title, lines) of each panel. A cell without a further field that others have stands in a panel of its own."""
+def panels_of(comparison: Comparison) -> dict[str, list[tuple[str, CellOfRuns]]]:
+    """Return the lines of each panel by its title. A cell that lacks a field which others have gets its own panel."""
     by_panel: dict[str, list[tuple[str, CellOfRuns]]] = {}
     for cell in comparison.cells:
         rest = {column: value for column, value in cell.named.items() if column not in comparison.against}
         by_panel.setdefault(describe(rest), []).append((_line(cell, comparison), cell))
-    yield from by_panel.items()
+    return by_panel
 
 
 def _curve_panel(title: str, cells: list[tuple[str, CellOfRuns]], looks: Looks, metric: str) -> dict:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.compare.comparison import CellOfRuns, Comparison, Difference
-from experiments.compare.figures import CAPTION, curve_metric, curves, forest
+from experiments.compare.figures import CAPTION, curve_metric, curves, forest, panels_of
 from experiments.judging.intervals import iqm
 from experiments.report.charts.layout import words
 from experiments.report.tables import ends, interval_text, markdown, p_value, rounded, signed
@@ -114,7 +114,13 @@ def rows_of(comparison: Comparison) -> pd.DataFrame:
             t, boot = one.interval, one.second
             lines.append(
                 {
-                    **{"kind": kind, "metric": comparison.metric, "contrast": one.label, "where": one.where, "n": one.n},
+                    **{
+                        "kind": kind,
+                        "metric": comparison.metric,
+                        "contrast": one.label,
+                        "where": one.where,
+                        "n": one.n,
+                    },
                     **{"mean": one.mean, "low": t and t.low, "high": t and t.high},
                     **{"bootstrap_low": boot and boot.low, "bootstrap_high": boot and boot.high},
                     **{name: getattr(one, name) for name in ("median", "iqm", "p", "p_holm", "diverged")},
@@ -176,6 +182,7 @@ def page(comparison: Comparison, by_step: str | None) -> str:
         caption=CAPTION,
         curves=Markup(inline(curves(comparison, by_step, background=None), "curves")) if by_step else None,
         by_step=words(by_step or ""),
+        width=22 * min(3, len(panels_of(comparison))),
     )
 
 
