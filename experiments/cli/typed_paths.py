@@ -9,16 +9,8 @@ from hydra.errors import HydraException
 
 from experiments.config.errors import ConfigError
 
-PATHS = (
-    "runs_dir",
-    "runs",
-    "output",
-    "rows",
-    "against",
-    "data.path",
-    "data.root",
-    "data.cache",
-)  # fields that hold one
+# Fields that hold one
+PATHS = ("runs_dir", "runs", "output", "rows", "against", "data.path", "data.root", "data.cache")
 
 
 def typed_paths(arguments: list[str]) -> list[str]:

@@ -1,1 +1,1 @@
-"""Runs of any sweep compared cell by cell: which runs, what differs between them, paired differences, tables, figures."""
+"""Runs of any sweep compared cell by cell: what differs between them, paired differences, tables, figures."""

@@ -63,7 +63,7 @@ def _is_of_a_choice(name: str, runs: list[OwnRun]) -> bool:
 
 
 def short_names(fields: Iterable[str]) -> dict[str, str]:
-    """Return each field's name in tables: norm for norm.name, seq_len for data.seq_len; the whole one where two agree."""
+    """Return each field's name in tables: norm for norm.name, seq_len for data.seq_len; in full where two agree."""
     fields = list(fields)
     short = {field: _short(field) for field in fields}
     return {

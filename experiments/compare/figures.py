@@ -50,16 +50,14 @@ def _forest_panel(title: str, rows: list[Difference]) -> dict:
             "numbers": f"{numbers}   n = {one.n}" + (f", {one.diverged} diverged" if one.diverged else ""),
             "colour": look(one.norm)[0],
         }
-        records.append(
-            record | cut("", one.interval, low, high) | cut("boot_", one.second, low, high) | {"at": one.mean}
-        )
+        record |= cut("", one.interval, low, high) | cut("boot_", one.second, low, high)
+        records.append(record | {"at": one.mean})
     seeds = [{"row": index, "seed": value} for index, one in enumerate(rows) for value in one.by_seed.values()]
     strip = mark()
     y = alt.Y("row:O", axis=None, scale=alt.Scale(paddingOuter=0.1, domain=list(range(len(rows)))))
     scale = alt.Scale(domain=[low, high], nice=False, zero=False)
     x = alt.X("low:Q", title=title, axis=alt.Axis(tickCount=6, grid=False), scale=scale)
     hue = alt.Color("colour:N", scale=None, legend=None)
-    text = {"align": "left", "x": 0}
     layers = [
         mark([{"x": 0}]).mark_rule(strokeWidth=1, opacity=0.5).encode(x=alt.X("x:Q", scale=scale)),
         strip.mark_rule(strokeWidth=2.5, yOffset=12).encode(x=x, x2=alt.X2("high"), y=y, color=hue),
@@ -72,8 +70,8 @@ def _forest_panel(title: str, rows: list[Difference]) -> dict:
         strip.mark_point(size=80, filled=True, opacity=1, yOffset=12).encode(x=alt.X("at:Q"), y=y, color=hue),
         strip.mark_text(text="◂", yOffset=12).encode(x=alt.X("off_low:Q"), y=y),
         strip.mark_text(text="▸", yOffset=12).encode(x=alt.X("off_high:Q"), y=y),
-        strip.mark_text(dy=-16, **text).encode(y=y, text=alt.Text("name:N")),
-        strip.mark_text(dy=-3, **text).encode(y=y, text=alt.Text("numbers:N")),
+        strip.mark_text(align="left", dy=-16).encode(x=alt.XValue(0), y=y, text=alt.Text("name:N")),
+        strip.mark_text(align="left", dy=-3).encode(x=alt.XValue(0), y=y, text=alt.Text("numbers:N")),
     ]
     return layered(records, *layers, width=FOREST, height=ROW * len(rows))
 
@@ -99,7 +97,7 @@ def curve_metric(comparison: Comparison) -> str | None:
 
 
 def curves(comparison: Comparison, metric: str, background: str | None = "white") -> str:
-    """Draw the metric by step: a panel for each cell of the further fields, a line for each of the baseline's values."""
+    """Draw the metric by step: a panel for each value of the further fields, a line for each of the baseline's."""
     looks = _looks(comparison)
     panels = [_curve_panel(title, cells, looks, metric) for title, cells in panels_of(comparison).items()]
     chart = side_by_side(panels)

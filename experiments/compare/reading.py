@@ -1,5 +1,6 @@
 """The runs that are compared: found, read, and what has to be told of them."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -44,8 +45,9 @@ class OwnRun:
     def value(self, metric: str) -> float | None:
         """Return the metric; None where the run diverged or lacks it, and where it is no finite number."""
         value = self.row.get(metric)
-        finite = isinstance(value, (int, float)) and abs(value) < float("inf")
-        return float(value) if finite and not self.diverged else None
+        if self.diverged or not isinstance(value, (int, float)) or not math.isfinite(value):
+            return None
+        return float(value)
 
 
 # --- Finding ----------------------------------------------------------------------------------------------------------

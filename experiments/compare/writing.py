@@ -18,9 +18,9 @@ from experiments.report.vega import inline
 
 HERE = Path(__file__).parent
 HOW_TO_READ = (
-    "Runs of one seed make a pair. Student's t gives interval and p, Holm's correction is over the rows of a table; the "
-    "bootstrap-t beside it shows what the assumption of a normal distribution costs, and needs four pairs. No rule was "
-    "set before these runs: a difference that was looked for among many is a reason for fresh seeds, not a result."
+    "Runs of one seed make a pair. Student's t gives interval and p, Holm's correction is over the rows of a table. "
+    "The bootstrap-t beside it shows what the assumption of a normal distribution costs, and needs four pairs. No rule "
+    "was set before these runs: a difference that was looked for among many is a reason for fresh seeds, not a result."
 )
 
 

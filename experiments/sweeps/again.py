@@ -102,9 +102,8 @@ def _of_folder(folder: RunFolder, given: Sequence[str]) -> list[str]:
         raise ConfigError(f"run={folder.path}: {error}; name another run") from None
     experiment, profile = config["experiment"]["name"], config["profile"]["name"]
     of_experiment = (CONFIGS / "experiment" / f"{experiment}.yaml").is_file()
-    groups = [f"experiment={experiment}"] if of_experiment else []
+    groups = [f"experiment={experiment}", f"profile={profile}"] if of_experiment else []
     varied = _keys_of_grid(experiment, profile) if of_experiment else set()  # they select the run from the grid
-    groups += [f"profile={profile}"]
     groups += [f"{group}={config[group]['name']}" for group in ("model", "norm", "data", "optim")]
     with hydra_configs():
         composed: Any = OmegaConf.to_container(compose("train", groups), resolve=False)
@@ -132,9 +131,7 @@ def _keys_of_grid(experiment: str, profile: str) -> set[str]:
 def _another(wanted: str, here: str, origin: str) -> str:
     """Return the line that says that a run cannot be made again here."""
     now = f"its configuration, data and device here are those of {here}" if here else "its experiment has it no more"
-    return (
-        f"run={wanted} would not be that run: {now}; {origin}; check that out, or leave out what was given beside run="
-    )
+    return f"run={wanted} would be another run: {now}; {origin}; check that out, or leave out what is given beside run="
 
 
 def _at(config: dict, name: str) -> Any:

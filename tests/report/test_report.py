@@ -17,12 +17,12 @@ from experiments.config.experiment import Claim, Experiment
 from experiments.judging.judge import judge
 from experiments.report import replication, tables, vega
 from experiments.report.build import find
-from experiments.sweeps.again import cell_overrides
 from experiments.report.page import library
 from experiments.report.style import STYLE, norms_of
 from experiments.runs.identity import run_id
 from experiments.runs.outputs import RECORD
 from experiments.runs.rows import CURVE_COLUMNS
+from experiments.sweeps.again import cell_overrides
 from experiments.sweeps.grid import base, expand
 from tests.helpers.commands import ROOT, run
 from tests.helpers.synthetic import diverge, folders
