@@ -32,7 +32,7 @@ def differing(runs: Iterable[OwnRun], first: Iterable[str] = ()) -> Differing:
     varying = [name for name in known if len({run.fields.get(name, "") for run in runs}) > 1]
     columns: list[str] = []
     following: list[str] = []
-    for name in sorted(varying, key=lambda name: (name not in first, name not in NAMES, name == LAST, name)):
+    for name in sorted(varying, key=lambda name: (name not in first, _rank(name), name)):
         found: dict[tuple, set[str]] = {}
         for run in runs:
             key = tuple(run.fields.get(column, "") for column in columns)
@@ -42,21 +42,16 @@ def differing(runs: Iterable[OwnRun], first: Iterable[str] = ()) -> Differing:
     return Differing(columns, following)
 
 
+def _rank(name: str) -> int:
+    """Return where a field comes: what was chosen by name, then what was set, the learning rate last."""
+    return NAMES.index(name) if name in NAMES else len(NAMES) + (name == LAST)
+
+
 def confounded(runs: Iterable[OwnRun], fields: Differing) -> list[str]:
-    """Return the following fields that a choice of model, norm, data or optimiser does not bring along by itself."""
-    sections = {column.partition(".")[0] for column in fields.columns if column in NAMES}
-    content_of_set = {CONTENT} if "data.name" in fields.columns else set()
+    """Return the following fields that every run has: one that only some have comes with a choice, as norm.groups."""
     runs = list(runs)
-    return [
-        name
-        for name in fields.following
-        if name not in content_of_set and not (name.partition(".")[0] in sections and _is_of_a_choice(name, runs))
-    ]
-
-
-def _is_of_a_choice(name: str, runs: list[OwnRun]) -> bool:
-    """Return whether only some of the runs have the field at all."""
-    return any(name not in run.fields for run in runs)
+    of_set = {CONTENT} if "data.name" in fields.columns else set()
+    return sorted(name for name in fields.following if name not in of_set and all(name in run.fields for run in runs))
 
 
 # --- Names ------------------------------------------------------------------------------------------------------------

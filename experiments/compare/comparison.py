@@ -121,7 +121,7 @@ def compared(runs: list[OwnRun], typed: list[str], metric: str | None, told: Seq
         raise ConfigError(f"no cell has a baseline that is like it in all else: {'; '.join(alone)}")
     differences = [_difference(a, b, metric) for a, b in pairs]
     between = _interactions(pairs, differences, baseline, names)
-    follow = sorted(confounded(runs, fields))
+    follow = confounded(runs, fields)
     return Comparison(
         metric=metric,
         baseline=describe({names[name]: value for name, value in baseline.items()}),
@@ -134,7 +134,7 @@ def compared(runs: list[OwnRun], typed: list[str], metric: str | None, told: Seq
         told=[
             *told,
             *twice,
-            *(_follows(name, names[name], cells) for name in follow),
+            *_go_with_the_cells([names[name] for name in follow]),
             *alone,
             *_lacking(cells, metric),
             *_pairs_told(differences),
@@ -228,7 +228,7 @@ def _interactions(
                 rest = tuple(value for other, value in a.fields.items() if other != name)
                 alike.setdefault(rest, []).append(index)
         for indices in alike.values():
-            first, *others = sorted(indices, key=lambda index: natural(pairs[index][0].fields[name]))
+            first, *others = indices  # pairs come in the order of the cells
             start = pairs[first][0], differences[first]
             found += [_change(names[name], pairs[other], differences[other], *start) for other in others]
     return found
@@ -256,16 +256,12 @@ def _corrected(differences: list[Difference]) -> list[Difference]:
 # --- What is told -----------------------------------------------------------------------------------------------------
 
 
-def _follows(name: str, column: str, cells: Iterable[CellOfRuns]) -> str:
-    """Return a sentence for a field that says nothing more than the cells: what differs may be its doing."""
-    by_value: dict[str, list[str]] = {}
-    for cell in cells:
-        by_value.setdefault(next(iter(cell.runs.values())).fields.get(name, ""), []).append(cell.name)
-    each = [
-        f"{value} of {', '.join(of[:3])}{f' and {len(of) - 3} more' if len(of) > 3 else ''}"
-        for value, of in sorted(by_value.items(), key=lambda item: natural(item[0]))
-    ]
-    return f"{column} goes with the cells, and what it does is not told apart from what they do: {'; '.join(each)}."
+def _go_with_the_cells(columns: Sequence[str]) -> list[str]:
+    """Return a sentence about fields that say nothing more than the cells: what differs may be their doing."""
+    if not columns:
+        return []
+    verb = "goes" if len(columns) == 1 else "go"
+    return [f"{', '.join(columns)} {verb} with the cells (see their table): one effect is not told from the other."]
 
 
 def _lacking(cells: Iterable[CellOfRuns], metric: str) -> list[str]:
