@@ -1,4 +1,4 @@
-"""python -m experiments.compare on runs of one's own: the statistics, what is told, what is refused, what is written."""
+"""python -m experiments.compare on runs of one's own: statistics, what is told, what is refused, what is written."""
 
 import json
 import os
@@ -111,13 +111,11 @@ def test_the_order_and_the_place_of_the_folders_do_not_matter(seed, runs_dir, tm
     dice.shuffle(patterns)
     spread, together = comparison(places[1], patterns=tuple(patterns)), comparison(runs_dir)
     assert spread.told == [] and [cell.name for cell in spread.cells] == [cell.name for cell in together.cells]
-    for one, other in zip(spread.differences + spread.interactions, together.differences + together.interactions):
-        assert (one.label, one.where, one.by_seed, one.p_holm) == (
-            other.label,
-            other.where,
-            other.by_seed,
-            other.p_holm,
-        )
+    numbers = [
+        [(one.label, one.where, one.by_seed, one.p_holm) for one in found.differences + found.interactions]
+        for found in (spread, together)
+    ]
+    assert numbers[0] == numbers[1]
 
 
 # --- what is told -----------------------------------------------------------------------------------------------------
