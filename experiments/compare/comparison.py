@@ -261,7 +261,7 @@ def _go_with_the_cells(columns: Sequence[str]) -> list[str]:
     if not columns:
         return []
     verb = "goes" if len(columns) == 1 else "go"
-    return [f"{', '.join(columns)} {verb} with the cells (see their table): one effect is not told from the other."]
+    return [f"{', '.join(columns)} {verb} with the cells (values: cells.csv): one effect is not told from the other."]
 
 
 def _lacking(cells: Iterable[CellOfRuns], metric: str) -> list[str]:

@@ -17,6 +17,7 @@ from experiments.report.tables import ends, interval_text, markdown, p_value, ro
 from experiments.report.vega import inline
 
 HERE = Path(__file__).parent
+MOST_FOLLOWING = 4  # fields that go with the cells, in the table of a page; cells.csv has all
 HOW_TO_READ = (
     "Runs of one seed make a pair. Student's t gives interval and p, Holm's correction is over the rows of a table. "
     "The bootstrap-t beside it shows what the assumption of a normal distribution costs, and needs four pairs. No rule "
@@ -75,7 +76,9 @@ def cell_table(comparison: Comparison) -> pd.DataFrame:
     lines = []
     for row in cells_of(comparison).to_dict("records"):
         spread = f"{row['median']:.3f} [{row['min']:.3f}, {row['max']:.3f}]" if row["n"] else "-"
-        shown = {column: row[column] for column in (*comparison.columns, *comparison.following.values())}
+        following = list(comparison.following.values())
+        few = following if len(following) <= MOST_FOLLOWING else []
+        shown = {column: row[column] for column in (*comparison.columns, *few)}
         seconds = "-" if pd.isna(row["seconds"]) else f"{row['seconds']:.1f}"
         numbers = {"IQM": f"{row['iqm']:.3f}" if row["n"] else "-", "n": row["n"], "diverged": row["diverged"]}
         lines.append({**shown, "median [range]": spread, **numbers, "seconds": seconds})
