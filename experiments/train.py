@@ -4,6 +4,7 @@ python -m experiments.train model=lstm norm=ln data=python_docs trainer.steps=50
 python -m experiments.train -m model=rnn,lstm,gru norm=none,bn,ln seed=0,1        all 18 combinations
 python -m experiments.train -m experiment=recurrent_gain hydra/launcher=joblib    an experiment's runs, one a core
 python -m experiments.train experiment=recurrent_gain plan=true                   its runs, what is done, the time left
+python -m experiments.train run=recurrent_gain-lstm-ln-schedulecosine-python_docs  a committed row once more, by its id
 torchrun --nproc_per_node=2 -m experiments.train model=cnn norm=bn data=digits    one run in two processes
 
 A run has a folder below runs_dir, named after its configuration. Started again, the same command goes on from where it
@@ -111,6 +112,11 @@ def exit_with(outcome: "Outcome") -> None:
 
 
 def main() -> None:
+    if any(argument.startswith("run=") for argument in sys.argv[1:]):
+        from experiments.sweeps.again import again
+
+        with refusals_in_one_line():
+            sys.argv[1:] = again(sys.argv[1:])
     arguments = set(sys.argv[1:])
     if arguments & PLAN and not arguments & MULTIRUN:
         sys.argv.insert(

@@ -2,10 +2,15 @@
 
 python -m experiments.verify                                results/runs, and the tables of the reports beside it
 python -m experiments.verify runs_dir=FOLDER rows=[FOLDER/runs.csv]
+python -m experiments.verify against=results/reference/quick tolerance=0.001   runs that were trained once more
 
 Of every run: its name against the hash of its configuration, device and data; rows and summary against each other; the
 checksums of its checkpoints; what a dead process left. Of every table: its rows against the runs. Prints a line for
 each problem and exits with 1 if there is one. Changes nothing.
+
+With `against`, also a line for every run that has a committed row: equal to the last bit, or by how much each metric
+differs, and which commit and processor the row is of. A difference is no damage: another processor and another commit
+round otherwise. It counts as a problem only beyond a `tolerance`.
 """
 
 import sys
@@ -25,6 +30,7 @@ from experiments.config.paths import CONFIGS, ROOT
 from experiments.config.schema import RUNS_DIR
 from experiments.runs.consistency import run_problems, table_problems
 from experiments.runs.folder import RunFolder, folders_in
+from experiments.runs.repeated import Repeated, read_committed, repeated
 
 
 @dataclass
@@ -32,6 +38,16 @@ class Verify:
     runs_dir: str = field(default="results/runs", metadata=RUNS_DIR)
     rows: list[str] = field(
         default_factory=lambda: ["results/*/runs.csv"], metadata={"help": "tables that are compared with the runs"}
+    )
+    against: str | None = field(
+        default=None, metadata={"help": "a report's folder, whose rows are compared with the runs of the same ids"}
+    )
+    tolerance: float | None = field(
+        default=None,
+        metadata={
+            "help": "largest difference from `against`, in the unit of each metric, that is no problem; null: any",
+            "range": ">= 0",
+        },
     )
 
 
@@ -46,12 +62,42 @@ def verify(cfg: DictConfig) -> None:
         tables = sorted({Path(path) for pattern in cfg.rows for path in glob(str(ROOT / pattern))})
         if not runs and not tables:
             raise ConfigError(f"runs_dir={cfg.runs_dir} holds no run and rows={list(cfg.rows)} name no table")
+        once_more = list(repeat(cfg, runs))
     count = 0
     for path, problem in check_all(runs, tables, runs_dir):
         print(f"{path}: {problem}")
         count += 1
     print(f"{len(runs)} runs and {len(tables)} tables: " + (f"{count} problems" if count else "all as written"))
+    count += say_repeated(once_more, cfg)
     sys.exit(1 if count else 0)
+
+
+def repeat(cfg: DictConfig, runs: list[RunFolder]) -> list[Repeated]:
+    """Return the runs that have a row in `against`. Raises ConfigError where none has, or it has no rows."""
+    if cfg.tolerance is not None and not cfg.tolerance >= 0:
+        raise ConfigError(f"tolerance={cfg.tolerance:g} is no distance; give 0 or more, or leave it out")
+    if cfg.against is None:
+        if cfg.tolerance is not None:
+            raise ConfigError(f"tolerance={cfg.tolerance:g} needs rows; give against=results/reference/quick as well")
+        return []
+    found = list(repeated(runs, read_committed(Path(cfg.against))))
+    if not found:
+        lacking = f"none of the {len(runs)} runs in {cfg.runs_dir} is finished and has a row in {cfg.against}"
+        raise ConfigError(f"{lacking}; train one by its id, as python -m experiments.train run=ID")
+    return found
+
+
+def say_repeated(once_more: list[Repeated], cfg: DictConfig) -> int:
+    """Print a line for each run that has a committed row; return how many differ by more than `tolerance`."""
+    for one in once_more:
+        print(one)
+    if not once_more:
+        return 0
+    equal = sum(one.equal for one in once_more)
+    beyond = 0 if cfg.tolerance is None else sum(one.beyond(cfg.tolerance) for one in once_more)
+    limit = "" if cfg.tolerance is None else f", {beyond} by more than {cfg.tolerance:g}"
+    print(f"{len(once_more)} runs against {cfg.against}: {equal} equal, {len(once_more) - equal} differ{limit}")
+    return beyond
 
 
 def check_all(runs: list[RunFolder], tables: list[Path], runs_dir: Path) -> Iterator[tuple[Path, str]]:

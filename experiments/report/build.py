@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -25,7 +26,7 @@ from experiments.judging.evidence import (
 from experiments.report import charts, replication, tables
 from experiments.report.page import page
 from experiments.report.readme import put_into_readme
-from experiments.runs.folder import write_json
+from experiments.runs.folder import folders_in, write_json
 from experiments.runs.outputs import check_output, written_as_one
 from experiments.runs.progress import format_duration
 
@@ -92,8 +93,23 @@ def find(cfg: DictConfig, configs: dict[str, DictConfig]) -> RunTables:
         raise ConfigError(
             f"{lacking}, and no committed rows in {committed.relative_to(ROOT)}; run bash scripts/reproduce.sh"
         )
-    print(f"{lacking}: from {committed.relative_to(ROOT)}")
+    if others := runs_of_others(cfg):
+        print(others, file=sys.stderr, flush=True)
+    print(f"{lacking}: from {committed.relative_to(ROOT)}, the committed rows, none of your own", flush=True)
     return from_tables(configs, committed)
+
+
+def runs_of_others(cfg: DictConfig) -> str:
+    """Return a line about finished runs that the report is not about, which a user may take it for; "" without any."""
+    rows = [folder.summary for folder in folders_in(cfg.runs_dir) if folder.finished]
+    count = Counter(f"{row['experiment']} (profile {row['profile']})" for row in rows if row)
+    if not count:
+        return ""
+    each = ", ".join(f"{number} of {name}" for name, number in sorted(count.items()))
+    return (
+        f"warning: {cfg.runs_dir} holds {count.total()} finished runs that this report is not about: {each}; "
+        "python -m experiments.compare compares runs of any kind"
+    )
 
 
 def reference_beside(run_tables: RunTables, output: Path, profile: DictConfig) -> list[ExperimentResult] | None:

@@ -1,6 +1,5 @@
 """The runs of a cell as the page lists them, with the command that makes them again, and an experiment's recipe."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from experiments.judging.evidence import ExperimentResult
 from experiments.judging.words import describe
 from experiments.report import tables
+from experiments.sweeps.again import cell_overrides
 
 
 @dataclass(frozen=True)
@@ -50,15 +50,9 @@ def _run(row: pd.Series, metric: str) -> dict:
     }
 
 
-def overrides(cell: dict, axes: Mapping[str, str]) -> list[str]:
-    """Return the overrides that select a cell from its experiment's grid. axes: column -> setting (Experiment.axes)."""
-    chosen = [f"model={cell['model']}", f"norm={cell['norm']}", f"data.batch_size={cell['batch_size']}"]
-    return chosen + [f"{path}={cell[axis]}" for axis, path in axes.items() if cell.get(axis)]
-
-
 def command(cell: dict, result: ExperimentResult, profile: str, seeds: pd.Series) -> str:
     """Return the command that makes a cell's runs again, and only them."""
-    own = " ".join(overrides(cell, result.experiment.axes))
+    own = " ".join(cell_overrides(cell, result.experiment.axes))
     seeds = ",".join(map(str, dict.fromkeys(seeds)))
     return f"python -m experiments.train -m experiment={result.experiment.name} profile={profile} {own} seed={seeds}"
 

@@ -83,7 +83,6 @@ COMPOSED = {
     "model=lstm data=digits": "model=lstm takes text, data=digits holds images; choose data=",
     "model=cnn data=python_docs": "choose data=digits",
     "model=order_embedding data=python_docs": "choose data=python_docs_pairs",
-    "model=draw data=binary_digits trainer.measure=[train_test_gap]": "the gap is one of logits",
     "data.batch_size=100000": "more than the 4",
     "data.seq_len=1000000": "data.seq_len=1000000 needs one more than that",
     "model.backend=fused trainer.statistics=true": "use model.backend=auto",

@@ -83,7 +83,9 @@ def test_help_keeps_to_the_width(width):
     assert too_long == [] and max(map(len, lines)) > width - 20
 
 
-@pytest.mark.parametrize("module", ["tune", "report", "benchmark", "status", "verify", "sample", "inspect", "export"])
+@pytest.mark.parametrize(
+    "module", ["tune", "report", "benchmark", "status", "verify", "sample", "inspect", "export", "compare"]
+)
 def test_every_command_says_what_it_does(module):
     text = help_of(module)
     assert f"python -m experiments.{module}" in text and "Fields, set with field=value" in text and "--cfg job" in text

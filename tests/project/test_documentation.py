@@ -24,6 +24,7 @@ from markdown_it.token import Token
 
 import data
 from experiments.cli.compose import hydra_configs
+from experiments.sweeps.again import again
 from experiments.sweeps.grid import expand, values
 from tests.helpers.commands import ROOT
 
@@ -220,6 +221,9 @@ def check_overrides(config: str, arguments: list[str]) -> None:
     """Check that they compose, each value of a sweep once. An experiment with the user's choices is taken as a grid."""
     overrides = [argument for argument in arguments if "=" in argument]
     chosen = dict(override.split("=", 1) for override in overrides)
+    if config == "train" and "run" in chosen:
+        assert again(arguments)
+        return
     launcher = chosen.pop("hydra/launcher", "basic")
     if launcher not in ("basic", "joblib"):  # the plugin of another may not be installed
         assert (ROOT / "configs" / "hydra" / "launcher" / f"{launcher}.yaml").exists(), launcher

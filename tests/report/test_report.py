@@ -17,12 +17,12 @@ from experiments.config.experiment import Claim, Experiment
 from experiments.judging.judge import judge
 from experiments.report import replication, tables, vega
 from experiments.report.build import find
-from experiments.report.cell_runs import overrides
 from experiments.report.page import library
 from experiments.report.style import STYLE, norms_of
 from experiments.runs.identity import run_id
 from experiments.runs.outputs import RECORD
 from experiments.runs.rows import CURVE_COLUMNS
+from experiments.sweeps.again import cell_overrides
 from experiments.sweeps.grid import base, expand
 from tests.helpers.commands import ROOT, run
 from tests.helpers.synthetic import diverge, folders
@@ -220,7 +220,7 @@ def test_the_command_of_a_cell_makes_exactly_its_runs():
     whole = expand("groups", "standard", ["optim.lr=0.1", "device=cpu"])
     for wanted in ({"norm": "gn", "groups": "8"}, {"norm": "ln", "groups": ""}):
         wanted = {"model": "cnn", "batch_size": 128, **wanted}
-        found = expand("groups", "standard", ["optim.lr=0.1", "device=cpu", *overrides(wanted, axes)])
+        found = expand("groups", "standard", ["optim.lr=0.1", "device=cpu", *cell_overrides(wanted, axes)])
         assert found and [run_id(c) for c in found] == [run_id(c) for c in whole if cell(c) == wanted]
 
 

@@ -36,7 +36,7 @@ def forest(verdict: Verdict, kind: Kind, width: int = 440) -> dict:
             else f"no interval   n = {outcome.pairs}",
             "verdict": outcome.verdict,
         }
-        records.append(record | _cut(outcome.interval, low, high))
+        records.append(record | cut(outcome.interval, low, high))
         pairs += [{"pair_row": row, "pair": d} for d in outcome.differences or ()]
     rows = mark()
     y = alt.Y("row:O", axis=None, scale=alt.Scale(paddingOuter=0.1))
@@ -69,7 +69,7 @@ def forest(verdict: Verdict, kind: Kind, width: int = 440) -> dict:
     return layered(records, *layers, width=width, height=58 * len(records))
 
 
-def _cut(interval: Interval | None, low: float, high: float) -> dict:
+def cut(interval: Interval | None, low: float, high: float) -> dict:
     """Return an interval's ends inside [low, high], and where it was cut off."""
     if interval is None:
         return dict.fromkeys(["low", "high", "at", "off_low", "off_high"])

@@ -1,0 +1,1 @@
+"""Runs of any sweep compared cell by cell: what differs between them, paired differences, tables, figures."""

@@ -1,0 +1,4 @@
+from experiments.compare.command import main
+
+if __name__ == "__main__":
+    main()
