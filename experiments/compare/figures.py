@@ -58,7 +58,9 @@ def _forest_panel(title: str, rows: list[Difference]) -> dict:
     x = alt.X("low:Q", title=title, axis=alt.Axis(tickCount=6, grid=False), scale=scale)
     hue = alt.Color("colour:N", scale=None, legend=None)
     layers = [
-        mark([{"x": 0}]).mark_rule(strokeWidth=1, opacity=0.5).encode(x=alt.X("x:Q", scale=scale)),
+        strip.mark_tick(orient="vertical", size=26, thickness=1, color="currentColor", yOffset=14).encode(
+            x=alt.XDatum(0), y=y
+        ),
         strip.mark_rule(strokeWidth=2.5, yOffset=12).encode(x=x, x2=alt.X2("high"), y=y, color=hue),
         mark(seeds)
         .mark_point(size=14, filled=True, opacity=0.6, color="currentColor", yOffset=21)
