@@ -34,8 +34,8 @@ def forest(comparison: Comparison, background: str | None = "white") -> str:
 
 
 CAPTION = (
-    "Mean of paired differences over seeds and Student's 95 % interval; dots: its differences, one a seed. Left of 0 is "
-    "lower."
+    "Mean of paired differences over seeds and Student's 95 % interval; dots: its differences, one a seed. Left of 0 "
+    "is lower."
 )
 
 
