@@ -144,7 +144,7 @@ EXAMPLES = os.environ.get("LAYERNORM_EXAMPLES")
 
 
 @settings(
-    max_examples=int(EXAMPLES or 120),
+    max_examples=int(EXAMPLES or 80),
     derandomize=EXAMPLES is None,
     deadline=None,
     database=None,

@@ -177,7 +177,7 @@ def test_one_bad_run_leaves_the_others_done(fate, tmp_path, record_property):
     if fate != "is killed":
         assert "Traceback" in (bad.path / "error.txt").read_text()
     assert "Traceback" not in result.stdout + result.stderr
-    again = train(runs_dir, *SWEEP, "hydra/launcher=joblib")
+    again = train(runs_dir, *SWEEP)
     assert again.returncode == 0 and "4 runs: 1 done, 3 skipped" in again.stdout
     record_property("figure", "3 done, 1 failed and named, exit code 1; done when started again")
 
