@@ -58,7 +58,7 @@ def _forest_panel(title: str, rows: list[Difference]) -> dict:
     x = alt.X("low:Q", title=title, axis=alt.Axis(tickCount=6, grid=False), scale=scale)
     hue = alt.Color("colour:N", scale=None, legend=None)
     layers = [
-        strip.mark_tick(orient="vertical", size=26, thickness=1, color="currentColor", yOffset=14).encode(
+        strip.mark_tick(orient="vertical", size=20, thickness=1, color="currentColor", yOffset=17).encode(
             x=alt.XDatum(0), y=y
         ),
         strip.mark_rule(strokeWidth=2.5, yOffset=12).encode(x=x, x2=alt.X2("high"), y=y, color=hue),

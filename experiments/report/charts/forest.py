@@ -48,7 +48,7 @@ def forest(verdict: Verdict, kind: Kind, width: int = 440) -> dict:
     shaded = mark([{"from": left, "to": right} for left, right in bands])
     layers = [shaded.mark_rect(color="#888", opacity=opacity).encode(x=alt.X("from:Q"), x2=alt.X2("to"))]
     layers += [
-        rows.mark_tick(orient="vertical", size=26, thickness=1, color="currentColor", yOffset=14).encode(
+        rows.mark_tick(orient="vertical", size=20, thickness=1, color="currentColor", yOffset=17).encode(
             x=alt.XDatum(0), y=y
         ),
         rows.mark_rule(strokeWidth=2.5, yOffset=12).encode(x=x, x2=alt.X2("high"), y=y, color=colour(norms, False)),
