@@ -191,9 +191,8 @@ def with_entities(sentence: Sentence, names: set[str]) -> Sentence:
 
 def wikitext2(settings: EntityCloze, sources: list[Source]) -> dict[str, np.ndarray]:
     """Questions of WikiText-2; entities are names in a row. Passages lie within an article and its published split."""
-    articles = {
-        split: list(_articles(source.path.read_text("utf-8"))) for split, source in zip(SPLITS, sources, strict=True)
-    }
+    files = [source.path.read_text(encoding="utf-8") for source in sources]
+    articles = {split: list(_articles(file)) for split, file in zip(SPLITS, files, strict=True)}
     names = names_of(sentence for article in articles["train"] for sentence in article)
     splits = {}
     for split, texts in articles.items():

@@ -5,8 +5,8 @@ python -m experiments.dashboard output=views.json                      their spe
 
 All panels of a view share one choice of runs, so each experiment has a view of its own: its final runs, those of a cell
 together (median over the seeds, shaded from lowest to highest), in the report's colours. A section for each claim has
-its rule and the metric that decides it; learning curves by step, by examples and by seconds follow, then what diverged,
-and gradients and summed inputs of runs with trainer.statistics=true. Needs the extra `dashboard`.
+its rule and the metric that decides it; learning curves by step and by examples follow, then what diverged, and
+gradients and summed inputs of runs with trainer.statistics=true. Needs the extra `dashboard`.
 """
 
 import random

@@ -45,6 +45,7 @@ EXAMPLES = {  # by the kind of data
     "pairs": "pairs of sentences",
     "cloze": "questions",
 }
+OF_ANY_LENGTH = ("text", "strokes", "pairs", "cloze")  # the kinds of data whose sequences differ in length
 
 
 def model_card(trained: Trained, folder: str) -> str:
@@ -247,29 +248,34 @@ def data_sources(trained: Trained) -> list[str]:
 
 
 def limits(trained: Trained) -> str:
-    cfg = trained.cfg
+    """Return what the model is for, and where what it says ends."""
     lines = [
         "Meant for studying what such a network learns, for comparing normalisers, and for checking a number of the "
         "results. It is small, trained on a small budget, and no component for a product.",
         "One seed of several: a difference between two such models means little without the others.",
+        what_it_does(trained),
     ]
-    if cfg.model.kind == "pairs":
-        lines.append(f"It compares sentences like those of {cfg.data.name}, cut after {cfg.data.max_length} words.")
-        if cfg.norm.name == "bn":
-            lines.append("Batch normalisation has statistics for each step; beyond those of training it uses the last.")
-    if cfg.model.kind == "cloze":
-        lines.append(f"It chooses among {trained.num_classes} candidates, for questions like those of {cfg.data.name}.")
-    elif trained.vocabulary:
-        lines.append(
-            f"It was trained on windows of {cfg.data.seq_len} symbols from a zero state, on one text alone: what it "
-            "writes is neither true nor checked."
-        )
-        if told := unknown_words(cfg.data.name, trained.manifest):
-            lines.append(f"{told}.")
-        if cfg.norm.name == "bn":
-            lines.append("Batch normalisation has statistics for each step; beyond those of training it uses the last.")
-    elif cfg.model.kind in ("binary", "strokes"):
-        lines.append(f"It draws {EXAMPLES[cfg.model.kind]} like those of {cfg.data.name}.")
-    else:
-        lines.append(f"It distinguishes {trained.num_classes} classes of images like those of {cfg.data.name}.")
+    if told := unknown_words(trained.cfg.data.name, trained.manifest):
+        lines.append(f"{told}.")
+    if trained.cfg.norm.name == "bn" and trained.cfg.model.kind in OF_ANY_LENGTH:
+        lines.append("Batch normalisation has statistics for each step; beyond those of training it uses the last.")
     return "\n".join(f"- {line}" for line in lines)
+
+
+def what_it_does(trained: Trained) -> str:
+    """Return a sentence on what the model gives, and for which inputs."""
+    data, kind = trained.cfg.data, trained.cfg.model.kind
+    match kind:
+        case "pairs":
+            return f"It compares sentences like those of {data.name}, cut after {data.max_length} words."
+        case "cloze":
+            return f"It chooses among {trained.num_classes} candidates, for questions like those of {data.name}."
+        case "binary" | "strokes":
+            return f"It draws {EXAMPLES[kind]} like those of {data.name}."
+        case "text":
+            return (
+                f"It was trained on windows of {data.seq_len} symbols from a zero state, on one text alone: what it "
+                "writes is neither true nor checked."
+            )
+        case _:
+            return f"It distinguishes {trained.num_classes} classes of images like those of {data.name}."

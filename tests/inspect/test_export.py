@@ -60,7 +60,7 @@ def test_the_cards_example_gives_the_logits_to_the_last_bit(name, runs, tmp_path
         x = torch.randint(trained.num_classes, (3, *trained.input_shape))
         given, expected = (model(x) for model in (there["model"], trained.model))
         assert there["config"]["vocabulary"] == trained.vocabulary and "pairs of sentences (N, 2, T)" in card
-    if name == "attentive_reader-bn":
+    elif name == "attentive_reader-bn":
         x = torch.cat([torch.randint(1, 500, (3, part)) for part in trained.input_shape[1:]], 1)
         x[0, 40:60] = x[1, 90:] = 0  # behind the end of a question and of a passage
         given, expected = (torch.cat(model.read(x), 1) for model in (there["model"], trained.model))
