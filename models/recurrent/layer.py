@@ -321,7 +321,8 @@ class Recurrent(RecurrentWeights):
         portable = self.backend == "auto" and torch.compiler.is_exporting()
         run: Any = functools.partial(loop, self.step, self._fold_biases)
         if self.backend != "reference" and not obstacle and not portable:
-            run = functools.partial(dispatch.sequence, self.cell, run, recompute=self.recompute)
+            bfloat16 = dispatch.rounds_factors(x, autocast)
+            run = functools.partial(dispatch.sequence, self.cell, run, recompute=self.recompute, bfloat16=bfloat16)
         y, state = run(x, initial, weights, biases, norm, backwards, start, reset, ragged)
         dtype = dispatch.output_type(self.cell, x, initial, autocast)
         if y.dtype is not dtype:
