@@ -111,9 +111,7 @@ def test_factors_are_rounded_and_sums_are_float32(products_in_bfloat16):
         }.items():
             # a `da` may round to a neighbour
             error = (found[name].squeeze(0).double() - value.squeeze(0)).norm() / value.norm()
-            assert error < 2e-3, (
-                f"{name} of {inputs}, {H}, {N}: off by {error:.1e}"
-            )
+            assert error < 2e-3, f"{name} of {inputs}, {H}, {N}: off by {error:.1e}"
 
 
 def test_transposed_products_of_rounded_factors(products_in_bfloat16):
