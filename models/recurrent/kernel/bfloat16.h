@@ -36,29 +36,6 @@ inline void round_to(Half* to, const float* from, Lanes lanes) {
     else
         _mm256_storeu_si256((__m256i*)to, halves);
 }
-// 16 x 16 words, transposed
-inline void transpose(__m512i (&rows)[16]) {
-    __m512i t[16];
-    for (int i = 0; i < 16; i += 2) {
-        t[i] = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);
-        t[i + 1] = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
-    }
-    for (int i = 0; i < 16; i += 4)
-        for (int j = 0; j < 2; j++) {
-            rows[i + 2 * j] = _mm512_unpacklo_epi64(t[i + j], t[i + j + 2]);
-            rows[i + 2 * j + 1] = _mm512_unpackhi_epi64(t[i + j], t[i + j + 2]);
-        }
-    for (int i = 0; i < 16; i += 8)
-        for (int j = 0; j < 4; j++) {
-            t[i + j] = _mm512_shuffle_i32x4(rows[i + j], rows[i + j + 4], 0x88);
-            t[i + j + 4] = _mm512_shuffle_i32x4(rows[i + j], rows[i + j + 4], 0xdd);
-        }
-    for (int j = 0; j < 8; j++) {
-        rows[j] = _mm512_shuffle_i32x4(t[j], t[j + 8], 0x88);
-        rows[j + 8] = _mm512_shuffle_i32x4(t[j], t[j + 8], 0xdd);
-    }
-}
-
 // A matrix B (K x N), rounded, in panels of 32 columns, zeros behind the last row and column: elements (k, n) and
 // (k + 1, n), k even, stand side by side at [n / 32][k / 2][n % 32]. B is given with its rows (column = 1) or its
 // columns (row = 1) contiguous.

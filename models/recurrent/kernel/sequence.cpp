@@ -68,13 +68,33 @@ void multiply(const Sequence& q, const T* A, int64_t lda, const void* packed, in
     multiply<T>(A, lda, (T*)packed, M, K, N, C, ldc, add, soon);
 }
 
+// Whether W_ih and W_hh are used once and for so few cases that packing them would take longer than their products
+template <class T>
+bool unpacked(const Sequence& q) {
+#if defined(__AVX512F__)
+    return std::is_same_v<T, float> && !q.bfloat16 && q.T == 1 && q.N <= FEW_ROWS;
+#else
+    return false;
+#endif
+}
+// C (M x N) = or += A W', W (N x K) as given and, unless it stays unpacked, packed
+template <class T>
+void multiply_weights(const Sequence& q, const T* A, const void* W, const void* packed, int M, int K, int N, T* C,
+                      bool add, Soon<T> soon = {}) {
+#if defined(__AVX512F__)
+    if constexpr (std::is_same_v<T, float>)
+        if (unpacked<T>(q)) return multiply_columns(M, A, K, (float*)W, K, N, C, add);
+#endif
+    multiply<T>(q, A, K, packed, M, K, N, C, N, add, soon);
+}
+
 // A = x W_ih' of steps [t0, t1), which lie side by side in A, and cases [n0, n1)
 template <class T>
 void multiply_inputs(const Sequence& q, int t0, int t1, int n0, int n1) {
     const int m = gates_of(q) * q.H;
     each_block(q, t0, t1, n0, n1, [&](int t, int n, int rows) {
-        multiply<T>(q, (T*)q.x + (first_row(q, t) + n) * q.I, q.I, q.packed_ih, rows, q.I, m,
-                    (T*)q.A + (first_row_of_A(q, t) + n) * m, m, false);
+        multiply_weights<T>(q, (T*)q.x + (first_row(q, t) + n) * q.I, q.W_ih, q.packed_ih, rows, q.I, m,
+                            (T*)q.A + (first_row_of_A(q, t) + n) * m, false);
     });
 }
 
@@ -148,7 +168,7 @@ void forward_cases(const Sequence& q, int n0, int n1) {
         const int later = q.reverse ? t - q.together : t + q.together;
         if (!whole_batch(q) && later >= 0 && later < q.T)
             soon.add((T*)q.x, (first_row(q, later) + n0) * q.I, rows * q.I);
-        multiply<T>(q, h_prev + int64_t(n0) * H, H, q.packed_hh, rows, H, m, product, m, q.joined, soon);
+        multiply_weights<T>(q, h_prev + int64_t(n0) * H, q.W_hh, q.packed_hh, rows, H, m, product, q.joined, soon);
         for (int n = n0; n < end; n += chunk) {
             const int64_t nm = int64_t(n) * m, nH = int64_t(n) * H;
             const T* z = A + nm;
@@ -325,8 +345,10 @@ int forward(const Sequence& q) try {
     const int64_t NH = int64_t(q.N) * H, first = Step(q, 0).before;
     std::copy_n((T*)q.h0, NH, (T*)q.h + first * H);
     if (q.c0) std::copy_n((T*)q.c0, NH, (T*)q.c + first * q.c_width);
-    pack<T>(q, q.W_ih, 1, q.I, q.I, m, q.packed_ih);
-    pack<T>(q, q.W_hh, 1, H, H, m, q.packed_hh);
+    if (!unpacked<T>(q)) {
+        pack<T>(q, q.W_ih, 1, q.I, q.I, m, q.packed_ih);
+        pack<T>(q, q.W_hh, 1, H, H, m, q.packed_hh);
+    }
     if (whole_batch(q))  // whose steps are one thread's
         split(q.T, q.threads, [&](int t0, int t1, int) { multiply_inputs<T>(q, t0, t1, 0, q.N); });
     split_cases(q, [&](int n0, int n1, int) { forward_cases<T>(q, n0, n1); });
