@@ -12,7 +12,7 @@ here knows of padding.
 
 import ctypes
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -158,9 +158,8 @@ def _call(direction: str, q: Sequence, dtype: torch.dtype) -> None:
 
 def prepared(spec: Spec, inputs: Inputs | Tensors) -> Tensors:
     """Return the tensors as the kernel takes them: contiguous, and with a bias for whatever it adds one to."""
-    given = (getattr(inputs, name) for name in Tensors._fields)
-    contiguous: Iterable[Any] = (None if tensor is None else tensor.contiguous() for tensor in given)
-    tensors = Tensors(*contiguous)
+    given = [getattr(inputs, name) for name in Tensors._fields]
+    tensors = Tensors(*[None if tensor is None else tensor.contiguous() for tensor in given])  # type: ignore[arg-type]
     (m, H), zeros = tensors.W_hh.shape, tensors.W_hh.new_zeros
     if tensors.b_ih is None and spec.norm_ih:
         tensors = tensors._replace(b_ih=zeros(m))
