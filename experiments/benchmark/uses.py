@@ -1,4 +1,4 @@
-"""What programs do with an LSTM beside one layer over long sequences: small layers, stacks, step by step, in bfloat16."""
+"""What programs do with an LSTM beside one layer over a long sequence: small, in stacks, step by step, in bfloat16."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -26,7 +26,7 @@ def fresh(cell: str, norm: str = "none", **settings) -> nn.Module:
 @pytest.mark.parametrize("cell", CELLS)
 def test_every_argument_of_a_call_may_be_positional(cell):
     """torch.onnx.export(dynamo=False) passes all of them, defaults included, in their order."""
-    layer, x = fresh(cell), noise(T, N, D)
+    layer, x = fresh(cell).double(), noise(T, N, D)
     _, *others = inspect.signature(layer.forward).parameters.values()
     y, final = layer(x, *(parameter.default for parameter in others))
     torch.testing.assert_close((y, final), layer(x), rtol=0, atol=0)
