@@ -3,7 +3,7 @@ data sets.
 
 Another project installs this folder as the package `layer_normalization` (pyproject.toml) and takes from it:
 
-    RNN, LSTM, GRU           torch.nn's layers with norm=, placement= and backend= (recurrent/layer.py)
+    RNN, LSTM, GRU           torch.nn's layers with norm=, placement= and backend= (recurrent/cells.py)
     from_haste, from_keras   the same with weights of haste's and TensorFlow Addons' layers (recurrent/convert.py)
     AddonsLSTM               the LSTM of TensorFlow Addons, which from_keras returns
     PLACEMENTS               where in a recurrent layer a normaliser can stand

@@ -31,6 +31,7 @@ from experiments.benchmark.machine import available_cores, machine_facts, pin
 from experiments.benchmark.peers import BASE, BOTH, CANDIDATES, FORWARD, NORMS, TORCH, Candidate, Size
 from experiments.benchmark.readme import put_into_readme
 from experiments.benchmark.timing import Timing, fastest_gemm, work
+from experiments.benchmark.uses import USES, use
 from experiments.cli.command import command, refusals_in_one_line
 from experiments.config.errors import ConfigError, nearest
 from experiments.config.paths import CONFIGS
@@ -80,6 +81,10 @@ class Benchmark:
         default_factory=lambda: list(MEASURED),
         metadata={"help": "sizes at which the time is split into the parts of a pass", "choices": tuple(SIZES)},
     )
+    uses: list[str] = field(
+        default_factory=lambda: list(USES),
+        metadata={"help": "uses of an LSTM that are timed: small, in stacks, by step", "choices": tuple(USES)},
+    )
     trainer: str | None = field(
         default="256",
         metadata={
@@ -126,7 +131,7 @@ def benchmark(cfg: DictConfig) -> None:
         check_folder("output", cfg.output)
         if cfg.quick:
             cfg.sizes, cfg.parts, cfg.scaling, cfg.trainer = [SMOKE], [SMOKE], SMOKE, SMOKE
-            cfg.sweep, cfg.workers, cfg.minutes = 2, None, 0.0
+            cfg.sweep, cfg.workers, cfg.minutes, cfg.uses = 2, None, 0.0, list(USES)[:1]
         data = measured(cfg) if cfg.rows is None else results.read(Path(cfg.rows))
         output = Path(cfg.output)
         results.write(data, output)
@@ -187,6 +192,8 @@ def planned(cfg: DictConfig, device: str, cores: list[int], absent: dict[str, st
         for name, cell in itertools.product(cfg.parts, cfg.cells):
             call = functools.partial(cases.parts, timing, name, SIZES[name], cell)
             plan.append(Case(f"{name} {cell} parts", work(SIZES[name], cell, BOTH), call))
+        for name in cfg.uses:
+            plan.append(Case(name, USES[name].flop, functools.partial(use, timing, name)))
     if cfg.trainer:
         size = SIZES[cfg.trainer]
         call = functools.partial(cases.trainer, timing, cfg.trainer, size)
@@ -239,11 +246,12 @@ def check(cfg: DictConfig) -> None:
         "parts": SIZES,
         "cells": TORCH,
         "norms": NORMS,
+        "uses": USES,
     }
     for name, allowed in lists.items():
         for value in cfg[name]:
             check_choice(f"{name}=[{value}]", value, allowed)
-        if not cfg[name] and name not in ("every_norm_at", "parts"):
+        if not cfg[name] and name not in ("every_norm_at", "parts", "uses"):
             raise ConfigError(f"{name}=[] leaves nothing to time; choose from {', '.join(allowed)}")
     for name in ("scaling", "trainer"):
         if cfg[name]:

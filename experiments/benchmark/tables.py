@@ -7,6 +7,7 @@ from experiments.benchmark.cases import AT_ONCE, BY_STEP, OURS
 from experiments.benchmark.peers import BASE, BOTH, FORWARD, TORCH
 from experiments.benchmark.results import FLOOR, cases_of, cells_of, label, milliseconds, ratio, spread, times
 from experiments.benchmark.timing import GEMM
+from experiments.benchmark.uses import OURS_16
 
 # The rows that are printed, of forward and backward; all others stand in benchmark.md.
 SHOWN = {
@@ -52,6 +53,9 @@ def summary(case: dict) -> str:
             f"{spread([ms / 1e3 for ms in case['milliseconds'][name]])} s with {name}" for name in case["milliseconds"]
         ]
         return f"a run after the first of a process costs {', '.join(seconds)}, one step and small evaluations included"
+    if case["kind"] == "use":
+        text = f"{OURS} / {BASE} {ratio(case, OURS, BASE)}"
+        return text + (f", in bfloat16 / in float32 {ratio(case, OURS_16, OURS)}" if OURS_16 in times(case) else "")
     shown = next((name for name in SHOWN["lstm"] if name in case["milliseconds"]), FLOOR)
     return f"{shown} / {BASE} {ratio(case, shown, BASE)}"
 
@@ -137,6 +141,8 @@ def markdown(data: dict) -> str:
         sections += [f"## {TORCH[cell].__name__}", table(cell_table(data, cell))]
     if cases := [case for case in data["cases"] if case["kind"] == "parts"]:
         sections += parts_section(cases)
+    if cases := [case for case in data["cases"] if case["kind"] == "use"]:
+        sections += ["## Other uses of an LSTM", USES_EXPLAINED, table(uses_table(cases))]
     for case in data["cases"]:
         if case["kind"] in TITLES:
             sections += [f"## {TITLES[case['kind']]}", f"{in_words(case)}.", table(times_table(case))]
@@ -160,6 +166,23 @@ def parts_section(cases: list[dict]) -> list[str]:
     )
     sentences = [f"- {TORCH[case['cell']].__name__}, size {case['size']}: {summary(case)}." for case in cases]
     return ["## Where the time goes", explanation, table(parts_table(cases)), "\n".join(sentences)]
+
+
+USES_EXPLAINED = (
+    f"With gradients, {BOTH} are timed; bfloat16 is under torch.autocast. A step by step pass calls the layer once for "
+    "each step, with the state of the call before; the reference is then the plain loop of PyTorch operations."
+)
+
+
+def uses_table(cases: list[dict]) -> pd.DataFrame:
+    """Return a row for each use and candidate, and what bfloat16 saves."""
+    lines = []
+    for case in cases:
+        for name in times(case):
+            line = {"use": case["use"], "candidate": label(name, "lstm"), "ms": f"{milliseconds(case, name):.3g}"}
+            line |= {f"/ {BASE}": ratio(case, name, BASE)}
+            lines.append(line | {f"/ {OURS}": ratio(case, name, OURS) if name == OURS_16 else ""})
+    return pd.DataFrame(lines).astype(str)
 
 
 def times_table(case: dict) -> pd.DataFrame:
@@ -197,4 +220,4 @@ def short_report(data: dict) -> str:
 
 
 def of(case: dict) -> str:
-    return f"size {case['size']}" if "size" in case else f"{case['runs']} runs"
+    return case["use"] if "use" in case else f"size {case['size']}" if "size" in case else f"{case['runs']} runs"

@@ -1,7 +1,8 @@
 """Recurrent layers with a choice of normalisation."""
 
+from .cells import GRU, LSTM, RNN
 from .convert import AddonsLSTM, from_haste, from_keras
-from .layer import GRU, LSTM, PLACEMENTS, RNN, Recurrent
+from .layer import PLACEMENTS, Recurrent
 
 CELLS: dict[str, type[Recurrent]] = {"rnn": RNN, "lstm": LSTM, "gru": GRU}
 

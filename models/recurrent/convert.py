@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from ..errors import ModelError
+from .cells import LSTM, RNN
 from .equations import lstm_step_of_addons
-from .layer import LSTM, RNN
 
 HASTE = ("kernel", "recurrent_kernel", "bias", "gamma", "gamma_h", "beta_h")
 HASTE_EPS = 1e-5  # lib/layer_norm_forward_gpu.cu.cc

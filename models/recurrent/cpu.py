@@ -12,14 +12,14 @@ here knows of padding.
 
 import ctypes
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from . import derivatives
 from .compiler import library
-from .layout import OVER, POINTER, Plan, Sequence, Sizes, Words, plan_of
+from .layout import OVER, POINTER, Plan, Sequence, Sizes, Words, factor_bytes, packed, plan_of
 from .pool import take
 from .spec import Inputs, Spec
 
@@ -158,9 +158,8 @@ def _call(direction: str, q: Sequence, dtype: torch.dtype) -> None:
 
 def prepared(spec: Spec, inputs: Inputs | Tensors) -> Tensors:
     """Return the tensors as the kernel takes them: contiguous, and with a bias for whatever it adds one to."""
-    given = (getattr(inputs, name) for name in Tensors._fields)
-    contiguous: Iterable[Any] = (None if tensor is None else tensor.contiguous() for tensor in given)
-    tensors = Tensors(*contiguous)
+    given = [getattr(inputs, name) for name in Tensors._fields]
+    tensors = Tensors(*[None if tensor is None else tensor.contiguous() for tensor in given])  # type: ignore[arg-type]
     (m, H), zeros = tensors.W_hh.shape, tensors.W_hh.new_zeros
     if tensors.b_ih is None and spec.norm_ih:
         tensors = tensors._replace(b_ih=zeros(m))
@@ -214,10 +213,9 @@ def backward(spec, given: Given, tensors: Tensors, block, h, of_outputs, needed:
     q = _describe(plan, frozen, first_rows, reset, tensors, block, h)
     dy, dh_n, dc_n = (None if gradient is None else gradient.contiguous() for gradient in of_outputs)
 
-    packed_hh = m * library().packed_columns(H, dtype.itemsize)
-    packed_ih = m * library().packed_columns(I, dtype.itemsize)
-    room = library().transposed_room(max(H, I), torch.get_num_threads(), dtype.itemsize)
-    scratch = take(max(packed_hh + packed_ih, room), dtype)
+    factor = factor_bytes(spec, dtype.itemsize)
+    packed_hh, packed_ih = (packed(spec, m, columns, dtype.itemsize) for columns in (H, I))
+    scratch = take(max(packed_hh + packed_ih, _transposed_room(max(H, I), dtype, factor)), dtype)
     dA, dR = _term_gradients(spec, plan, block, rows, m, spare)
     dx = take(rows * I, dtype).view_as(tensors.x) if need["x"] else None
     gradients = {name: _like(getattr(tensors, name)) for name in Tensors._fields[3:]}  # of states and vectors
@@ -241,11 +239,12 @@ def backward(spec, given: Given, tensors: Tensors, block, h, of_outputs, needed:
     _call("backward", q, dtype)
 
     gradients["x"] = dx
-    gradients["W_ih"] = transposed_product(dA, tensors.x.view(rows, I), scratch) if need["W_ih"] else None
+    if need["W_ih"]:
+        gradients["W_ih"] = transposed_product(dA, tensors.x.view(rows, I), factor, scratch)
     if need["W_hh"]:
         h_before = _states_before(spec, sizes.N, first_rows, reset, h)
-        gradients["W_hh"] = transposed_product(dR, h_before, scratch)
-    return tuple(gradients[name] if need[name] else None for name in Tensors._fields)
+        gradients["W_hh"] = transposed_product(dR, h_before, factor, scratch)
+    return tuple(gradients.get(name) if need[name] else None for name in Tensors._fields)
 
 
 def _states_before(spec: Spec, N: int, first_rows: Tensor | None, reset: Tensor | None, h: Tensor) -> Tensor:
@@ -274,10 +273,11 @@ def _term_gradients(spec: Spec, plan: Plan, block: Tensor, rows: int, m: int, sp
     return dA, dA if plan.joined_gradient else room("R", kept=spec.norm_hh is not None)  # else R of one step served all
 
 
-def transposed_product(a: Tensor, b: Tensor, room: Tensor | None = None) -> Tensor:
+def transposed_product(a: Tensor, b: Tensor, factor: int | None = None, room: Tensor | None = None) -> Tensor:
     """a'b (M, N) of contiguous a (K, M) and b (K, N), in float32 or float64: dW = dA'x, summed over K = T*N rows.
 
-    The sum goes in blocks of at most 192 rows. room: memory to work in; where there is none or too little,
+    factor: bytes of an element of a and b in the product, 2 for bfloat16 and a sum in float32; by default as given. The
+    sum goes in blocks, of at most 192 rows but for bfloat16. room: memory to work in; where it is missing or too small,
     some is taken. Raises MemoryError where no thread can be started.
     """
     (K, M), N = a.shape, b.shape[1]
@@ -285,10 +285,18 @@ def transposed_product(a: Tensor, b: Tensor, room: Tensor | None = None) -> Tens
         return torch.mm(a.t(), b, out=take(M * N, a.dtype).view(M, N))
     threads = min(torch.get_num_threads(), M) if K * M * N >= SPLIT_FROM else 1
     out = take(M * N, a.dtype).view(M, N)
-    needed = library().transposed_room(N, threads, a.element_size())
+    factor = factor or a.element_size()
+    needed = _transposed_room(N, a.dtype, factor, threads)
     if room is None or room.numel() < needed:
         room = take(needed, a.dtype)
     at_a, at_b, at_out, at_room = (POINTER(tensor.data_ptr()) for tensor in (a, b, out, room))
-    if _kernel("transposed", a.dtype)(at_a, at_b, K, M, N, at_out, at_room, threads):
+    kernel = library().transposed_bfloat16 if factor == 2 else _kernel("transposed", a.dtype)
+    if kernel(at_a, at_b, K, M, N, at_out, at_room, threads):
         raise MemoryError(f"no threads for a product of {K} rows")
     return out
+
+
+def _transposed_room(N: int, dtype: torch.dtype, factor: int, threads: int | None = None) -> int:
+    """Elements of `dtype` that `transposed_product` works in, by default with all threads."""
+    threads = torch.get_num_threads() if threads is None else threads
+    return -(-library().transposed_room(N, threads, factor) * factor // dtype.itemsize)

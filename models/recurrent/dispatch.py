@@ -30,6 +30,11 @@ def autocast(x: Tensor) -> bool:
     return not x.is_meta and torch.is_autocast_enabled(x.device.type) and x.dtype is not torch.float64
 
 
+def rounds_factors(x: Tensor, autocasting: bool) -> bool:
+    """Return whether the kernels multiply in bfloat16: where the input or autocast is of it."""
+    return (torch.get_autocast_dtype(x.device.type) if autocasting else x.dtype) is torch.bfloat16
+
+
 def output_type(cell: str, x: Tensor, state: tuple[Tensor, ...], autocasting: bool) -> torch.dtype:
     """Return the type of the outputs of torch.nn's layer: the input's, or what autocast is set to."""
     if not autocasting:
@@ -155,12 +160,13 @@ def sequence(
     reset: Tensor | None = None,
     ragged: Ragged | None = None,
     recompute: bool = False,
+    bfloat16: bool = False,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Run one layer in one direction over x (T, N, I): outputs (T, N, H) and final state(s) (N, H), in one kernel.
 
     equations: the cell's, for derivatives that no kernel has (loop.py). norm: the normalisers by role, as for
     equations.py. Batch normalisation moves its running statistics, those of the T steps from `start` on. With
-    `ragged`, x is (rows, I) and so on. reset: see spec.Inputs; recompute: see spec.Spec.
+    `ragged`, x is (rows, I) and so on. reset: see spec.Inputs; recompute, bfloat16: see spec.Spec.
     """
     if x.is_cuda:
         from .cuda import sequence as run
@@ -184,7 +190,7 @@ def sequence(
     if b_ih is not None and b_hh is not None and cell != "gru":
         b_ih, b_hh = b_ih + b_hh, None
     norm_ih, norm_hh, norm_cell = (statistics for statistics, _, _ in given.values())
-    spec = Spec(cell, joined, norm_ih, norm_hh, norm_cell, reverse, recompute)
+    spec = Spec(cell, joined, norm_ih, norm_hh, norm_cell, reverse, recompute, bfloat16)
     inputs = Inputs(
         cast(x),
         cast(weights[0]),

@@ -1,4 +1,4 @@
-"""RNN, LSTM and GRU with a choice of normalisation: drop-in for torch.nn.RNN, torch.nn.LSTM and torch.nn.GRU."""
+"""What RNN, LSTM and GRU (cells.py) have in common: constructor and call of torch.nn, and a choice of normalisation."""
 
 import functools
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from ..norms import NoNorm, Normaliser
 from ..weight_norm import normalise_weights
 from . import dispatch
 from .arguments import check_input, check_sizes, check_states
-from .equations import Norms, gru_step, lstm_step, rnn_relu_step, rnn_step
+from .equations import Norms
 from .loop import loop
 from .ragged import Ragged, checked_lengths
 from .weights import RecurrentWeights
@@ -201,7 +201,7 @@ class Recurrent(RecurrentWeights):
         """Return (x, b): the input term with the biases that all steps share, and the bias that each step adds."""
         raise TypeError("use RNN, LSTM or GRU")
 
-    def forward(self, input: Tensor | PackedSequence, hx=None, start: int = 0, *, lengths=None, reset=None):
+    def forward(self, input: Tensor | PackedSequence, hx=None, start: int = 0, lengths=None, reset=None):
         for name, given in (("start", start), ("reset", reset is not None)):
             if given and self.bidirectional:
                 raise ValueError(f"{name} is given: a bidirectional layer needs the whole sequence at once")
@@ -305,7 +305,7 @@ class Recurrent(RecurrentWeights):
         matrices = ("weight_ih", "weight_hh", "weight_hr") if self.proj_size else ("weight_ih", "weight_hh")
         weights = tuple(getattr(self, name + suffix) for name in matrices)
         biases = tuple(getattr(self, name + suffix) for name in ("bias_ih", "bias_hh")) if self.bias else None
-        norm = Norms(*(getattr(self, f"norm_{role}{suffix}") for role in Norms._fields))
+        norm = Norms(*[self._modules[f"norm_{role}{suffix}"] for role in Norms._fields])
         tensors = (*initial, *weights, *(biases or ()))
         cpu_only = ragged is not None or reset is not None or self.recompute
         autocast = dispatch.autocast(x)
@@ -321,7 +321,8 @@ class Recurrent(RecurrentWeights):
         portable = self.backend == "auto" and torch.compiler.is_exporting()
         run: Any = functools.partial(loop, self.step, self._fold_biases)
         if self.backend != "reference" and not obstacle and not portable:
-            run = functools.partial(dispatch.sequence, self.cell, run, recompute=self.recompute)
+            bfloat16 = dispatch.rounds_factors(x, autocast)
+            run = functools.partial(dispatch.sequence, self.cell, run, recompute=self.recompute, bfloat16=bfloat16)
         y, state = run(x, initial, weights, biases, norm, backwards, start, reset, ragged)
         dtype = dispatch.output_type(self.cell, x, initial, autocast)
         if y.dtype is not dtype:
@@ -331,83 +332,3 @@ class Recurrent(RecurrentWeights):
         else:
             y = norm.out.over_time(y, start, ragged.cases if ragged else None)
         return y if y.dtype is dtype else y.to(dtype), state
-
-
-class RNN(Recurrent):
-    """Recurrence of eq. 4: h_t = tanh( LN(W_hh h_{t-1} + W_xh x_t) + b ), or relu, which runs by the reference."""
-
-    cell = "rnn"
-    gates = 1
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        nonlinearity: str = "tanh",
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        proj_size: int = 0,
-        device: Any = None,
-        dtype: torch.dtype | None = None,
-        **options: Any,
-    ):
-        if nonlinearity not in ("tanh", "relu"):
-            raise ValueError(f"nonlinearity={nonlinearity} is unknown; choose tanh or relu")
-        sizes = (input_size, hidden_size, num_layers)
-        super().__init__(*sizes, bias, batch_first, dropout, bidirectional, proj_size, device, dtype, **options)
-        self.nonlinearity = nonlinearity
-        if nonlinearity == "relu":
-            self.unfused = "the kernels know the tanh recurrence alone"
-
-    @property
-    def mode(self) -> str:
-        return f"RNN_{self.nonlinearity.upper()}"
-
-    @property
-    def step(self):
-        return rnn_relu_step if self.nonlinearity == "relu" else rnn_step
-
-    def _paper_spans(self, gates, H):
-        return {"sum": gates}
-
-    @staticmethod
-    def _fold_biases(x, b_ih, b_hh):
-        return x, b_ih + b_hh
-
-
-class LSTM(Recurrent):
-    """LN-LSTM, eq. 20-22; gate order i, f, g, o.
-
-    With proj_size, which runs by the reference, state and output are h_t = W_hr ( s(o) tanh(LN(c_t)) ), P units: no
-    normaliser stands at the projection but that of placement="between_layers", which normalises these P.
-    """
-
-    cell = "lstm"
-    gates = 4
-    num_states = 2
-    step = staticmethod(lstm_step)
-
-    def _paper_spans(self, gates, H):
-        return {"ih": gates, "hh": gates, "cell": [H]}
-
-    @staticmethod
-    def _fold_biases(x, b_ih, b_hh):
-        return x + (b_ih + b_hh), None
-
-
-class GRU(Recurrent):
-    """LN-GRU, eq. 26-28; gate order r, z, n. The gates share statistics over 2H, the candidate has its own over H."""
-
-    cell = "gru"
-    gates = 3
-    step = staticmethod(gru_step)
-
-    def _gate_spans(self, H):
-        return [2 * H, H]
-
-    @staticmethod
-    def _fold_biases(x, b_ih, b_hh):
-        return x + b_ih, b_hh

@@ -39,7 +39,7 @@ class Sequence(ctypes.Structure):
 
     __slots__ = ()  # a misspelt field is an error
     _fields_ = [
-        *_fields(INT, "cell joined reverse T N I H threads together window"),
+        *_fields(INT, "cell joined reverse T N I H threads bfloat16 together window"),
         *_fields(INT64, "r_width gates_width c_width u_width"),
         *_fields(Norm, "norm_ih norm_hh norm_cell"),
         *_fields(POINTER, "first_rows reset"),
@@ -82,11 +82,9 @@ def layout(spec: Spec, sizes: Sizes, itemsize: int, keep: bool) -> tuple[dict[st
     """
     T, N, rows, I, H = sizes  # noqa: E741
     m, kept = GATES[spec.cell] * H, rows if keep else N
-    panel = library().packed_columns(1, itemsize)
-    columns = -(-m // panel) * panel
     window = T if keep else _window(spec, sizes, keep)
     in_window = rows if keep or window == T else window * N
-    room = {"A": in_window * m, "packed_hh": H * columns, "packed_ih": I * columns}
+    room = {"A": in_window * m, "packed_hh": packed(spec, H, m, itemsize), "packed_ih": packed(spec, I, m, itemsize)}
     if not spec.joined:
         room["R"] = (kept if spec.norm_hh else N) * m
     if spec.cell != "rnn" and spec.norm_ih:
@@ -108,6 +106,18 @@ def layout(spec: Spec, sizes: Sizes, itemsize: int, keep: bool) -> tuple[dict[st
     return starts, end
 
 
+def factor_bytes(spec: Spec, itemsize: int) -> int:
+    """Return the size of an element of a product's factors: 2 where they are rounded to bfloat16."""
+    return 2 if spec.bfloat16 and library().has_bfloat16() else itemsize
+
+
+def packed(spec: Spec, K: int, N: int, itemsize: int) -> int:
+    """Return the elements of the sequence's type that a packed matrix (K, N) takes."""
+    factor = factor_bytes(spec, itemsize)
+    step, panel = library().packed_rows(1, factor), library().packed_columns(1, factor)
+    return (-(-K // step) * step) * (-(-N // panel) * panel) * factor // itemsize
+
+
 def _together(sizes: Sizes) -> int:
     """Return of how many steps the inputs are multiplied at once."""
     return max(1, min(sizes.T, TOGETHER // sizes.N))
@@ -126,6 +136,7 @@ def plan_of(spec: Spec, sizes: Sizes, itemsize: int, keep: bool) -> Plan:
     starts, size = layout(spec, sizes, itemsize, keep)
     q, ends = Sequence(), []
     q.cell, q.joined, q.reverse, q.T, q.N, q.I, q.H = CELL[spec.cell], spec.joined, spec.reverse, T, N, I, H
+    q.bfloat16 = factor_bytes(spec, itemsize) == 2
     q.together, q.window = _together(sizes), _window(spec, sizes, keep)
     q.r_width = m if keep and spec.norm_hh else 0
     q.gates_width = m if keep else 0

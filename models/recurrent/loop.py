@@ -24,7 +24,7 @@ def loop(
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Run one layer in one direction over x (T, N, I): outputs (T, N, P) and the final state(s).
 
-    step: a cell of equations.py. fold_biases: of its class in layer.py. start: the number of the first step. reset:
+    step: a cell of equations.py. fold_biases: of its class in cells.py. start: the number of the first step. reset:
     (T, N), before which steps a case's state becomes zeros. With `ragged`, x and reset are (rows, ...) and so are the
     outputs, in one direction alone: the layer has turned the sequences around.
     """

@@ -23,6 +23,7 @@ from torch import Tensor
 
 ALIGNMENT = 64  # bytes: a cache line and the widest vector
 HUGE = 2 << 20  # bytes of a huge page on most machines
+SMALL = 64 << 10  # bytes of a block that malloc has at hand: half of what glibc asks the system for, page by page
 AGE = 256  # a few training steps of a deep network
 
 
@@ -134,7 +135,13 @@ def _new(capacity: int) -> numpy.ndarray:
 
 
 POOL = Pool()
-take = POOL.take
+
+
+def take(size: int, dtype: torch.dtype) -> Tensor:
+    """See Pool.take. A small block comes from malloc, which has it at hand and in a tenth of the time."""
+    return torch.empty(size, dtype=dtype) if size * dtype.itemsize < SMALL else POOL.take(size, dtype)
+
+
 atexit.register(POOL._lent.clear)  # what is still held then does not come back: modules may be gone by that time
 if hasattr(os, "register_at_fork"):  # the lock may be held by a thread that the child does not have
     os.register_at_fork(after_in_child=lambda: setattr(POOL, "_lock", threading.Lock()))

@@ -66,6 +66,8 @@ class Spec:
     norm_cell: Statistics | None = None  # lstm only
     reverse: bool = False  # from the last step to the first; all sequences of one length
     recompute: bool = False  # backward runs forward again, which keeps nothing for it
+    # The factors of products are rounded to it where the processor multiplies in it; sums and all else are float32.
+    bfloat16: bool = False
 
     def norm(self, role: str) -> Statistics | None:
         return getattr(self, f"norm_{role}")
@@ -76,15 +78,17 @@ class Spec:
 
     def __str__(self) -> str:
         norms = [str(norm or "-") for norm in (self.norm_ih, self.norm_hh, self.norm_cell)]
-        return " ".join([self.cell, str(int(self.joined)), *norms, str(int(self.reverse)), str(int(self.recompute))])
+        flags = (self.joined, self.reverse, self.recompute, self.bfloat16)
+        return " ".join([self.cell, *norms, *(str(int(flag)) for flag in flags)])
 
     @classmethod
     @functools.cache
     def read(cls, text: str) -> "Spec":
         """Return what `str` wrote."""
-        cell, joined, *norms, reverse, recompute = text.split()
-        ih, hh, of_cell = (None if norm == "-" else Statistics.read(norm) for norm in norms)
-        return cls(cell, bool(int(joined)), ih, hh, of_cell, bool(int(reverse)), bool(int(recompute)))
+        cell, *words = text.split()
+        ih, hh, of_cell = (None if norm == "-" else Statistics.read(norm) for norm in words[:3])
+        joined, *flags = (bool(int(flag)) for flag in words[3:])
+        return cls(cell, joined, ih, hh, of_cell, *flags)
 
 
 @dataclass

@@ -3,13 +3,14 @@
 import ctypes
 import json
 import os
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
 import torch
 from omegaconf import OmegaConf
 
-from experiments.benchmark import results, tables
+from experiments.benchmark import results, tables, uses
 from experiments.benchmark.cases import AT_ONCE, BY_STEP, OURS, workers
 from experiments.benchmark.command import Benchmark, check
 from experiments.benchmark.peers import BASE, BOTH, CANDIDATES, FORWARD, LOOPS, NORMS, TORCH, Candidate, Problem, Size
@@ -167,6 +168,35 @@ def test_the_product_that_is_timed_by_itself_is_one():
     torch.testing.assert_close(C, A @ B)
 
 
+@pytest.mark.parametrize("name", uses.USES)
+def test_a_use_is_what_its_name_says(name):
+    """At a size that takes no time."""
+    use = uses.USES[name]
+    use = replace(use, size=Size(T=min(use.size.T, 3), B=2, I=9, H=16))
+    torch.manual_seed(0)
+    calls = uses.passes(use)
+    outputs = {candidate: call() for candidate, call in calls.items()}
+    steps, directions = use.size.T, 2 if use.settings.get("bidirectional") else 1
+    assert all(y.shape == (steps, 2, 16 * directions) and y.isfinite().all() for y in outputs.values())
+    assert all(y.requires_grad == (use.mode == BOTH) for y in outputs.values())
+    assert (uses.OURS_16 in outputs) == use.bfloat16
+    if use.bfloat16:
+        assert outputs[uses.OURS_16].dtype == outputs[uses.BASE_16].dtype == torch.bfloat16
+    if use.by_step and use.mode == FORWARD:
+        assert not torch.equal(calls[OURS](), outputs[OURS]), "the state of the call before goes into the next one"
+
+
+def test_uses_are_told_beside_torch_nn_and_bfloat16_beside_float32():
+    medians = {BASE: 10.0, uses.PLAIN: 8.0, OURS: 9.0, uses.BASE_16: 5.0, uses.OURS_16: 4.5}
+    times_of = {name: [ms] * 3 for name, ms in medians.items()}
+    case = {"kind": "use", "use": "small, 4 cases", "mode": BOTH, "milliseconds": times_of}
+    assert (
+        tables.summary(case).endswith("in bfloat16 / in float32 0.50 [0.50, 0.50]") and tables.of(case) == case["use"]
+    )
+    *_, last = tables.uses_table([case]).to_dict("records")
+    assert last[f"/ {BASE}"] == "0.45 [0.45, 0.45]" and last[f"/ {OURS}"] == "0.50 [0.50, 0.50]"
+
+
 def test_a_run_of_a_sweep_is_told_in_seconds():
     case = {"kind": "sweep", "runs": 10, "milliseconds": {"wandb offline": [100.0, 200.0, 400.0]}}
     assert "costs 0.20 [0.15, 0.30] s with wandb offline" in tables.summary(case)
@@ -215,6 +245,9 @@ def test_the_command_writes_times_tables_and_figure(smoke):
     assert {"cpu", "flags", "cores", "threads", "torch", "blas", "compiler", "git", "dirty"} <= data["machine"].keys()
     assert stdout.strip().endswith(f"benchmark: {output / 'benchmark.md'}")
 
+    (small,) = [case for case in data["cases"] if case["kind"] == "use"]
+    assert small["milliseconds"].keys() == {BASE, uses.PLAIN, OURS}
+
     raw = (output / "benchmark.json").read_text()
     assert raw.count("\n") < 60 * len(data["cases"]), "a list of times stands on one line"
     table = (output / "benchmark.md").read_text()
@@ -244,6 +277,7 @@ def test_raw_times_alone_give_the_same_files(smoke, cli, tmp_path):
         ({"norms": ["lm"]}, "norms=[lm] is unknown; allowed: none, ln, gn, rms, bn, wn; nearest: ln"),
         ({"cells": []}, "cells=[] leaves nothing to time; choose from lstm, gru, rnn"),
         ({"parts": ["e"]}, "parts=[e] is unknown"),
+        ({"uses": ["large"]}, "uses=[large] is unknown"),
         ({"scaling": "big"}, "scaling=big is unknown"),
         ({"trainer": "big"}, "trainer=big is unknown"),
         ({"sweep": 0}, "sweep=0 has no run; give 1 or more, or sweep=null"),

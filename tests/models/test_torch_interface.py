@@ -1,6 +1,7 @@
 """What users of torch.nn's layers do with them beside calling them, for every normaliser."""
 
 import copy
+import inspect
 import io
 import pickle
 
@@ -20,6 +21,15 @@ PLAIN = ("none", "wn")  # with these a layer is torch.nn's function
 def fresh(cell: str, norm: str = "none", **settings) -> nn.Module:
     torch.manual_seed(0)
     return CELLS[cell](D, H, 2, norm=norm, norm_options=OPTIONS[norm], **settings)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_every_argument_of_a_call_may_be_positional(cell):
+    """torch.onnx.export(dynamo=False) passes all of them, defaults included, in their order."""
+    layer, x = fresh(cell).double(), noise(T, N, D)
+    _, *others = inspect.signature(layer.forward).parameters.values()
+    y, final = layer(x, *(parameter.default for parameter in others))
+    torch.testing.assert_close((y, final), layer(x), rtol=0, atol=0)
 
 
 # --- constructor ------------------------------------------------------------------------------------------------------

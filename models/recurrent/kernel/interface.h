@@ -25,6 +25,7 @@ struct Norm {
 struct Sequence {
     Cell cell;
     int32_t joined, reverse, T, N, I, H, threads;
+    int32_t bfloat16;          // whether factors of products are rounded to it; only where the processor has it
     int32_t together, window;  // steps whose inputs are multiplied at once; steps that A has room for, t at t % window
     int64_t r_width, gates_width, c_width, u_width;
     Norm norm_ih, norm_hh, norm_cell;  // of A or, joined, of the sum; of R; of the LSTM's cell state

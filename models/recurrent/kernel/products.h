@@ -12,8 +12,28 @@ constexpr int PANEL = TILE_VECTORS * LANES<T>;
 template <class T>
 constexpr int64_t LINE = 64 / sizeof(T);  // elements of a cache line
 
+#if defined(__AVX512F__)
+// The same for a matrix whose columns are contiguous, so many elements apart
+inline void pack_columns(const float* B, int64_t column, int K, int N, float* packed) {
+    for (int n0 = 0; n0 < N; n0 += PANEL<float>, packed += int64_t(K) * PANEL<float>)
+        for (int v = 0; v < PANEL<float>; v += 16)
+            for (int k0 = 0; k0 < K; k0 += 16) {
+                const int rows = std::min(16, K - k0), columns = std::max(0, std::min(16, N - n0 - v));
+                const float* from = B + (n0 + v) * column + k0;
+                __m512i words[16];
+                for (int i = 0; i < 16; i++)
+                    words[i] = i < columns ? (__m512i)load(from + i * column, Part{rows}) : __m512i{};
+                transpose(words);
+                for (int i = 0; i < rows; i++) store(packed + (k0 + i) * PANEL<float> + v, (Vec<float>)words[i], Whole{});
+            }
+}
+#endif
 template <class T>
 void pack(const T* B, int64_t row, int64_t column, int K, int N, T* packed) {
+#if defined(__AVX512F__)
+    if constexpr (std::is_same_v<T, float>)
+        if (column != 1) return pack_columns(B, column, K, N, packed);
+#endif
     for (int n0 = 0; n0 < N; n0 += PANEL<T>, packed += int64_t(K) * PANEL<T>) {
         const int columns = std::min(PANEL<T>, N - n0);
         if (columns < PANEL<T>) std::fill(packed, packed + int64_t(K) * PANEL<T>, T(0));
@@ -124,6 +144,42 @@ void multiply(const T* A, int64_t lda, const T* B, int M, int K, int N, T* C, in
             B = block_end;
         }
 }
+
+#if defined(__AVX512F__)
+constexpr int FEW_ROWS = 8;
+
+// C (ROWS x N) = or += A B, B (K x N) not packed, its columns contiguous: for a matrix that is used once. The sums are
+// those of `multiply`, to the bit.
+template <int ROWS = FEW_ROWS>
+void multiply_columns(int rows, const float* A, int64_t lda, const float* B, int K, int N, float* C, bool add) {
+    if constexpr (ROWS > 1)
+        if (rows < ROWS) return multiply_columns<ROWS - 1>(rows, A, lda, B, K, N, C, add);
+    for (int n = 0; n < N; n += 16) {
+        const Part columns{std::min(16, N - n)};
+        for (int k = 0; k < K; k += DEPTH) {
+            Vec<float> sum[ROWS] = {};
+            const int end = std::min(k + DEPTH, K);
+            for (int k0 = k; k0 < end; k0 += 16) {
+                const Part depth{std::min(16, end - k0)};
+                __m512i b[16];
+                for (int i = 0; i < 16; i++)
+                    b[i] = i < columns.n ? (__m512i)load(B + int64_t(n + i) * K + k0, depth) : __m512i{};
+                transpose(b);
+#pragma GCC unroll 16
+                for (int j = 0; j < 16; j++) {
+                    if (j == depth.n) break;
+#pragma GCC unroll 8
+                    for (int i = 0; i < ROWS; i++) sum[i] += A[i * lda + k0 + j] * (Vec<float>)b[j];
+                }
+            }
+            for (int i = 0; i < ROWS; i++) {
+                float* c = C + int64_t(i) * N + n;
+                store(c, add || k > 0 ? load(c, columns) + sum[i] : sum[i], columns);
+            }
+        }
+    }
+}
+#endif
 
 // The transpose of A (K x M) as rows for `multiply`: tile t has TILE_ROWS elements side by side for each k.
 template <class T>

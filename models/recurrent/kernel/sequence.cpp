@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "bfloat16.h"
 #include "cells.h"
 #include "interface.h"
 #include "normalisers.h"
@@ -48,13 +49,52 @@ int64_t first_row_of_A(const Sequence& q, int t) {
     return first_row(q, t) - first_row(q, t - t % q.window);
 }
 
+// B (K x N) in panels for `multiply`: in the sequence's type, or rounded to bfloat16
+template <class T>
+void pack(const Sequence& q, const void* B, int64_t row, int64_t column, int K, int N, void* packed) {
+#if HAS_BFLOAT16
+    if constexpr (std::is_same_v<T, float>)
+        if (q.bfloat16) return pack_halves((float*)B, row, column, K, N, (Half*)packed);
+#endif
+    pack((T*)B, row, column, K, N, (T*)packed);
+}
+template <class T>
+void multiply(const Sequence& q, const T* A, int64_t lda, const void* packed, int M, int K, int N, T* C, int64_t ldc,
+              bool add, Soon<T> soon = {}) {
+#if HAS_BFLOAT16
+    if constexpr (std::is_same_v<T, float>)
+        if (q.bfloat16) return multiply_rounded(A, lda, (Half*)packed, M, K, N, C, ldc, add);
+#endif
+    multiply<T>(A, lda, (T*)packed, M, K, N, C, ldc, add, soon);
+}
+
+// Whether W_ih and W_hh are used once and for so few cases that packing them would take longer than their products
+template <class T>
+bool unpacked(const Sequence& q) {
+#if defined(__AVX512F__)
+    return std::is_same_v<T, float> && !q.bfloat16 && q.T == 1 && q.N <= FEW_ROWS;
+#else
+    return false;
+#endif
+}
+// C (M x N) = or += A W', W (N x K) as given and, unless it stays unpacked, packed
+template <class T>
+void multiply_weights(const Sequence& q, const T* A, const void* W, const void* packed, int M, int K, int N, T* C,
+                      bool add, Soon<T> soon = {}) {
+#if defined(__AVX512F__)
+    if constexpr (std::is_same_v<T, float>)
+        if (unpacked<T>(q)) return multiply_columns(M, A, K, (float*)W, K, N, C, add);
+#endif
+    multiply<T>(q, A, K, packed, M, K, N, C, N, add, soon);
+}
+
 // A = x W_ih' of steps [t0, t1), which lie side by side in A, and cases [n0, n1)
 template <class T>
 void multiply_inputs(const Sequence& q, int t0, int t1, int n0, int n1) {
     const int m = gates_of(q) * q.H;
     each_block(q, t0, t1, n0, n1, [&](int t, int n, int rows) {
-        multiply<T>((T*)q.x + (first_row(q, t) + n) * q.I, q.I, (T*)q.packed_ih, rows, q.I, m,
-                    (T*)q.A + (first_row_of_A(q, t) + n) * m, m, false);
+        multiply_weights<T>(q, (T*)q.x + (first_row(q, t) + n) * q.I, q.W_ih, q.packed_ih, rows, q.I, m,
+                            (T*)q.A + (first_row_of_A(q, t) + n) * m, false);
     });
 }
 
@@ -64,7 +104,7 @@ void multiply_input_gradients(const Sequence& q, int t0, int t1, int n0, int n1)
     const int m = gates_of(q) * q.H;
     each_block(q, t0, t1, n0, n1, [&](int t, int n, int rows) {
         const int64_t row = first_row(q, t) + n;
-        multiply<T>((T*)q.dA + row * m, m, (T*)q.packed_ih, rows, m, q.I, (T*)q.dx + row * q.I, q.I, false);
+        multiply<T>(q, (T*)q.dA + row * m, m, q.packed_ih, rows, m, q.I, (T*)q.dx + row * q.I, q.I, false);
     });
 }
 
@@ -128,7 +168,7 @@ void forward_cases(const Sequence& q, int n0, int n1) {
         const int later = q.reverse ? t - q.together : t + q.together;
         if (!whole_batch(q) && later >= 0 && later < q.T)
             soon.add((T*)q.x, (first_row(q, later) + n0) * q.I, rows * q.I);
-        multiply<T>(h_prev + int64_t(n0) * H, H, (T*)q.packed_hh, rows, H, m, product, m, q.joined, soon);
+        multiply_weights<T>(q, h_prev + int64_t(n0) * H, q.W_hh, q.packed_hh, rows, H, m, product, q.joined, soon);
         for (int n = n0; n < end; n += chunk) {
             const int64_t nm = int64_t(n) * m, nH = int64_t(n) * H;
             const T* z = A + nm;
@@ -260,7 +300,7 @@ void backward_cases(const Sequence& q, int n0, int n1, T* sums) {
             if (q.r_width) soon.add((T*)q.R, next.row * q.r_width + nm, rows * m);
             soon.add((T*)q.dy, next.row * H + nH, rows * H);
         }
-        multiply<T>(dR + int64_t(n0) * m, m, (T*)q.packed_hh, end - n0, m, H, dh + int64_t(n0) * H, H, q.cell == GRU,
+        multiply<T>(q, dR + int64_t(n0) * m, m, q.packed_hh, end - n0, m, H, dh + int64_t(n0) * H, H, q.cell == GRU,
                     soon);
         stop_gradients<T>(q, step, n0, end);
         const Few few(q, t);
@@ -305,8 +345,10 @@ int forward(const Sequence& q) try {
     const int64_t NH = int64_t(q.N) * H, first = Step(q, 0).before;
     std::copy_n((T*)q.h0, NH, (T*)q.h + first * H);
     if (q.c0) std::copy_n((T*)q.c0, NH, (T*)q.c + first * q.c_width);
-    pack<T>((T*)q.W_ih, 1, q.I, q.I, m, (T*)q.packed_ih);
-    pack<T>((T*)q.W_hh, 1, H, H, m, (T*)q.packed_hh);
+    if (!unpacked<T>(q)) {
+        pack<T>(q, q.W_ih, 1, q.I, q.I, m, q.packed_ih);
+        pack<T>(q, q.W_hh, 1, H, H, m, q.packed_hh);
+    }
     if (whole_batch(q))  // whose steps are one thread's
         split(q.T, q.threads, [&](int t0, int t1, int) { multiply_inputs<T>(q, t0, t1, 0, q.N); });
     split_cases(q, [&](int n0, int n1, int) { forward_cases<T>(q, n0, n1); });
@@ -325,8 +367,8 @@ template <class T>
 int backward(const Sequence& q) try {
     const int H = q.H, m = gates_of(q) * H, size = 4 * m + 2 * H;
     const int64_t NH = int64_t(q.N) * H;
-    pack<T>((T*)q.W_hh, q.H, 1, m, q.H, (T*)q.packed_hh);
-    if (q.dx) pack<T>((T*)q.W_ih, q.I, 1, m, q.I, (T*)q.packed_ih);
+    pack<T>(q, q.W_hh, q.H, 1, m, q.H, q.packed_hh);
+    if (q.dx) pack<T>(q, q.W_ih, q.I, 1, m, q.I, q.packed_ih);
     for (auto [state, last] : {std::pair{q.dh, q.dh_last}, std::pair{q.dc, q.dc_last}}) {
         if (last)
             std::copy((T*)last, (T*)last + NH, (T*)state);
@@ -351,11 +393,11 @@ int backward(const Sequence& q) try {
 }
 
 // dW = dA' x and its like for the recurrent matrix, each thread with rows of C of its own
-template <class T>
-int transposed(const T* A, const T* B, int K, int M, int N, T* C, T* room, int threads) try {
-    const int64_t each_has = room_of<T>(N);
+template <class T, class Room, class Product>
+int transposed(const T* A, const T* B, int K, int M, int N, T* C, Room* room, int64_t each_has, int threads,
+               Product product) try {
     split(M, threads, [&](int m0, int m1, int thread) {
-        multiply_transposed<T>(A + m0, M, B, K, m1 - m0, N, C + int64_t(m0) * N, room + thread * each_has);
+        product(A + m0, M, B, K, m1 - m0, N, C + int64_t(m0) * N, room + thread * each_has);
     });
     return 0;
 } catch (const std::exception&) {
@@ -373,15 +415,31 @@ void product_float32(const float* A, const float* B, int M, int K, int N, float*
     multiply<float>(A, K, B, M, K, N, C, N, false);
 }
 int transposed_float32(const float* A, const float* B, int K, int M, int N, float* C, float* room, int threads) {
-    return transposed<float>(A, B, K, M, N, C, room, threads);
+    return transposed(A, B, K, M, N, C, room, room_of<float>(N), threads, multiply_transposed<float>);
 }
 int transposed_float64(const double* A, const double* B, int K, int M, int N, double* C, double* room, int threads) {
-    return transposed<double>(A, B, K, M, N, C, room, threads);
+    return transposed(A, B, K, M, N, C, room, room_of<double>(N), threads, multiply_transposed<double>);
 }
+#if HAS_BFLOAT16
+int transposed_bfloat16(const float* A, const float* B, int K, int M, int N, float* C, Half* room, int threads) {
+    return transposed(A, B, K, M, N, C, room, halves_for(N), threads, multiply_transposed_rounded);
+}
+#endif
+// Bytes of the elements that a product's factors are rounded to: 8, 4 or, for bfloat16, 2. In what follows, `bytes`.
 int64_t transposed_room(int N, int threads, int bytes) {  // elements
+#if HAS_BFLOAT16
+    if (bytes == 2) return threads * halves_for(N);
+#endif
     return threads * (bytes == 4 ? room_of<float>(N) : room_of<double>(N));
 }
 int packed_columns(int N, int bytes) {  // N rounded up to whole panels
-    return columns_of(N, bytes == 4 ? PANEL<float> : PANEL<double>);
+    return columns_of(N, bytes == 8 ? PANEL<double> : PANEL<float>);
 }
+int packed_rows(int K, int bytes) {  // K rounded up likewise
+#if HAS_BFLOAT16
+    if (bytes == 2) return whole_steps(K);
+#endif
+    return K;
+}
+int has_bfloat16() { return HAS_BFLOAT16; }
 }

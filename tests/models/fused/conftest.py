@@ -1,9 +1,11 @@
 """Fixtures of the fused sequence."""
 
+import functools
+
 import pytest
 import torch
 
-from models.recurrent import Recurrent, cpu, pool
+from models.recurrent import Recurrent, compiler, cpu, layout, pool
 from tests.helpers.fused import make
 
 
@@ -16,6 +18,19 @@ def threads():
 @pytest.fixture(params=["rnn", "lstm", "gru"])
 def layer(request) -> Recurrent:
     return make(request.param, 18, "ln")
+
+
+@pytest.fixture
+def kernels_for(monkeypatch):
+    """A function that puts the kernels for another processor, named by the compiler's flag, in place of this one's."""
+
+    def replace(flag: str) -> None:
+        layout.plan_of.cache_clear()
+        for module in (cpu, layout):
+            monkeypatch.setattr(module, "library", functools.partial(compiler.library, flag))
+
+    yield replace
+    layout.plan_of.cache_clear()
 
 
 @pytest.fixture

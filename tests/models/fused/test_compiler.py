@@ -1,6 +1,5 @@
 """The kernels are built at their first use: without a compiler, by two processes, in a damaged cache."""
 
-import functools
 import hashlib
 import itertools
 import platform
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.recurrent import CELLS, compiler, cpu, layout
+from models.recurrent import CELLS, compiler
 from tests.helpers.fused import (
     assert_close,
     assert_falls_back,
@@ -212,23 +211,18 @@ def test_a_process_may_end_with_tensors_alive():
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="flags of x86")
 @pytest.mark.parametrize("flag", ["-march=haswell", "-march=x86-64"])
-def test_other_instruction_sets(flag, monkeypatch):
+def test_other_instruction_sets(flag, kernels_for):
     """Vectors of 32 and 16 bytes, with division in place of the estimate; what older machines run."""
     if flag == "-march=haswell" and "avx2" not in Path("/proc/cpuinfo").read_text():
         pytest.skip("this machine cannot run them")
-    layout.plan_of.cache_clear()
-    for module in (cpu, layout):
-        monkeypatch.setattr(module, "library", functools.partial(compiler.library, flag))
-    try:
-        for cell, H, norm in itertools.product(CELLS, (3, 21, 65), ("none", "ln", "rms", "bn")):
-            layer = make(cell, H, norm, bidirectional=True)
-            x, states = noise(3, 7, 5), states_of(layer, 7)
-            expected = run(twin(layer, "reference"), x, states)
-            assert_close(run(layer, x, states), expected, 1e-11)
-            assert_close(run(layer.float(), x.float(), [state.float() for state in states]), expected, 1e-4)
-        for cell, function in ("rnn", torch.tanh), ("gru", torch.sigmoid):
-            x = torch.linspace(-80, 80, 24 * 100).view(1, -1, 24)
-            y = identity_of_inputs(cell)(x, torch.ones(1, 100, 24) if cell == "gru" else None)[0]
-            torch.testing.assert_close(y.double(), function(x.double()), rtol=4e-7, atol=0)
-    finally:
-        layout.plan_of.cache_clear()
+    kernels_for(flag)
+    for cell, H, norm in itertools.product(CELLS, (3, 21, 65), ("none", "ln", "rms", "bn")):
+        layer = make(cell, H, norm, bidirectional=True)
+        x, states = noise(3, 7, 5), states_of(layer, 7)
+        expected = run(twin(layer, "reference"), x, states)
+        assert_close(run(layer, x, states), expected, 1e-11)
+        assert_close(run(layer.float(), x.float(), [state.float() for state in states]), expected, 1e-4)
+    for cell, function in ("rnn", torch.tanh), ("gru", torch.sigmoid):
+        x = torch.linspace(-80, 80, 24 * 100).view(1, -1, 24)
+        y = identity_of_inputs(cell)(x, torch.ones(1, 100, 24) if cell == "gru" else None)[0]
+        torch.testing.assert_close(y.double(), function(x.double()), rtol=4e-7, atol=0)

@@ -48,6 +48,20 @@ def test_inputs_are_multiplied_a_few_steps_at_once(cell, norm, count, threads):
         assert torch.equal(call(layer, x, states)[0], found["y"])
 
 
+@pytest.mark.parametrize("norm", ["none", "ln"])
+@pytest.mark.parametrize("cell", CELLS)
+def test_step_by_step_is_the_whole_sequence(cell, norm):
+    """A single step of few cases takes the weights as they are, a sequence packs them first."""
+    for H, N in (7, 1), (33, 8), (300, 3), (20, 9):
+        layer = make(cell, H, norm, inputs=19, dtype=torch.float32)
+        x, states = noise(3, N, 19, dtype=torch.float32), states_of(layer, N, torch.float32)
+        with torch.no_grad():
+            whole = call(layer, x, states)[0]
+            for t in range(3):
+                y, *states = call(layer, x[t : t + 1], states)
+                assert torch.equal(y[0], whole[t]), (H, N, t)
+
+
 @pytest.mark.parametrize("cell", CELLS)
 def test_float32_runs_repeat(cell):
     layer = make(cell, 37, "ln", dtype=torch.float32, bidirectional=True)
