@@ -7,4 +7,4 @@ extras=experiments,dev
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 export LAYERNORM_EXAMPLES="${LAYERNORM_EXAMPLES:-1000}"
-python -m pytest -n 2 -m scorecard --campaign --scorecard results/reference/faults "$@"
+python -m pytest -n 2 -m scorecard --campaign --scorecard=results/reference/faults "$@"
