@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _refuse(message: str) -> NoReturn:
-    raise DataError(f"{message}; --help lists the sets")
+    raise DataError(f"{' '.join(message.split())}; --help lists the sets")
 
 
 def _check(name: str, fetched: list[str]) -> None:
