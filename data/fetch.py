@@ -12,6 +12,7 @@ import sys
 import tarfile
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 from urllib.parse import urlsplit
 
 import requests
@@ -33,6 +34,7 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m data.fetch", description="Download published data sets.")
     parser.add_argument("names", nargs="+", metavar="set", help=", ".join(fetched))
     parser.add_argument("--root", help="folder of data sets; default: the variable LAYERNORM_DATA")
+    parser.error = _refuse  # type: ignore[method-assign]  # argparse would print its usage as well
     given = parser.parse_args(arguments)
     root = given.root or os.environ.get("LAYERNORM_DATA")
     if not root:
@@ -41,6 +43,10 @@ def main(arguments: list[str]) -> None:
         _check(name, fetched)
     for name in given.names:
         fetch(name, SETS[name], home_expanded("--root", root))
+
+
+def _refuse(message: str) -> NoReturn:
+    raise DataError(f"{' '.join(message.split())}; --help lists the sets")
 
 
 def _check(name: str, fetched: list[str]) -> None:

@@ -35,8 +35,8 @@ from experiments.benchmark.uses import USES, use
 from experiments.cli.command import command, refusals_in_one_line
 from experiments.config.errors import ConfigError, nearest
 from experiments.config.paths import CONFIGS
-from experiments.config.writable import check_folder
 from experiments.runs.identity import device_name
+from experiments.runs.outputs import check_output, written_as_one
 from experiments.runs.progress import format_duration
 
 SIZES = {  # by their units
@@ -50,6 +50,7 @@ SIZES = {  # by their units
     )
 }
 SMOKE, *MEASURED = SIZES
+FILES = ("benchmark.json", "benchmark.md", "benchmark.svg")
 
 
 @dataclass
@@ -128,15 +129,16 @@ ConfigStore.instance().store(name="benchmark_schema", node=Benchmark)
 @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="benchmark")
 def benchmark(cfg: DictConfig) -> None:
     with refusals_in_one_line("benchmark"):
-        check_folder("output", cfg.output)
+        output = Path(cfg.output)
+        check_output(output, FILES, known_by="benchmark.json")
         if cfg.quick:
             cfg.sizes, cfg.parts, cfg.scaling, cfg.trainer = [SMOKE], [SMOKE], SMOKE, SMOKE
             cfg.sweep, cfg.workers, cfg.minutes, cfg.uses = 2, None, 0.0, list(USES)[:1]
         data = measured(cfg) if cfg.rows is None else results.read(Path(cfg.rows))
-        output = Path(cfg.output)
-        results.write(data, output)
-        (output / "benchmark.md").write_text(tables.markdown(data), encoding="utf-8")
-        figure.draw(data, output / "benchmark.svg")
+        with written_as_one(output, known_by="benchmark.json") as folder:
+            results.write(data, folder)
+            (folder / "benchmark.md").write_text(tables.markdown(data), encoding="utf-8")
+            figure.draw(data, folder / "benchmark.svg")
         if cfg.readme:
             put_into_readme(data)
     print(tables.short_report(data), end="\n\n")

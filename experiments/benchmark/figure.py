@@ -36,7 +36,6 @@ def draw(data: dict, path: Path) -> None:
     for axis in axes[-1]:
         axis.set_xlabel(f"time / {BASE}")
     figure.legend(handles=key(), loc="upper center", ncols=min(4, len(sizes)), bbox_to_anchor=(0.5, 0.0))
-    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Date": None}, bbox_inches="tight")
 
 

@@ -88,7 +88,6 @@ def read(folder: Path) -> dict:
 
 def write(data: dict, folder: Path) -> None:
     """Write benchmark.json, a list of times on one line."""
-    folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(data, indent=1)
     numbers = r"\[(?:null|[-+\deE.,\s])*\]"
     text = re.sub(numbers, lambda flat: json.dumps(json.loads(flat[0])), text)

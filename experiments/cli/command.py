@@ -49,6 +49,8 @@ def command(entry: Callable[[], None], config_name: str, sweeps: bool = False) -
     sweeps: the command runs sweeps with -m. --help prints its module's docstring and what can be set.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # lets errors pass through Hydra, which would print many lines
+    # A folder of configurations that is not there: Hydra would say so in two lines, and go on without it.
+    warnings.filterwarnings("error", "provider=hydra.searchpath", UserWarning)
     prepare_streams()
     try:
         with told_in_one_line(), refusals_in_one_line(config_name):
@@ -141,6 +143,8 @@ def _message_of_type(error: BaseException) -> str | None:
         mark = getattr(error, "problem_mark", None)
         where = f"{mark.name}, line {mark.line + 1}" if mark else "a configuration file"
         return f"{where}: not valid YAML ({getattr(error, 'problem', 'unreadable')}); mend the file"
+    if isinstance(error, UserWarning) and (missing := re.search("path=(.*) is not available", str(error))):
+        return f"hydra.searchpath names {missing[1]}, which is not there; name a folder, as file:///home/me/configs"
     if isinstance(error, UnicodeDecodeError):
         return f"a configuration file is not UTF-8 ({error.reason}, byte {error.start}); convert it"
     return None

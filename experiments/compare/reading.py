@@ -55,21 +55,19 @@ class OwnRun:
 
 def folders_of(patterns: list[str], runs_dir: str) -> list[RunFolder]:
     """Return the folders that the patterns name, each once, whatever their order. Raises ConfigError for none."""
-    found = [folder for pattern in patterns for folder in _folders_of(pattern, runs_dir)]
-    if not patterns:
-        found = folders_in(runs_dir)
-        if not found:
-            raise ConfigError(f"there is no run in {runs_dir}; train some, or name a folder of runs, as runs=FOLDER")
+    here = folders_in(runs_dir)
+    if not patterns and not here:
+        raise ConfigError(f"there is no run in {runs_dir}; train some, or name a folder of runs, as runs=FOLDER")
+    found = [folder for pattern in patterns for folder in _folders_of(pattern, here, runs_dir)] if patterns else here
     by_path = {folder.path.resolve(): folder for folder in found}
     return sorted(by_path.values(), key=lambda folder: (folder.run_id, str(folder.path)))
 
 
-def _folders_of(pattern: str, runs_dir: str) -> list[RunFolder]:
-    """Return the runs of one pattern: a run's folder, a folder of runs, or names in runs_dir."""
+def _folders_of(pattern: str, here: list[RunFolder], runs_dir: str) -> list[RunFolder]:
+    """Return the runs of one pattern: a run's folder, a folder of runs, or names of those here, in runs_dir."""
     paths = [Path(path) for path in glob(pattern)] if "/" in pattern or Path(pattern).is_dir() else []
     found = [RunFolder(path.parent, path.name) for path in paths if (path / "config.yaml").is_file()]
     found += [folder for path in paths for folder in folders_in(path)]
-    here = folders_in(runs_dir)
     found += [one for one in here if one.run_id.startswith(pattern) or fnmatchcase(one.run_id, pattern)]
     if found:
         return found

@@ -11,6 +11,7 @@ import numpy as np
 import scipy  # its parts are imported at their first use: to check a rule needs none
 
 RESAMPLES = 9999
+DRAWN_AT_ONCE = 2**20  # values; thousands of pairs would fill a gigabyte
 TAIL = 0.025  # what a 95 % interval leaves out on each side
 
 
@@ -59,8 +60,10 @@ def bootstrap(differences) -> Interval:
     n, mean = len(d), d.mean()
     if n < 2 or np.ptp(d) == 0:
         return paired_t(d)
-    again = np.random.default_rng(0).choice(d, (RESAMPLES, n))
-    off, error = again.mean(1) - mean, again.std(1, ddof=1) / np.sqrt(n)
+    generator, most = np.random.default_rng(0), max(1, DRAWN_AT_ONCE // n)
+    parts = (generator.choice(d, (min(most, RESAMPLES - done), n)) for done in range(0, RESAMPLES, most))
+    means, spreads = np.concatenate([(part.mean(1), part.std(1, ddof=1)) for part in parts], axis=1)
+    off, error = means - mean, spreads / np.sqrt(n)
     rounding = 1e-9 * np.ptp(d)
     t = np.where(np.abs(off) > rounding, np.copysign(np.inf, off), 0.0)  # of the resamples that have no spread
     np.divide(off, error, out=t, where=error > rounding)

@@ -149,26 +149,28 @@ class ProgressDisplay:
         for index, run in enumerate(self.runs):
             if index not in self.reported or run.interrupted:
                 run.update()
-                self._report_end(index, run)
         if self.first_work is None and (done := self._done()):
             self.first_work = time.monotonic(), done
+        left = "" if self.console.is_interactive else self._left()  # once: it adds up all runs
+        for index, run in enumerate(self.runs):
+            self._report_end(index, run, left)
         if not self.console.is_interactive and time.monotonic() - self.last_line >= self.silence:
             for run in self.runs:
                 if run.status and not run.ended:
-                    self._print(f"... {run.folder.run_id}: {'  '.join(run.columns().values())}")
+                    self._print(f"... {run.folder.run_id}: {'  '.join(run.columns().values())}", left)
 
-    def _report_end(self, index: int, run: Watched) -> None:
+    def _report_end(self, index: int, run: Watched, left: str) -> None:
         if not run.ended:
             self.reported.discard(index)  # it was preempted, and goes on
         elif index not in self.reported:
             self.reported.add(index)
             message = f"{run.status['status']} {run.status.get('message', '')}".rstrip()
-            self._print(f"[{len(self.reported)}/{len(self.runs)}] {run.folder.run_id}: {message}")
+            self._print(f"[{len(self.reported)}/{len(self.runs)}] {run.folder.run_id}: {message}", left)
 
-    def _print(self, line: str) -> None:
+    def _print(self, line: str, left: str) -> None:
         self.last_line = time.monotonic()
-        left = self._left() if not self.console.is_interactive and len(self.reported) < len(self.runs) else ""
-        self.console.print(f"{line}  (sweep: {left})" if left and len(self.runs) > 1 else line, markup=False)
+        tells_left = left and 1 < len(self.runs) > len(self.reported)
+        self.console.print(f"{line}  (sweep: {left})" if tells_left else line, markup=False)
 
     def _done(self) -> float:
         """Return the fraction of all work that is done."""

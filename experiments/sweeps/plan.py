@@ -90,6 +90,7 @@ def estimates(runs: list[Run]) -> list[Estimate | None]:
     summaries = (RunFolder(path.parent.parent, path.parent.name).summary for path in paths)
     local = FinishedRuns(filter(None, summaries), source="")
     committed = FinishedRuns(_reference_rows(profile), source=REFERENCE)
+    known: dict[tuple, Estimate | None] = {}  # runs of a cell have one, for which all rows are looked through
 
     def estimate(run: Run) -> Estimate | None:
         if run.folder.finished:
@@ -98,7 +99,11 @@ def estimates(runs: list[Run]) -> list[Estimate | None]:
         columns = {"experiment": cfg.experiment.name, "profile": profile, "stage": cfg.stage, "data": cfg.data.name}
         columns |= run.columns
         # Not run.settings, whose conversion a plan of ten thousand runs would feel.
-        return local.estimate(columns, cfg.trainer) or committed.estimate(columns, cfg.trainer)
+        trainer = cfg.trainer
+        key = (*map(str, columns.items()), trainer.epochs, trainer.examples, trainer.steps)
+        if key not in known:
+            known[key] = local.estimate(columns, trainer) or committed.estimate(columns, trainer)
+        return known[key]
 
     return [estimate(run) for run in runs]
 

@@ -3,13 +3,14 @@
 import math
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 import data
-from experiments.config.errors import ConfigError, nearest, one_of
+from experiments.config.errors import ConfigError, nearest, one_of, unknown_word
 from experiments.config.fields import choices_of, fields_of, schema_of, unknown
 from experiments.config.metadata import choices, value_range
 from experiments.config.schema import Config
@@ -33,6 +34,7 @@ PLACEHOLDER_SHAPES = {  # by the kind of data
     "cloze": (10_000, 60, 200),
 }
 PLACEHOLDER_CLASSES = 5_040_000
+WANDB_REFUSES = "/\\#?%:"  # in the name of a project or a run
 
 
 def check(run: Run) -> None:
@@ -60,7 +62,7 @@ def check_fields(cfg: DictConfig) -> None:
 
 def check_place(runs_dir: str, name: str) -> None:
     """Check the folder of the run with this name. Raises ConfigError."""
-    if len(name) > 200 or set(name) & set("/\\#?%:"):
+    if len(name) > 128 or set(name) & set(WANDB_REFUSES):
         raise ConfigError(f"the run's name {shortened(name)} cannot be a folder's; choose a shorter experiment.name")
     check_folder("runs_dir", runs_dir)
     check_folder("runs_dir", f"{runs_dir}/{name}")
@@ -116,6 +118,8 @@ def _check_names_fit_schemas(cfg: DictConfig) -> None:
         schema, name = OmegaConf.get_type(cfg[group]), cfg[group].name
         of_schema = [choice for choice in choices_of(group) if schema_of(group, choice) is schema]
         if name not in of_schema:
+            if not of_schema:  # another group's file, as model=../norm/ln
+                raise ConfigError(unknown_word(group, name, choices_of(group)))
             others = f"the other fields, which are those of {', '.join(of_schema)}"
             remedy = f"choose a whole, as {group}={nearest(name, choices_of(group))}"
             raise ConfigError(f"{group}.name={name} does not go with {others}; {remedy}")
@@ -170,6 +174,8 @@ def check_value(key: str, value: object, schema: type = Config) -> None:
 
 def _check_combinations(cfg: DictConfig) -> None:
     _check_names_of_folders(cfg)
+    _check_names_in_wandb(cfg)
+    _check_measured_once(cfg)
     _check_axes(cfg)
     _check_budget(cfg)
     _check_model_takes_data(cfg)
@@ -187,6 +193,20 @@ def _check_names_of_folders(cfg: DictConfig) -> None:
             raise ConfigError(
                 f"experiment.{name}={value} is a part of a folder's name; take letters, digits, _, - and ."
             )
+
+
+def _check_names_in_wandb(cfg: DictConfig) -> None:
+    """Refuse what wandb would refuse when the run starts: the run would go on without its mirror."""
+    if set(cfg.wandb.project) & set(WANDB_REFUSES) or len(cfg.wandb.project) > 128:
+        remedy = f"a project's name has none of {' '.join(WANDB_REFUSES)} and at most 128 characters"
+        raise ConfigError(f"wandb.project={shortened(cfg.wandb.project)} is refused by wandb; {remedy}")
+    if long := [claim.id for claim in cfg.experiment.claims if len(claim.id) > 64]:
+        raise ConfigError(f"the claim {shortened(long[0])} is a tag in wandb, at most 64 characters; shorten its id")
+
+
+def _check_measured_once(cfg: DictConfig) -> None:
+    if repeated := [name for name, count in Counter(cfg.trainer.measure).items() if count > 1]:
+        raise ConfigError(f"trainer.measure has {repeated[0]} more than once; give it once")
 
 
 def _check_axes(cfg: DictConfig) -> None:

@@ -268,6 +268,15 @@ def test_raw_times_alone_give_the_same_files(smoke, cli, tmp_path):
         assert (tmp_path / name).read_text() == (output / name).read_text(), name
 
 
+@pytest.mark.parametrize("theirs", ["benchmark.md", "benchmark.svg"])
+def test_a_file_of_others_stays_and_the_benchmark_is_refused_before_it_begins(theirs, cli, tmp_path):
+    (tmp_path / theirs).write_text("mine")
+    result = cli("benchmark", f"output={tmp_path}", runs=False)
+    assert result.returncode == 2 and result.stderr.count("\n") == 1, result.stderr
+    assert f"holds {theirs}, which this command did not write" in result.stderr
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

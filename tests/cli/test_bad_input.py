@@ -110,6 +110,7 @@ TYPED = {
     "runs_dir=file/below": "file is no writable folder (Not a directory)",
     "runs_dir=/proc/runs": "/proc is no writable folder",
     "runs_dir=dangling/runs": "dangling is no writable folder",
+    "hydra.searchpath=[pkg://nosuch]": "hydra.searchpath names nosuch, which is not there",
     "runs_dir=loop/runs": "cannot be a folder",
     f"runs_dir={300 * 'a'}": "cannot be a folder (File name too long)",
     "data.cache=file": "the cache folder file cannot be written",

@@ -96,6 +96,7 @@ def status(runs_dir, redirection: str, **environment) -> subprocess.CompletedPro
     return subprocess.run(["sh", "-c", line], **options)
 
 
+@pytest.mark.scorecard("R20", "streams that are closed, full or of another encoding: one line, the right exit code")
 @pytest.mark.parametrize(
     ("redirection", "code", "said"),
     [

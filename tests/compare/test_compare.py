@@ -12,10 +12,11 @@ import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
+from experiments.compare import reading
 from experiments.compare.comparison import compared
 from experiments.compare.reading import read_runs
 from experiments.config.errors import ConfigError
-from experiments.runs.folder import RunFolder, write_json
+from experiments.runs.folder import RunFolder, folders_in, write_json
 from experiments.runs.outputs import RECORD
 from experiments.runs.records import RunStatus
 from tests.helpers.tiny_runs import TEXT, command, train
@@ -244,3 +245,11 @@ def test_a_report_says_first_that_it_is_not_about_the_users_runs(runs_dir, tmp_p
     assert done.returncode == 0, done.stderr
     assert done.stderr.startswith(f"warning: {runs_dir} holds 16 finished runs that this report is not about")
     assert "from results/reference/quick, the committed rows, none of your own" in done.stdout.splitlines()[0]
+
+
+def test_the_folder_of_runs_is_read_once_for_any_number_of_names(runs_dir, monkeypatch):
+    """A shell's * gives a name for each run; with ten thousand of them each reading takes a second."""
+    names, read = sorted(path.name for path in runs_dir.iterdir()), []
+    monkeypatch.setattr(reading, "folders_in", lambda folder: read.append(folder) or folders_in(folder))
+    assert [folder.run_id for folder in reading.folders_of(names, str(runs_dir))] == names
+    assert len(read) == 1

@@ -64,6 +64,7 @@ def test_who_prepares_a_set_gets_what_the_next_process_reads(own_cache):
             assert torch.equal(a, b) and a.stride() == b.stride()
 
 
+@pytest.mark.scorecard("R18", "damaged prepared data are prepared again, in place")
 @pytest.mark.parametrize("damage", ["flip", "truncate", "no manifest", "bad manifest"])
 def test_a_damaged_cache_is_prepared_again(own_cache, damage, capsys):
     first = data.load(PythonDocs())
@@ -94,6 +95,7 @@ def test_a_cache_that_cannot_be_written_is_one_line(tmp_path):
     assert str(tmp_path / "file" / "cache") in message and "data.cache" in message
 
 
+@pytest.mark.scorecard("R18", "prepared data that another user could have put there are not used")
 @pytest.mark.parametrize("change", ["mode", "owner", "link"])
 def test_prepared_data_that_another_user_could_have_put_there_are_prepared_again(change, own_cache, capsys, tmp_path):
     """Their checksum lies beside them and proves nothing: here they are consistent, and false."""
@@ -134,6 +136,7 @@ def test_what_a_killed_process_left_is_swept(own_cache):
     assert entries(own_cache) == [entry]
 
 
+@pytest.mark.scorecard("R18", "two processes prepare one data set at once: one entry, prepared once")
 def test_two_processes_at_once_make_one_entry(own_cache):
     program = """
 import hashlib, time, data

@@ -147,6 +147,8 @@ def test_another_archive_is_refused(content, words, tmp_path, monkeypatch):
         (["mnits"], "no data set is called 'mnits'; nearest: mnist"),
         (["ptb_char"], "ptb_char is no set to download; unpack simple-examples/data/ptb"),
         (["digits"], "nothing has to be downloaded: choose it with data=digits"),
+        ([], "the following arguments are required: set; --help lists the sets"),
+        (["words", "--ro\not"], "unrecognized arguments: --ro ot"),
         (["words"], "127.0.0.1:1 cannot be reached, or stopped (ConnectionError)"),
         (["gone"], "answers 404 Not Found"),
     ],

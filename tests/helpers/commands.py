@@ -6,13 +6,16 @@ loads all of its modules anew, reads the environment that it was given and ends 
 the start of an interpreter (encodings, -W, hash seeds, another folder) needs a real one.
 """
 
+import importlib
 import multiprocessing
 import os
+import pkgutil
 import runpy
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -95,10 +98,71 @@ def starts_workers(arguments: Iterable[str]) -> bool:
     return any(argument.startswith("hydra/launcher=") for argument in arguments)
 
 
-def _become(
-    module: str, arguments: tuple[str, ...], environment: dict[str, str], folder: Path, stdout: str, stderr: str
-) -> None:
+class Server:
+    """`with Server() as run:` runs commands one after the other, each forked where all of them are imported.
+
+    run(module, arguments, environment, folder, seconds) returns a CompletedProcess, whose code is None if the command
+    was stopped after so many seconds. A command takes hundredths of a second besides its work.
+    """
+
+    def __enter__(self) -> Callable[..., subprocess.CompletedProcess]:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(IMPORTED)
+        self.connection, other = context.Pipe()
+        self.process = context.Process(target=_serve, args=(other,))
+        self.process.start()
+        return self.run
+
+    def __exit__(self, *_) -> None:
+        self.connection.send(None)
+        self.process.join()
+
+    def run(
+        self, module: str, arguments: tuple[str, ...], environment: Mapping[str, str], folder: Path, seconds: float
+    ):
+        with tempfile.NamedTemporaryFile("r") as stdout, tempfile.NamedTemporaryFile("r") as stderr:
+            self.connection.send((module, arguments, dict(environment), folder, stdout.name, stderr.name, seconds))
+            code = self.connection.recv()
+            return subprocess.CompletedProcess([module, *arguments], code, stdout.read(), stderr.read())
+
+
+def _serve(connection) -> None:
+    for found in pkgutil.walk_packages([str(ROOT / "experiments")], "experiments."):
+        importlib.import_module(found.name)
+    context = multiprocessing.get_context("fork")
+    while (request := connection.recv()) is not None:
+        *given, seconds = request
+        process = context.Process(target=_call, args=given)
+        process.start()
+        process.join(seconds)
+        code = process.exitcode
+        if code is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        connection.send(code)
+
+
+def _call(module: str, arguments: tuple[str, ...], *surroundings) -> None:
+    """Call a command's main() in this process."""
+    _take_place(arguments, *surroundings)
+    if module.startswith("data."):
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    else:
+        package = (ROOT / module.replace(".", "/")).is_dir()
+        importlib.import_module(f"{module}.__main__" if package else module).main()
+
+
+def _become(module: str, arguments: tuple[str, ...], *surroundings) -> None:
     """Turn the forked process into the command."""
+    _take_place(arguments, *surroundings)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:  # as this one, not of the folder
+        del sys.modules[name]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def _take_place(
+    arguments: tuple[str, ...], environment: dict[str, str], folder: Path, stdout: str, stderr: str
+) -> None:
+    """Give this process the surroundings of a command: group, folder, environment, streams, arguments."""
     os.setpgid(0, 0)
     os.chdir(folder)
     os.environ.clear()
@@ -109,6 +173,3 @@ def _become(
         os.close(file)
     sys.argv[1:] = arguments
     sys.path.insert(0, str(folder))
-    for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:  # as this one, not of the folder
-        del sys.modules[name]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from experiments.judging import intervals
 from experiments.judging.intervals import (
     Interval,
     bootstrap,
@@ -55,6 +56,15 @@ def test_bootstrap_leans_to_the_side_of_the_long_tail():
     assert interval.high - interval.estimate > 2 * (interval.estimate - interval.low)
     mirrored = bootstrap([0.0, -0.1, -0.2, -0.3, -2.0])
     assert mirrored.low == pytest.approx(-interval.high) and mirrored.high == pytest.approx(-interval.low)
+
+
+@pytest.mark.parametrize("n", [4, 5, 301])
+def test_bootstrap_drawn_in_parts_is_the_same(n, monkeypatch):
+    """Resamples of thousands of pairs, as of a folder of ten thousand runs, fill a gigabyte at once."""
+    d = np.random.default_rng(n).normal(size=n)
+    whole = bootstrap(d)
+    monkeypatch.setattr(intervals, "DRAWN_AT_ONCE", 1000)
+    assert bootstrap(d) == whole
 
 
 def test_bootstrap_tends_to_students_interval():

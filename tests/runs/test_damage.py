@@ -8,6 +8,7 @@ import functools
 import io
 import os
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -117,37 +118,45 @@ def damage(path: Path, kind: str, at: float, junk: bytes) -> None:
 KINDS = ["cut", "replaced", "flipped", "overwritten", "inserted", "appended", "a line lost", "deleted", "folder"]
 
 
-@settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    database=None,
-    derandomize="LAYERNORM_EXAMPLES" not in os.environ,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-@given(
-    ended=st.booleans(),
-    name=st.sampled_from(FILES),
-    kind=st.sampled_from(KINDS),
-    at=st.floats(0, 1, exclude_max=True),
-    junk=st.sampled_from(JUNK) | st.binary(min_size=1, max_size=64),
-)
+@pytest.mark.scorecard("R17", "any file of a run's folder damaged at any place, and the run started again")
 def test_a_damaged_run_started_again_is_the_undamaged_one_or_says_why(
-    ended, name, kind, at, junk, finished, killed, tmp_path_factory
+    finished, killed, tmp_path_factory, record_property
 ):
-    whole = finished if ended else killed
-    runs_dir = tmp_path_factory.mktemp("damaged")
-    try:
-        folder = RunFolder(runs_dir, whole.run_id)
-        shutil.copytree(whole.path, folder.path)
-        if not (folder.path / name).exists():
-            return
-        damage(folder.path / name, kind, at, junk)
-        check(folder, whole, name, finished)
-    finally:
-        shutil.rmtree(runs_dir)
+    outcomes = Counter[str]()
+
+    @settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        database=None,
+        derandomize="LAYERNORM_EXAMPLES" not in os.environ,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(
+        ended=st.booleans(),
+        name=st.sampled_from(FILES),
+        kind=st.sampled_from(KINDS),
+        at=st.floats(0, 1, exclude_max=True),
+        junk=st.sampled_from(JUNK) | st.binary(min_size=1, max_size=64),
+    )
+    def start_damaged(ended, name, kind, at, junk):
+        whole = finished if ended else killed
+        runs_dir = tmp_path_factory.mktemp("damaged")
+        try:
+            folder = RunFolder(runs_dir, whole.run_id)
+            shutil.copytree(whole.path, folder.path)
+            if (folder.path / name).exists():
+                damage(folder.path / name, kind, at, junk)
+                outcomes[check(folder, whole, name, finished)] += 1
+        finally:
+            shutil.rmtree(runs_dir)
+
+    start_damaged()
+    figure = ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items()))
+    record_property("figure", f"{outcomes.total()} damaged folders: {figure}; no traceback")
 
 
-def check(folder: RunFolder, whole: RunFolder, name: str, finished: RunFolder) -> None:
+def check(folder: RunFolder, whole: RunFolder, name: str, finished: RunFolder) -> str:
+    """Look at the damaged run, start it again, check what comes of it; return that in a word."""
     path = folder.path / name
     same = path.is_file() and path.read_bytes() == (whole.path / name).read_bytes()
     # Every look at it ends, with a line for what is damaged.
@@ -161,13 +170,16 @@ def check(folder: RunFolder, whole: RunFolder, name: str, finished: RunFolder) -
     if outcome["status"] == "done":
         assert_equal(folder, finished)
         assert not run_problems(folder)
-    elif outcome["status"] == "skipped":
+        return "equal to the undamaged run"
+    if outcome["status"] == "skipped":
         read = name in ("status.json", "last.pt", "previous.pt")  # a status may have another time and be whole
         assert same or read or ("not as written" in said and problems), (said, problems)
-    else:
-        assert outcome["status"] == "failed" and name in outcome["message"] and "\n" not in outcome["message"], outcome
+        return "a finished run left as it is, and told where its result has changed"
+    assert outcome["status"] == "failed" and name in outcome["message"] and "\n" not in outcome["message"], outcome
+    return "refused in one line that names the file"
 
 
+@pytest.mark.scorecard("R17", "a run's folder copied under another run's name is no result")
 def test_a_folder_under_another_runs_name_is_not_that_run(finished, tmp_path, capsys):
     """Copied, say, to spare the training of another seed."""
     folder = RunFolder(tmp_path, finished.run_id.replace("-s0-", "-s1-"))
@@ -179,6 +191,7 @@ def test_a_folder_under_another_runs_name_is_not_that_run(finished, tmp_path, ca
     assert capsys.readouterr().err.endswith("; start it again\n")
 
 
+@pytest.mark.scorecard("R17", "damaged runs among others: status and verify go on, a line for each")
 def test_one_damaged_run_stops_no_command(finished, tmp_path, cli):
     """Its line is printed as it stands, square brackets too, and the other runs are shown."""
     runs_dir = tmp_path / "runs"

@@ -28,6 +28,7 @@ def test_stale_files_of_its_own_are_removed_and_others_stay(tmp_path):
     assert content(output) == {"report.html": "ours", "figures/b.svg": "ours", **theirs}
 
 
+@pytest.mark.scorecard("R19", "an output folder with files of others: refused, and all is as it was")
 @pytest.mark.parametrize("record", [None, "{", "[1]", '{"files": 5}', '{"files": ["../report.html"]}'])
 def test_a_file_of_others_is_not_overwritten(record, tmp_path):
     output = tmp_path / "thesis"
@@ -53,6 +54,7 @@ def test_a_folder_of_before_the_record_is_known_by_its_files(tmp_path):
     assert content(tmp_path) == {"provenance.json": "ours", "report.html": "ours"}
 
 
+@pytest.mark.scorecard("R19", "an error while an output folder is written: it is as before")
 def test_half_an_output_does_not_stay(tmp_path):
     write(tmp_path / "old", "a")
     (tmp_path / "old" / "a").write_text("as it was")

@@ -169,6 +169,19 @@ def test_the_time_left_is_at_the_pace_of_the_work_without_the_start_of_the_worke
         assert display._left() == left
 
 
+def test_many_runs_that_end_at_once_are_added_up_once_and_not_for_each_line(tmp_path, monkeypatch, capsys):
+    """As where another sweep has trained them: thousands of lines, each of which would add up thousands of runs."""
+    watched = [Watched(RunFolder(tmp_path, f"run{number}"), batch_size=8) for number in range(40)]
+    display, looked_at, fraction = ProgressDisplay(watched), [], Watched.fraction.fget
+    monkeypatch.setattr(Watched, "fraction", property(lambda run: looked_at.append(run) or fraction(run)))
+    display._update()
+    for run in watched[:-1]:
+        run.folder.path.mkdir()
+        run.folder.set_status("done", message="val/accuracy 97")
+    display._update()
+    assert len(looked_at) <= 4 * len(watched) and len(capsys.readouterr().out.splitlines()) == 39
+
+
 def test_quiet_prints_the_last_lines_alone_and_is_no_other_run(tmp_path):
     result = train(tmp_path, "model=rnn", *SHORT, "quiet=true")
     assert result.stdout == f"done: {only(tmp_path).path}\n" and result.stderr == ""

@@ -3,10 +3,13 @@
 from collections import Counter
 
 import pytest
+from omegaconf import OmegaConf
 
 from experiments.config.schema import Trainer
-from experiments.sweeps.plan import FinishedRuns, makespan, sums
-from tests.helpers.processes import QUIET, folders, train
+from experiments.runs.run import Run
+from experiments.sweeps.plan import FinishedRuns, estimates, makespan, sums
+from tests.helpers.configs import composed
+from tests.helpers.processes import QUIET, finish, folders, train
 
 RNN = ["model=rnn", "data=python_docs", "model.hidden_size=16", "data.seq_len=16", "trainer.evaluations=1", *QUIET]
 
@@ -103,3 +106,21 @@ def test_the_sums_of_a_plan():
     assert sums(3, [], Counter(), 1, "quick") == "3 runs, 3 done"
     lines = sums(4, [60.0, 30.0], Counter({"same cell": 2, "nothing": 1}), 2, "quick").splitlines()
     assert lines == ["4 runs, 1 done; about 1 min 00 s left, 2 at a time", "learnt from: same cell (2), nothing (1)"]
+
+
+def test_all_rows_are_looked_through_once_for_a_cell_and_not_for_each_of_its_runs(tmp_path, monkeypatch):
+    """Ten thousand seeds beside ten thousand finished runs would be a hundred million comparisons."""
+    asked, estimate_one = [], FinishedRuns.estimate
+
+    def count(self, columns, trainer):
+        asked.append((columns["norm"], trainer.steps))
+        return estimate_one(self, columns, trainer)
+
+    monkeypatch.setattr(FinishedRuns, "estimate", count)
+    cfg = composed("model=mlp", "data=digits", "norm=ln", "trainer.steps=30", f"runs_dir={tmp_path}")
+    runs = [Run.of(OmegaConf.merge(cfg, {"seed": seed})) for seed in range(5)]
+    runs.append(Run.of(OmegaConf.merge(cfg, {"trainer": {"steps": 60}})))
+    finish(runs[0].folder, data="digits", model="mlp", norm="ln", batch_size=cfg.data.batch_size)
+    found = estimates(runs)
+    assert asked == [("ln", 30), ("ln", 60)]
+    assert found[0] is None and found[1] == found[4] and found[1].seconds < found[5].seconds

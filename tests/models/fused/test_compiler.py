@@ -92,6 +92,7 @@ BUILD = """
 """
 
 
+@pytest.mark.scorecard("R18", "two processes build the kernels at once: one library, both have it")
 def test_two_processes_may_build_at_once(tmp_path):
     """Each compiler waits until the other has started."""
     started = tmp_path / "started"
@@ -155,6 +156,7 @@ def planted(tmp_path) -> tuple[Path, Path]:
     return tmp_path / "planted.so", marker
 
 
+@pytest.mark.scorecard("R18", "a kernel library that is cut, another or anyone's is not loaded")
 @pytest.mark.parametrize("damage", ["cut", "no library", "empty", "another", "of others", "in a folder of others"])
 def test_a_library_that_is_not_what_was_built_is_not_loaded(damage, counting_compiler, planted, tmp_path):
     (script, calls), (harmful, marker), cache = counting_compiler, planted, tmp_path / "cache"
