@@ -24,13 +24,14 @@ FITTING = {
     "binary": "binary_digits or binary_mnist",
     "strokes": "drawn_lines or crohme",
     "pairs": "python_docs_pairs, multi30k_captions, ...",
+    "sentences": "python_docs_sentences or fiction",
     "cloze": "python_docs_cloze, wikitext2_cloze or babi",
 }
 # Shapes for a first look at the model, before the data are loaded: an image, and a number of classes that stands for a
 # vocabulary large enough for an embedding and is divided by every number of groups.
 PLACEHOLDER_SHAPES = {  # by the kind of data
     **{"text": (), "images": (3, 32, 32), "binary": (1, 28, 28), "strokes": (3,), "pairs": (2, 30)},
-    "cloze": (10_000, 60, 200),
+    **{"sentences": (3, 30), "cloze": (10_000, 60, 200)},
 }
 PLACEHOLDER_CLASSES = 5_040_000
 
