@@ -180,6 +180,11 @@ def _check_combinations(cfg: DictConfig) -> None:
         _check_invariance(cfg)
     if "train_test_gap" in cfg.trainer.measure:
         _check_gap(cfg)
+    if "transfer" in cfg.trainer.measure and cfg.model.kind != "sentences":
+        raise ConfigError(
+            f"trainer.measure=[transfer] with model={cfg.model.name}: it is of the states of sentences; choose "
+            "model=skip_thoughts, or leave it out"
+        )
 
 
 def _check_names_of_folders(cfg: DictConfig) -> None:
@@ -311,6 +316,7 @@ def _check_memory(cfg: DictConfig, model, device: str) -> None:
 
 
 def _check_measurements(cfg: DictConfig, task) -> None:
+    from data import sentence_eval
     from experiments.training.measurements import validation_batches
 
     if "train_test_gap" in cfg.trainer.measure:
@@ -318,3 +324,8 @@ def _check_measurements(cfg: DictConfig, task) -> None:
             validation_batches(task)
         except ValueError as error:
             raise ConfigError(f"trainer.measure=[train_test_gap]: {error}") from None
+    if "transfer" in cfg.trainer.measure:
+        try:
+            sentence_eval.check(cfg.data.root)
+        except data.DataError as error:
+            raise ConfigError(f"{error}; or go without, by trainer.measure=[]") from None
