@@ -36,6 +36,7 @@ TASK_TYPES = {  # of the hub, by the kind of data
     "binary": "unconditional-image-generation",
     "strokes": "other",
     "pairs": "sentence-similarity",
+    "sentences": "feature-extraction",
     "cloze": "question-answering",
 }
 EXAMPLES = {  # by the kind of data
@@ -43,6 +44,7 @@ EXAMPLES = {  # by the kind of data
     "binary": "images",
     "strokes": "pen trajectories",
     "pairs": "pairs of sentences",
+    "sentences": "sentences between two others",
     "cloze": "questions",
 }
 
@@ -94,6 +96,8 @@ def metadata(trained: Trained) -> ModelCardData:
     results = []
     for metric, value in metrics(summary_of(trained)).items():
         split, name = metric.split("/", 1)
+        if split == "transfer":  # of other sets
+            continue
         results.append(
             EvalResult(
                 task_type=TASK_TYPES[cfg.model.kind],
@@ -116,7 +120,8 @@ def metadata(trained: Trained) -> ModelCardData:
 
 def metrics(summary: dict) -> dict[str, float]:
     """Return the metrics of these weights, those of the test split first."""
-    names = [name for split in ("test/", "val/", "train/") for name in summary if name.startswith(split)]
+    splits = ("test/", "transfer/", "val/", "train/")
+    names = [name for split in splits for name in summary if name.startswith(split)]
     return {name: summary[name] for name in names}
 
 
@@ -125,7 +130,8 @@ def baseline(trained: Trained) -> list[str]:
     nats = trained.manifest.get("baseline")
     if nats is None:
         return []
-    return [f"A model without memory has {nats['test']:.6g} nats per point of the whole test trajectories, as a loss."]
+    what = "word of the test split" if trained.cfg.model.kind == "sentences" else "point of the whole test trajectories"
+    return [f"A model without memory has {nats['test']:.6g} nats per {what}, as a loss."]
 
 
 # --- inputs and weights -----------------------------------------------------------------------------------------------
@@ -170,6 +176,12 @@ def inputs_and_outputs(trained: Trained) -> str:
             "lacks are number 1. Out: their embeddings (N, 2, H), each non-negative and of length 1. "
             "`layer_normalization.order_embedding.scores(a, b)` compares every first sentence with every second one: "
             "the higher, the nearer."
+        )
+    if trained.cfg.model.kind == "sentences":
+        return (
+            f"In: sentences between their neighbours (N, 3, T), indices of {vocabulary}, 0 behind a sentence's end; "
+            "words that it lacks are number 1. Out: -log likelihood of the neighbours, before and after (N, 2), in nats. "
+            "`model.encode(...)` returns the states (N, H) of sentences (N, T), which are its features."
         )
     return (
         f"In: tokens (N, T), indices of {vocabulary}. Out: logits (N, T, {trained.num_classes}) of the next token, and "
@@ -253,11 +265,10 @@ def limits(trained: Trained) -> str:
         "results. It is small, trained on a small budget, and no component for a product.",
         "One seed of several: a difference between two such models means little without the others.",
     ]
-    if cfg.model.kind == "pairs":
-        lines.append(f"It compares sentences like those of {cfg.data.name}, cut after {cfg.data.max_length} words.")
-        if cfg.norm.name == "bn":
-            lines.append("Batch normalisation has statistics for each step; beyond those of training it uses the last.")
-    if cfg.model.kind == "cloze":
+    reads_steps = cfg.model.kind in ("text", "pairs", "sentences")
+    if cfg.model.kind in ("pairs", "sentences"):
+        lines.append(f"It reads sentences like those of {cfg.data.name}, of at most {cfg.data.max_length} words.")
+    elif cfg.model.kind == "cloze":
         lines.append(f"It chooses among {trained.num_classes} candidates, for questions like those of {cfg.data.name}.")
     elif trained.vocabulary:
         lines.append(
@@ -266,10 +277,10 @@ def limits(trained: Trained) -> str:
         )
         if told := unknown_words(cfg.data.name, trained.manifest):
             lines.append(f"{told}.")
-        if cfg.norm.name == "bn":
-            lines.append("Batch normalisation has statistics for each step; beyond those of training it uses the last.")
     elif cfg.model.kind in ("binary", "strokes"):
         lines.append(f"It draws {EXAMPLES[cfg.model.kind]} like those of {cfg.data.name}.")
     else:
         lines.append(f"It distinguishes {trained.num_classes} classes of images like those of {cfg.data.name}.")
+    if reads_steps and cfg.norm.name == "bn":
+        lines.append("Batch normalisation has statistics for each step; beyond those of training it uses the last.")
     return "\n".join(f"- {line}" for line in lines)
