@@ -145,7 +145,7 @@ def fiction(settings: Fiction, sources: list[Source]) -> dict[str, np.ndarray]:
     return encode(settings, {split: [list(_novel(books[n])) for n in chosen] for split, chosen in numbers.items()})
 
 
-# Between the end of a sentence, with its quotes and brackets, and a capital; not behind a title.
+# What is between the end of a sentence and a capital, the quotes and brackets that close it too; not behind a title.
 BOUNDARY = re.compile(r"(?<!\bMr)(?<!\bMrs)(?<!\bMs)(?<!\bDr)(?<!\bSt)(?<=[.!?])[\"')_]*\s+(?=[\"'(_]*[A-Z])")
 START = re.compile(r"\*\*\* ?START OF (?:THE|THIS) PROJECT GUTENBERG.*?\*\*\*", re.DOTALL)
 END = re.compile(r"\*\*\* ?END OF (?:THE|THIS) PROJECT GUTENBERG")

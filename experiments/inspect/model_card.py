@@ -180,7 +180,7 @@ def inputs_and_outputs(trained: Trained) -> str:
     if trained.cfg.model.kind == "sentences":
         return (
             f"In: sentences between their neighbours (N, 3, T), indices of {vocabulary}, 0 behind a sentence's end; "
-            "words that it lacks are number 1. Out: -log likelihood of the neighbours, before and after (N, 2), in nats. "
+            "words that it lacks are number 1. Out: -log likelihood of the two, (N, 2), in nats. "
             "`model.encode(...)` returns the states (N, H) of sentences (N, T), which are its features."
         )
     return (
