@@ -67,7 +67,7 @@ def check(root: str | None) -> list[Source]:
 
 def load(root: str | None) -> SentenceEval:
     """Read all sets. Raises DataError where a file is missing or not the published one."""
-    texts = {source.file: source.path.read_text("utf-8-sig") for source in check(root)}
+    texts = {source.file: _text(source) for source in check(root)}
 
     def rows(file: str) -> list[list[str]]:
         """Return the columns of each line but the first; quotation marks mean nothing."""
@@ -94,6 +94,11 @@ def load(root: str | None) -> SentenceEval:
         cr=labelled("cr/custrev.pos", "cr/custrev.neg"),
         subj=labelled("subj/quote.tok.gt9.5000", "subj/plot.tok.gt9.5000"),
     )
+
+
+def _text(source: Source) -> str:
+    with files.unpacked(source.path) as stream:
+        return stream.read().decode("utf-8-sig")
 
 
 def joined(sentence: str) -> str:

@@ -324,7 +324,7 @@ def _check_measurements(cfg: DictConfig, task) -> None:
             validation_batches(task)
         except ValueError as error:
             raise ConfigError(f"trainer.measure=[train_test_gap]: {error}") from None
-    if "transfer" in cfg.trainer.measure:
+    if "transfer" in cfg.trainer.measure and cfg.stage == "final":
         try:
             sentence_eval.check(cfg.data.root)
         except data.DataError as error:

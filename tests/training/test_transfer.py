@@ -12,8 +12,10 @@ from data.pairs import words
 from data.sentence_eval import Scored
 from experiments.cli.compose import hydra_configs
 from experiments.config.errors import ConfigError
+from experiments.config.schema import Trainer
 from experiments.runs.folder import RunFolder
 from experiments.runs.run import Run
+from experiments.runs.schedule import Schedule
 from experiments.training.check import check
 from experiments.training.load import Trained, load
 from experiments.training.transfer import Features, correlation, cross_validated, distributions, measure, sick
@@ -101,6 +103,14 @@ def test_a_run_measures_at_its_quarters_and_the_summary_has_the_last(run):
     last = {key: value for key, value in run.folder.summary.items() if key.startswith("transfer/")}
     assert last == rows[8] and len(last) == 8 and last["transfer/mr"] > 60
     assert measure(run.model, run.task()) == last, "of the weights alone"
+
+
+@pytest.mark.parametrize(
+    ("steps", "evaluations", "expected"),
+    [(1000, 20, {250, 500, 750, 1000}), (10, 3, {3, 7, 10}), (7, 1, {7}), (3, 50, {1, 2, 3}), (None, 4, set())],
+)
+def test_quarters_are_the_first_evaluations_at_or_behind_them(steps, evaluations, expected):
+    assert Schedule.of(Trainer(evaluations=evaluations), steps).quarters == expected
 
 
 def test_tuning_measures_nothing_of_it(files, tmp_path):
