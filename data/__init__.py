@@ -10,7 +10,7 @@
 from .files import DataError
 from .loading import Content, fingerprint, load, recorded_fingerprint
 from .sets import SETS, DataSet
-from .types import Binary, Cloze, Images, Pairs, Strokes, Text
+from .types import Binary, Cloze, Images, Pairs, Sentences, Strokes, Text
 
 __all__ = [
     "SETS",
@@ -21,6 +21,7 @@ __all__ = [
     "DataSet",
     "Images",
     "Pairs",
+    "Sentences",
     "Strokes",
     "Text",
     "fingerprint",

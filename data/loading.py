@@ -11,10 +11,20 @@ from platform import python_version
 
 from .files import DataError, verified
 from .sets import SETS, DataSet
-from .settings import BinaryData, ClozeData, Crohme, DataSettings, DrawnLines, ImageData, PairData, TextData
-from .types import Binary, Cloze, Images, Pairs, Strokes, Text
+from .settings import (
+    BinaryData,
+    ClozeData,
+    Crohme,
+    DataSettings,
+    DrawnLines,
+    ImageData,
+    PairData,
+    SentenceData,
+    TextData,
+)
+from .types import Binary, Cloze, Images, Pairs, Sentences, Strokes, Text
 
-Content = Text | Images | Binary | Strokes | Pairs | Cloze
+Content = Text | Images | Binary | Strokes | Pairs | Sentences | Cloze
 # The module that assembles a set of these settings, and whether its examples are stored as published and split when
 # assembled, so that no option changes what is stored.
 ASSEMBLED_BY = {
@@ -24,6 +34,7 @@ ASSEMBLED_BY = {
     Crohme: ("strokes", True),
     DrawnLines: ("strokes", False),
     PairData: ("pairs", False),
+    SentenceData: ("sentences", False),
     ClozeData: ("cloze", False),
 }
 

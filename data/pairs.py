@@ -120,9 +120,7 @@ def coco_captions(settings: PairData, sources: list[Source]) -> dict[str, np.nda
 
 def python_docs(settings: PythonDocsPairs, sources: list[Source]) -> dict[str, np.ndarray]:
     """Of each sentence of the language reference the first and the last two thirds, so that a third is in both."""
-    paragraphs = [" ".join(paragraph.split()) for paragraph in re.split(r"\n\n+", language_reference())]
-    sentences = [words(s) for paragraph in paragraphs for s in re.split(r"(?<=[.!?])\s+(?=[A-Z])", paragraph)]
-    distinct = dict.fromkeys(tuple(s) for s in sentences if SHORTEST <= len(s) <= LONGEST)
+    distinct = dict.fromkeys(tuple(s) for s in documentation() if SHORTEST <= len(s) <= LONGEST)
     items = [[list(s[: -(len(s) // 3)]), list(s[len(s) // 3 :])] for s in distinct]
     total, val, test = len(items), settings.val, settings.test
     if val + test >= total:
@@ -133,6 +131,12 @@ def python_docs(settings: PythonDocsPairs, sources: list[Source]) -> dict[str, n
     drawn_test, drawn_val, train = np.split(order, [test, test + val])
     drawn = {"train": train, "val": drawn_val, "test": drawn_test}
     return encode(settings, {split: [items[n] for n in numbers] for split, numbers in drawn.items()})
+
+
+def documentation() -> list[Sentence]:
+    """Return the sentences of the language reference, in order."""
+    paragraphs = [" ".join(paragraph.split()) for paragraph in re.split(r"\n\n+", language_reference())]
+    return [words(s) for paragraph in paragraphs for s in re.split(r"(?<=[.!?])\s+(?=[A-Z])", paragraph)]
 
 
 def words(sentence: str) -> Sentence:

@@ -11,6 +11,7 @@ from .settings import (
     Crohme,
     DrawnLines,
     EntityCloze,
+    Fiction,
     FractionText,
     HubText,
     ImageData,
@@ -19,6 +20,7 @@ from .settings import (
     PythonDocs,
     PythonDocsCloze,
     PythonDocsPairs,
+    PythonDocsSentences,
     SplitImages,
     TextData,
     TextFile,
@@ -297,5 +299,41 @@ SETS: dict[str, DataSet] = {
     ),
     "python_docs_pairs": DataSet(
         PythonDocsPairs, "pairs.python_docs", sources="text.python_docs_sources", terms="Python licence (PSF)"
+    ),
+    "fiction": DataSet(
+        Fiction,
+        "sentences.fiction",
+        files={  # by their numbers at Project Gutenberg; they may lie there packed as .txt.gz
+            "fiction/pg36.txt": "734b8a1d51077e36767c46578517fd4826c024a1cbd05ebf1aca92aadbb7ad56",
+            "fiction/pg45.txt": "de84735904a9023e2a2447dec5e30e9ea4e5d92d6e23f38c6e07f3df9ce0191a",
+            "fiction/pg47.txt": "e75c8e17aae1e7246de842b973625b5e10e91188fa45778ef58c4a2664b9ff05",
+            "fiction/pg55.txt": "18274f31ae11aea07ea9b4f707998636c6f75d784c60d7e8fea0b4d5c2d77af6",
+            "fiction/pg60.txt": "17acac41e67b486fe0e646f7b4e470e204571c8d5a6fbc81b56f801c819f6162",
+            "fiction/pg62.txt": "01c12c7a6bf0fba45d33c79f77a2a481d52d0eb5674819ce0cf5e68645a56d8c",
+            "fiction/pg78.txt": "854d51287b1de7db6efcf3bfe932cd171e420bfdb48f738e18afb27be1cbf481",
+            "fiction/pg81.txt": "5119498f04ee2965e008bd411a497a0693497a56d59d4764e57e4ee1f9d8566f",
+            "fiction/pg95.txt": "262d60db1fe905a8678ff65a71c4af77995455af963d9f30b44493dd4f93ccd4",
+            "fiction/pg113.txt": "5d5bd30cb79d2f9302d99f822cc342f268dcd327d800e0ba3790596b5ef09648",
+            "fiction/pg120.txt": "6c37a18a886b4c12eaf4e5ff301813186616c7ee899c268db94eddd433027da7",
+            "fiction/pg139.txt": "f6b39bd6c79270d117e0a4e9a8814628e4185d356a0a6d6bd7116e74c389b7d5",
+            "fiction/pg155.txt": "47fd003249cf6dd833476d089cccddc7997349751dfe0183809c18a4baa2128f",
+            "fiction/pg204.txt": "7a4b3b346404746fd5236047c493a7a2ea6fa9b31c5d6d78f7dff6f5bf669c94",
+            "fiction/pg345.txt": "c802711470ddb2aaca81432fc101ed29c154e7c3d32df4172478695c33f68eae",
+            "fiction/pg514.txt": "b20d98130841548c2137476e18fb1fe3bc7d666202985cafa09b5e02e54f7d7f",
+            "fiction/pg558.txt": "3311ea0e2c85065d81299be5246c186696362aaa0cd4fa314166888cfed3857c",
+            "fiction/pg910.txt": "cb8f3e4cfb99e34ad9741ebae21e177bf5fe5edc1c1342dcc5dea2bcdf53f3cb",
+            "fiction/pg1260.txt": "bc74b04ec70c9283323f5043f3305c4b08e70650a96ca5a9e1c5e5c5b4c0aa9a",
+            "fiction/pg1342.txt": "441e778a4297bfc944dc254810e8ded3134cfb0e36d73eef6bb312b4ffd74d6a",
+            "fiction/pg1400.txt": "64cd8797f6439d21be03154b8e3e97c4fe8c0df6f032a98871a5554c0621c500",
+            "fiction/pg1450.txt": "64f91254b7165edc1e11886084df996965ef08c3a2d778fb5c6c72f54ff248bd",
+            "fiction/pg1661.txt": "2a0ce5568625a304f54fbb6bfdeeadf527a1437254b5f0e06b5a9e233d4784a2",
+            "fiction/pg1874.txt": "1c20d4df2affd9b230c9fcbb9fe10cfac825ba2585a8877d748c700425e0ff5c",
+        },
+        get="put NUMBER.txt of each repository https://github.com/GITenberg/TITLE_NUMBER, as "
+        "The-War-of-the-Worlds_36, into fiction/ below data.root as pgNUMBER.txt",
+        terms="public domain (Project Gutenberg)",
+    ),
+    "python_docs_sentences": DataSet(
+        PythonDocsSentences, "sentences.python_docs", sources="text.python_docs_sources", terms="Python licence (PSF)"
     ),
 }

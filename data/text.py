@@ -19,7 +19,15 @@ import numpy as np
 
 from . import binary, files
 from .files import DataError, Source
-from .settings import DataSettings, FractionText, PythonDocs, PythonDocsCloze, TextData, TextFile
+from .settings import (
+    DataSettings,
+    FractionText,
+    PythonDocs,
+    PythonDocsCloze,
+    PythonDocsSentences,
+    TextData,
+    TextFile,
+)
 from .types import Text
 
 EOS, UNK, START = "<eos>", "<unk>", "<start>"
@@ -165,7 +173,9 @@ def python_docs(settings: PythonDocs, sources: list[Source]) -> dict[str, np.nda
     )
 
 
-def deal_blocks(settings: PythonDocs | PythonDocsCloze, length: int, what: str) -> dict[str, list[slice]]:
+def deal_blocks(
+    settings: PythonDocs | PythonDocsCloze | PythonDocsSentences, length: int, what: str
+) -> dict[str, list[slice]]:
     """Return the blocks of each split, of a text of so many pieces, which are called `what`. Raises DataError."""
     val, test = settings.val_blocks, settings.test_blocks
     held_out = {*val, *test}

@@ -86,6 +86,24 @@ class Pairs:
 
 
 @dataclass(frozen=True)
+class Sentences:
+    """Texts sentence by sentence, whole and in memory.
+
+    sentences:  "train", "val", "test" -> (S, T) int64: sentences in order, indices into `vocabulary`, 0 behind a
+                sentence's end
+    middles:    the same keys -> (N,) int64: the rows whose neighbours in their text are the rows before and after
+    vocabulary: <eos> is number 0, <unk> number 1, the others as frequent in the training sentences
+    manifest:   as for Text, and the share of <unk> in each split; "baseline", nats per word of the neighbours by the
+                words' frequencies alone, by split
+    """
+
+    sentences: dict[str, Tensor]
+    middles: dict[str, Tensor]
+    vocabulary: list[str]
+    manifest: dict
+
+
+@dataclass(frozen=True)
 class Cloze:
     """Questions about passages, whole and in memory.
 

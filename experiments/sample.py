@@ -1,5 +1,5 @@
 """Sample from a trained language model: text, printed symbol by symbol; from a model of pixels, images; handwriting;
-from order embeddings, the sentences that are nearest to another; of a reader the answers, with its attention.
+from networks of sentences those that are nearest to another; of a reader the answers, with its attention.
 
 python -m experiments.sample run=train-lstm-ln prompt="The " temperature=0.7 length=500
 python -m experiments.sample run=results/runs/<run> samples=3 seed=7
@@ -48,7 +48,7 @@ class Sample:
     )
     top_k: int | None = field(
         default=None,
-        metadata={"help": "draw from the k likeliest symbols; null: from all; of order embeddings: sentences found"},
+        metadata={"help": "draw from the k likeliest symbols; null: from all; where sentences are found: how many"},
     )
     samples: int = field(default=1, metadata={"help": "number of texts, or of images, lines or questions in one file"})
     seed: int = field(default=0, metadata={"help": "seed of the first sample; the next have seed + 1, ..."})
@@ -76,7 +76,7 @@ def sample(cfg: DictConfig) -> None:
             )
         if trained.cfg.model.kind == "strokes":
             handwriting(trained, cfg)
-        elif trained.cfg.model.kind == "pairs":
+        elif trained.cfg.model.kind in ("pairs", "sentences"):
             neighbours(trained, cfg)
         elif trained.cfg.model.kind == "cloze":
             attention(trained, cfg)

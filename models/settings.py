@@ -211,6 +211,18 @@ class AttentiveReader(Cell):
     )
 
 
+@dataclass
+class SkipThoughts(Cell):
+    """Skip-thoughts (Kiros et al. 2015): a GRU reads a sentence, two predict the sentences before and after it."""
+
+    name: str = "skip_thoughts"
+    kind: str = "sentences"
+    hidden_size: int = field(
+        default=2400, metadata={"help": "H, units of a GRU and of a sentence's state", "range": (1, MOST_UNITS)}
+    )
+    embedding_size: int = field(default=620, metadata={"help": "units of a word's vector", "range": (1, MOST_UNITS)})
+
+
 SCHEMAS: dict[str, type] = {
     "recurrent": Recurrent,
     "image_recurrent": ImageRecurrent,
@@ -221,4 +233,5 @@ SCHEMAS: dict[str, type] = {
     "handwriting": Handwriting,
     "order_embedding": OrderEmbedding,
     "attentive_reader": AttentiveReader,
+    "skip_thoughts": SkipThoughts,
 }

@@ -10,6 +10,7 @@ from .binary import BinaryData, BinaryDigits
 from .cloze import BabiData, ClozeData, EntityCloze, PythonDocsCloze
 from .images import ImageData, NoisyDigits, SplitImages
 from .pairs import PairData, PythonDocsPairs
+from .sentences import Fiction, PythonDocsSentences, SentenceData
 from .strokes import Crohme, DrawnLines, StrokeData
 from .text import BinarizedMNIST, FractionText, HubText, PythonDocs, TextData, TextFile
 
@@ -26,6 +27,7 @@ __all__ = [
     "DataSettings",
     "DrawnLines",
     "EntityCloze",
+    "Fiction",
     "FractionText",
     "HubText",
     "ImageData",
@@ -34,6 +36,8 @@ __all__ = [
     "PythonDocs",
     "PythonDocsCloze",
     "PythonDocsPairs",
+    "PythonDocsSentences",
+    "SentenceData",
     "SplitImages",
     "StrokeData",
     "TextData",
@@ -56,6 +60,8 @@ SCHEMAS: dict[str, type] = {
     "drawn_lines": DrawnLines,
     "pairs": PairData,
     "python_docs_pairs": PythonDocsPairs,
+    "fiction": Fiction,
+    "python_docs_sentences": PythonDocsSentences,
     "entity_cloze": EntityCloze,
     "python_docs_cloze": PythonDocsCloze,
     "babi": BabiData,

@@ -117,8 +117,8 @@ class Trainer:
     measure: list[str] = field(
         default_factory=list,
         metadata={
-            "help": "what is measured on the trained model",
-            "choices": ("invariance", "train_test_gap", "training_loss"),
+            "help": "what is measured on the trained model; transfer: in stage=final at each quarter of training",
+            "choices": ("invariance", "train_test_gap", "training_loss", "transfer"),
         },
     )
 

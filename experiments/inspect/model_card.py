@@ -36,6 +36,7 @@ TASK_TYPES = {  # of the hub, by the kind of data
     "binary": "unconditional-image-generation",
     "strokes": "other",
     "pairs": "sentence-similarity",
+    "sentences": "feature-extraction",
     "cloze": "question-answering",
 }
 EXAMPLES = {  # by the kind of data
@@ -43,9 +44,10 @@ EXAMPLES = {  # by the kind of data
     "binary": "images",
     "strokes": "pen trajectories",
     "pairs": "pairs of sentences",
+    "sentences": "sentences between two others",
     "cloze": "questions",
 }
-OF_ANY_LENGTH = ("text", "strokes", "pairs", "cloze")  # the kinds of data whose sequences differ in length
+OF_ANY_LENGTH = ("text", "strokes", "pairs", "sentences", "cloze")  # the kinds of data whose sequences differ in length
 
 
 def model_card(trained: Trained, folder: str) -> str:
@@ -95,6 +97,8 @@ def metadata(trained: Trained) -> ModelCardData:
     results = []
     for metric, value in metrics(summary_of(trained)).items():
         split, name = metric.split("/", 1)
+        if split == "transfer":  # of other sets
+            continue
         results.append(
             EvalResult(
                 task_type=TASK_TYPES[cfg.model.kind],
@@ -117,7 +121,8 @@ def metadata(trained: Trained) -> ModelCardData:
 
 def metrics(summary: dict) -> dict[str, float]:
     """Return the metrics of these weights, those of the test split first."""
-    names = [name for split in ("test/", "val/", "train/") for name in summary if name.startswith(split)]
+    splits = ("test/", "transfer/", "val/", "train/")
+    names = [name for split in splits for name in summary if name.startswith(split)]
     return {name: summary[name] for name in names}
 
 
@@ -126,7 +131,8 @@ def baseline(trained: Trained) -> list[str]:
     nats = trained.manifest.get("baseline")
     if nats is None:
         return []
-    return [f"A model without memory has {nats['test']:.6g} nats per point of the whole test trajectories, as a loss."]
+    what = "word of the test split" if trained.cfg.model.kind == "sentences" else "point of the whole test trajectories"
+    return [f"A model without memory has {nats['test']:.6g} nats per {what}, as a loss."]
 
 
 # --- inputs and weights -----------------------------------------------------------------------------------------------
@@ -171,6 +177,12 @@ def inputs_and_outputs(trained: Trained) -> str:
             "lacks are number 1. Out: their embeddings (N, 2, H), each non-negative and of length 1. "
             "`layer_normalization.order_embedding.scores(a, b)` compares every first sentence with every second one: "
             "the higher, the nearer."
+        )
+    if trained.cfg.model.kind == "sentences":
+        return (
+            f"In: sentences between their neighbours (N, 3, T), indices of {vocabulary}, 0 behind a sentence's end; "
+            "words that it lacks are number 1. Out: -log likelihood of the two, (N, 2), in nats. "
+            "`model.encode(...)` returns the states (N, H) of sentences (N, T), which are its features."
         )
     return (
         f"In: tokens (N, T), indices of {vocabulary}. Out: logits (N, T, {trained.num_classes}) of the next token, and "
@@ -266,8 +278,8 @@ def what_it_does(trained: Trained) -> str:
     """Return a sentence on what the model gives, and for which inputs."""
     data, kind = trained.cfg.data, trained.cfg.model.kind
     match kind:
-        case "pairs":
-            return f"It compares sentences like those of {data.name}, cut after {data.max_length} words."
+        case "pairs" | "sentences":
+            return f"It reads sentences like those of {data.name}, of at most {data.max_length} words."
         case "cloze":
             return f"It chooses among {trained.num_classes} candidates, for questions like those of {data.name}."
         case "binary" | "strokes":

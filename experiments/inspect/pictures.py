@@ -56,7 +56,12 @@ def caption_of(cells: Cells, batches: list | None = None) -> str:
     parts = [f"{cfg.model.name} on {cfg.data.name}"]
     if batches:
         count = sum(len(x) for x, _ in batches)
-        others = {"strokes": "trajectories", "pairs": "pairs of sentences", "cloze": "questions"}
+        others = {
+            "strokes": "trajectories",
+            "pairs": "pairs of sentences",
+            "cloze": "questions",
+            "sentences": "sentences",
+        }
         cases = others.get(cfg.data.kind, "images")
         if cfg.data.kind == "text":
             cases = f"windows of {batches[0][0].shape[1]} {UNITS[cfg.data.unit]}s"

@@ -28,6 +28,12 @@ class Schedule:
         evaluated = frozenset(round((steps or 0) * (part + 1) / settings.evaluations) for part in parts)
         return cls(steps, evaluated, settings.log_every)
 
+    @property
+    def quarters(self) -> frozenset[int]:
+        """The first evaluated steps with a quarter, a half, three quarters and all of the training done."""
+        parts = [(self.steps or 0) * part / 4 for part in range(1, 5)]
+        return frozenset(min(step for step in self.evaluated if step >= part) for part in parts if self.evaluated)
+
     def logs(self, step: int) -> bool:
         return step in self.evaluated or step % self.log_every == 0
 

@@ -25,13 +25,14 @@ FITTING = {
     "binary": "binary_digits or binary_mnist",
     "strokes": "drawn_lines or crohme",
     "pairs": "python_docs_pairs, multi30k_captions, ...",
+    "sentences": "python_docs_sentences or fiction",
     "cloze": "python_docs_cloze, wikitext2_cloze or babi",
 }
 # Shapes for a first look at the model, before the data are loaded: an image, and a number of classes that stands for a
 # vocabulary large enough for an embedding and is divided by every number of groups.
 PLACEHOLDER_SHAPES = {  # by the kind of data
     **{"text": (), "images": (3, 32, 32), "binary": (1, 28, 28), "strokes": (3,), "pairs": (2, 30)},
-    "cloze": (10_000, 60, 200),
+    **{"sentences": (3, 30), "cloze": (10_000, 60, 200)},
 }
 PLACEHOLDER_CLASSES = 5_040_000
 WANDB_REFUSES = "/\\#?%:"  # in the name of a project or a run
@@ -185,6 +186,11 @@ def _check_combinations(cfg: DictConfig) -> None:
         _check_invariance(cfg)
     if "train_test_gap" in cfg.trainer.measure:
         _check_gap(cfg)
+    if "transfer" in cfg.trainer.measure and cfg.model.kind != "sentences":
+        raise ConfigError(
+            f"trainer.measure=[transfer] with model={cfg.model.name}: it is of the states of sentences; choose "
+            "model=skip_thoughts, or leave it out"
+        )
 
 
 def _check_names_of_folders(cfg: DictConfig) -> None:
@@ -330,6 +336,7 @@ def _check_memory(cfg: DictConfig, model, device: str) -> None:
 
 
 def _check_measurements(cfg: DictConfig, task) -> None:
+    from data import sentence_eval
     from experiments.training.measurements import validation_batches
 
     if "train_test_gap" in cfg.trainer.measure:
@@ -337,3 +344,8 @@ def _check_measurements(cfg: DictConfig, task) -> None:
             validation_batches(task)
         except ValueError as error:
             raise ConfigError(f"trainer.measure=[train_test_gap]: {error}") from None
+    if "transfer" in cfg.trainer.measure and cfg.stage == "final":
+        try:
+            sentence_eval.check(cfg.data.root)
+        except data.DataError as error:
+            raise ConfigError(f"{error}; or go without, by trainer.measure=[]") from None

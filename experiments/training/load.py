@@ -34,7 +34,7 @@ class Trained:
     folder: RunFolder
     cfg: DictConfig
     manifest: dict  # of the training data (data.Text, data.Images)
-    input_shape: tuple[int, ...]  # (C, H, W) of an image, () for text, (2, T) of two sentences, (symbols, Q, P)
+    input_shape: tuple[int, ...]  # (C, H, W) of an image, () for text, (K, T) of K sentences, (symbols, Q, P)
     num_classes: int
     vocabulary: list[str]  # of a text, of sentences or questions; empty for images
     step: int  # steps done at the checkpoint
@@ -184,6 +184,8 @@ def _sizes(run: Run, manifest: dict) -> tuple[tuple[int, ...], int, list[str]]:
         return (), len(content.vocabulary), content.vocabulary
     if isinstance(content, data.Cloze):
         return tuple(content.manifest["shape"]), content.manifest["classes"], content.vocabulary
+    if isinstance(content, data.Sentences):
+        return (3, content.sentences["train"].shape[1]), len(content.vocabulary), content.vocabulary
     if isinstance(content, data.Pairs):
         return (2, content.sentences["train"].shape[2]), len(content.vocabulary), content.vocabulary
     return tuple(content.manifest["shape"]), content.manifest["classes"], []

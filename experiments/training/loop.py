@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -39,8 +40,17 @@ class LoopState:
     losses: list[float] = field(default_factory=list)  # of the steps since the last row
 
 
-def fit(model: nn.Module, task: Task, optim: Adam | SGD, settings: Trainer, recorder: Recorder) -> dict[str, Any]:
+def fit(
+    model: nn.Module,
+    task: Task,
+    optim: Adam | SGD,
+    settings: Trainer,
+    recorder: Recorder,
+    measures: Sequence[Callable[[nn.Module], dict[str, float]]] = (),
+) -> dict[str, Any]:
     """Train to the budget, from the recorder's checkpoint if there is one.
+
+    measures: what is measured of the model at each quarter of the training beside the validation metrics.
 
     A row has step, examples, seconds (of training steps alone) and metrics named split/metric. Returns counts, the last
     metrics and the best validation loss. Raises DivergedError before a non-finite step is applied, and Interrupted,
@@ -92,6 +102,9 @@ def fit(model: nn.Module, task: Task, optim: Adam | SGD, settings: Trainer, reco
             if evaluating:
                 estimate_statistics(model, task, state.step, settings.population_batches)
                 evaluate(model, task, state)
+                if state.step in schedule.quarters:
+                    for measure in measures:
+                        state.val |= measure(model)
                 row |= state.val
             recorder.log(row)
 

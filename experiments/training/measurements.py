@@ -1,6 +1,6 @@
-"""Measurements on a trained network beyond its loss: the invariances of Table 1, the gap between training and test.
+"""Measurements on a network beyond its loss: the invariances of Table 1, the gap between training and test, transfer.
 
-Both leave the network as it was: weights, running statistics, mode and random generators.
+All leave the network as it was: weights, running statistics, mode and random generators.
 """
 
 import copy
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
 from experiments.training.protocols import Batch
-from experiments.training.tasks import DataTask
+from experiments.training.tasks import DataTask, SentencePrediction
 from models.mlp import FullyConnected
 from models.norms import Normaliser
 
@@ -152,9 +152,22 @@ def _loss(logits: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(logits.flatten(0, -2), targets.flatten())
 
 
+# --- Transfer ---------------------------------------------------------------------------------------------------------
+
+
+def transfer(model: nn.Module, task: DataTask) -> dict[str, float]:
+    """Return what linear models read off the sentences' states, transfer/... (experiments/training/transfer.py)."""
+    from experiments.training.transfer import measure  # here, since it imports scikit-learn
+
+    assert isinstance(task, SentencePrediction)  # as check.py has seen to
+    return measure(model, task)
+
+
 # What trainer.measure can name, each from the trained model and its task.
 MEASUREMENTS: dict[str, Callable[[Any, Any], dict[str, float]]] = {
     "invariance": lambda model, task: invariance(model, task.images["val"][: task.batch_size]),
     "train_test_gap": train_test_gap,
     "training_loss": training_loss,
 }
+# The same, from the model at each quarter of the training.
+AT_QUARTERS: dict[str, Callable[[Any, Any], dict[str, float]]] = {"transfer": transfer}

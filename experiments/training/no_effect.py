@@ -32,7 +32,7 @@ def _per_gate_of_single_units(cfg: DictConfig) -> bool:
 
 
 def _no_forget_gate(cfg: DictConfig) -> bool:
-    return cfg.model.name.endswith(("rnn", "gru", "order_embedding"))
+    return cfg.model.name.endswith(("rnn", "gru", "order_embedding", "skip_thoughts"))
 
 
 def _no_embedding(cfg: DictConfig) -> bool:

@@ -20,7 +20,7 @@ from experiments.runs.signals import Interrupted, stop_request
 from experiments.runs.torchrun import num_ranks, rank
 from experiments.training import distributed
 from experiments.training.loop import DivergedError, fit
-from experiments.training.measurements import MEASUREMENTS
+from experiments.training.measurements import AT_QUARTERS, MEASUREMENTS
 from experiments.training.model import build_model
 from experiments.training.recorder import FolderRecorder
 from experiments.training.tasks import DataTask, make_task
@@ -148,15 +148,19 @@ def _fit_and_evaluate(
 ) -> tuple[dict[str, Any], str]:
     """Train, evaluate and measure; return the result's columns and a message for the progress line."""
     rank_task, rank_recorder = distributed.shard(task, recorder)
+    settings, final = run.settings.trainer, run.cfg.stage == "final"
+    at_quarters = [AT_QUARTERS[name] for name in settings.measure if name in AT_QUARTERS and final]
+    measures = [lambda model, measure=measure: measure(model, task) for measure in at_quarters]
     try:
-        result = fit(model, rank_task, run.settings.optim, run.settings.trainer, rank_recorder)
+        result = fit(model, rank_task, run.settings.optim, settings, rank_recorder, measures)
     except DivergedError as error:  # a result, without metrics
         return {"diverged_at": error.step, "status": RunStatus.DIVERGED}, str(error)
     distributed.end_ranks()
-    if run.cfg.stage == "final":
+    if final:
         result |= {f"test/{name}": value for name, value in task.evaluate(model, "test").items()}
-    for name in run.settings.trainer.measure:
-        result |= MEASUREMENTS[name](model, task)
+    for name in settings.measure:
+        if name in MEASUREMENTS:
+            result |= MEASUREMENTS[name](model, task)
     return {**result, "status": RunStatus.DONE}, _headline(result)
 
 

@@ -32,7 +32,7 @@ TYPED = {
     "trainer.stps=5 plan=true": "nearest: trainer.steps;",
     "hydra.foo=1": "hydra.foo is no field of Hydra's",
     "model=lstmm": "model=lstmm is unknown; allowed: attentive_reader, cnn, draw, gru, handwriting, image_gru, "
-    "image_lstm, image_rnn, lstm, mlp, order_embedding, resnet20, rnn; nearest: lstm",
+    "image_lstm, image_rnn, lstm, mlp, order_embedding, resnet20, rnn, skip_thoughts; nearest: lstm",
     "norm=LN": "nearest: ln",
     "-m model=lstmm,gru": "nearest: lstm",
     "experiment=conv_gian": "nearest: conv_gain",

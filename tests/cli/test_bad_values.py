@@ -87,6 +87,8 @@ COMPOSED = {
     "model=lstm data=digits": "model=lstm takes text, data=digits holds images; choose data=",
     "model=cnn data=python_docs": "choose data=digits",
     "model=order_embedding data=python_docs": "choose data=python_docs_pairs",
+    "model=skip_thoughts data=python_docs_pairs": "choose data=python_docs_sentences or fiction",
+    "trainer.measure=[transfer]": "choose model=skip_thoughts, or leave it out",
     "data.batch_size=100000": "more than the 4",
     "data.seq_len=1000000": "data.seq_len=1000000 needs one more than that",
     "model.backend=fused trainer.statistics=true": "use model.backend=auto",

@@ -62,7 +62,14 @@ def test_keys_are_those_of_the_choices_made_before(installed):
         ("model.placement=p", ["model.placement=paper", "model.placement=per_gate"]),
         (
             "trainer.measure=",
-            ["trainer.measure=[invariance]", "trainer.measure=[train_test_gap]", "trainer.measure=[training_loss]"],
+            [
+                *(
+                    "trainer.measure=[invariance]",
+                    "trainer.measure=[train_test_gap]",
+                    "trainer.measure=[training_loss]",
+                ),
+                "trainer.measure=[transfer]",
+            ],
         ),
         ("trainer.evaluations=", ["trainer.evaluations=10"]),
     ],

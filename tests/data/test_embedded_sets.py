@@ -2,6 +2,7 @@
 
 import collections
 import hashlib
+import math
 import re
 
 import pytest
@@ -9,12 +10,13 @@ import torch
 
 import data
 from data import text
-from data.pairs import words
+from data.pairs import documentation, words
 from data.settings import (
     BinaryDigits,
     NoisyDigits,
     PythonDocs,
     PythonDocsPairs,
+    PythonDocsSentences,
 )
 from tests.helpers.datasets import SPLITS, assert_standardised, digits, pixels, refusal, spelled
 
@@ -81,6 +83,49 @@ def test_rare_words_are_unknown_and_long_sentences_are_cut():
     assert torch.equal(few.sentences["train"], loaded.sentences["train"][:9])
     assert "train_examples=99999" in refusal(PythonDocsPairs(train_examples=99999))
     assert "leave nothing" in refusal(PythonDocsPairs(val=3000))
+
+
+def test_sentences_of_python_docs_stand_in_their_order(monkeypatch):
+    """Examples against a walk over the blocks: all three sentences short enough, and of one block."""
+    monkeypatch.delenv("LAYERNORM_DATA", raising=False)
+    loaded = data.load(PythonDocsSentences(max_length=12, words=10_000, blocks=8, val_blocks=[2], test_blocks=[5, 7]))
+    whole = [sentence for sentence in documentation() if sentence]
+    edges = [len(whole) * block // 8 for block in range(9)]
+    known = set(loaded.vocabulary)
+    for split, blocks in (("train", (0, 1, 3, 4, 6)), ("val", (2,)), ("test", (5, 7))):
+        expected = []
+        for block in blocks:
+            text_of_block = whole[edges[block] : edges[block + 1]]
+            for three in zip(text_of_block, text_of_block[1:], text_of_block[2:], strict=False):
+                if all(len(sentence) <= 12 for sentence in three):
+                    expected.append([[w if w in known else "<unk>" for w in sentence] for sentence in three])
+        given = [
+            [
+                [loaded.vocabulary[w] for w in row if w]
+                for row in loaded.sentences[split][middle - 1 : middle + 2].tolist()
+            ]
+            for middle in loaded.middles[split].tolist()
+        ]
+        assert given == expected and len(given) > 5
+    assert loaded.manifest["counts"]["val"] == len(loaded.middles["val"])
+
+
+def test_words_of_sentences_are_the_most_frequent_ones_and_the_baseline_their_entropy():
+    loaded, whole = data.load(PythonDocsSentences(words=100)), data.load(PythonDocsSentences(words=10_000))
+    assert loaded.vocabulary[:2] == ["<eos>", "<unk>"] and loaded.vocabulary == whole.vocabulary[:102]
+    counts = {split: collections.Counter() for split in ("train", "test")}
+    for split, counter in counts.items():
+        for middle in loaded.middles[split].tolist():
+            for neighbour in (middle - 1, middle + 1):
+                counter.update([w for w in loaded.sentences[split][neighbour].tolist() if w] + [0])
+    total = sum(count + 1 for count in counts["train"].values()) + 102 - len(counts["train"])
+    nats = -sum(n * math.log((counts["train"][word] + 1) / total) for word, n in counts["test"].items())
+    assert loaded.manifest["baseline"]["test"] == pytest.approx(nats / counts["test"].total())
+    few = data.load(PythonDocsSentences(val_examples=10))
+    count = len(whole.middles["val"])
+    assert few.middles["val"].tolist() == [whole.middles["val"][n * count // 10].item() for n in range(10)]
+    assert f"nearest: {count}" in refusal(PythonDocsSentences(val_examples=99999))
+    assert "max_length=1" in refusal(PythonDocsSentences(max_length=1))
 
 
 def rows_of(images):

@@ -5,6 +5,7 @@ import json
 import lzma
 import os
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +13,18 @@ import pytest
 import torch
 
 import data
+from data import sentence_eval
+from data.pairs import words
 from data.settings import (
     BinarizedMNIST,
     BinaryData,
+    Fiction,
     FractionText,
     ImageData,
     PairData,
     TextData,
 )
-from tests.helpers.datasets import SPLITS, assert_standardised, needs_files, pixels, spelled
+from tests.helpers.datasets import SPLITS, assert_standardised, needs_files, pixels, refusal, spelled
 
 PUBLISHED = [
     (TextData(name="ptb_char", unit="char"), (5017482, 393042, 442423), 50),
@@ -149,3 +153,47 @@ def test_the_captions_of_an_image_are_shuffled_and_its_own():
         assert sorted(spelled_out) == sorted(expected)
     lengths = (loaded.sentences["train"] != 0).sum(-1).double().mean(0)
     assert lengths.max() - lengths.min() < 0.1, "every place has captions of every length"
+
+
+def paragraphs(number: int) -> list[str]:
+    """The paragraphs of a novel."""
+    packed = Path(os.environ["LAYERNORM_DATA"], f"fiction/pg{number}.txt.gz").read_bytes()
+    whole = gzip.decompress(packed).decode("latin-1").replace("\r\n", "\n")
+    body = whole.split("*** START OF THIS PROJECT GUTENBERG")[1].split("\n", 1)[1]
+    return re.split(r"\n\s*\n", body.split("*** END OF THIS PROJECT GUTENBERG")[0])
+
+
+@needs_files
+def test_novels_have_the_published_counts_and_their_text_in_order():
+    """With room for every sentence and every word, and as they are handed over by default."""
+    whole, loaded = data.load(Fiction(max_length=211, words=40_000)), data.load(Fiction())
+    sentences = {split: len(whole.sentences[split]) for split in SPLITS}
+    assert sum(sentences.values()) == 142243
+    assert sum(int((whole.sentences[split] != 0).sum()) for split in SPLITS) == 2845026
+    at_an_end = {split: sentences[split] - len(whole.middles[split]) for split in SPLITS}
+    assert at_an_end == {"train": 2 * 22, "val": 2, "test": 2}, "the first and the last sentence of each novel"
+    assert whole.vocabulary[:4] == ["<eos>", "<unk>", ",", "."] and whole.manifest["unknown"]["train"] == 0
+    assert [len(loaded.middles[split]) for split in SPLITS] == [76539, 2642, 3184]
+    assert len(loaded.vocabulary) == 20002 and loaded.manifest["baseline"]["test"] == pytest.approx(5.75742, abs=1e-5)
+
+    given = [whole.vocabulary[word] for word in whole.sentences["test"].flatten().tolist() if word]
+    known, closing = set(whole.vocabulary), ('"', "'", ")", "_")  # of which those that end a sentence are cut off
+    expected = [word if word in known else "<unk>" for part in paragraphs(1874) for word in words(part)]
+    assert [word for word in given if word not in closing] == [word for word in expected if word not in closing]
+    assert "number 2" in refusal(Fiction(val_books=[2]))
+    assert "must be different novels" in refusal(Fiction(val_books=[1874]))
+
+
+@needs_files
+def test_the_sets_that_judge_features_have_the_published_counts():
+    sets = sentence_eval.load(None)
+    assert {split: len(pairs.scores) for split, pairs in sets.sick.items()} == {
+        "train": 4500,
+        "trial": 500,
+        "test": 4927,
+    }
+    assert {split: len(pairs.scores) for split, pairs in sets.msrp.items()} == {"train": 4076, "test": 1725}
+    assert [sum(pairs.scores) for pairs in sets.msrp.values()] == [2753, 1147]
+    assert [len(each.labels) for each in (sets.mr, sets.cr, sets.subj)] == [10662, 3771, 10000]
+    assert [sum(each.labels) for each in (sets.mr, sets.cr, sets.subj)] == [5331, 2405, 5000]
+    assert all(1 <= score <= 5 for pairs in sets.sick.values() for score in pairs.scores)

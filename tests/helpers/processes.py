@@ -34,6 +34,10 @@ TASKS = {  # a run of each family of networks, with everything that a checkpoint
         "data.batch_size=32",
     ],
     "convolutional": ["model=cnn", "norm=bn", "data=digits", "data.batch_size=16", "optim=sgd"],
+    "skip-thoughts": [
+        *("model=skip_thoughts", "model.hidden_size=8", "model.embedding_size=5", "norm=bn"),
+        *("data=python_docs_sentences", "data.words=200", "data.batch_size=4", "trainer.population_batches=5"),
+    ],
 }
 TASKS["LSTM, dropout"] += ["data.seq_len=16", "data.batch_size=8"]
 

@@ -36,6 +36,10 @@ MODELS = {
         *("model=attentive_reader", "model.hidden_size=8", "model.embedding_size=6", "norm=bn"),
         *("data=python_docs_cloze", "data.batch_size=8", *SHORT),
     ],
+    "skip_thoughts-ln": [
+        *("model=skip_thoughts", "model.hidden_size=8", "model.embedding_size=5", "norm=ln"),
+        *("data=python_docs_sentences", "data.words=300", "data.batch_size=8", *SHORT),
+    ],
     "image_gru-bn": [
         "model=image_gru",
         "model.hidden_size=8",

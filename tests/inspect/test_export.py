@@ -60,6 +60,15 @@ def test_the_cards_example_gives_the_logits_to_the_last_bit(name, runs, tmp_path
         x = torch.randint(trained.num_classes, (3, *trained.input_shape))
         given, expected = (model(x) for model in (there["model"], trained.model))
         assert there["config"]["vocabulary"] == trained.vocabulary and "pairs of sentences (N, 2, T)" in card
+    elif name == "skip_thoughts-ln":
+        x = torch.randint(1, trained.num_classes, (3, *trained.input_shape))
+        x[:, :, 9:] = x[1, 0, 4:] = 0
+        given, expected = (
+            torch.cat([model(x).flatten(), model.encode(x[:, 0]).flatten()])
+            for model in (there["model"], trained.model)
+        )
+        assert there["config"]["vocabulary"] == trained.vocabulary and "`model.encode(...)` returns the states" in card
+        assert f"without memory has {trained.manifest['baseline']['test']:.6g} nats per word" in card
     elif name == "attentive_reader-bn":
         x = torch.cat([torch.randint(1, 500, (3, part)) for part in trained.input_shape[1:]], 1)
         x[0, 40:60] = x[1, 90:] = 0  # behind the end of a question and of a passage
@@ -120,6 +129,7 @@ def test_the_card_states_data_recipe_and_figures(runs, tmp_path):
         ("handwriting-rms", "other", "test/nll"),
         ("order_embedding-ln", "sentence-similarity", "test/rsum"),
         ("attentive_reader-bn", "question-answering", "test/error"),
+        ("skip_thoughts-ln", "feature-extraction", "test/loss"),
     ],
 )
 def test_the_header_gives_the_hub_licence_data_and_results(name, task, metric, runs, tmp_path):

@@ -33,6 +33,7 @@ def runs(tmp_path_factory):
         [*LSTM, "model=gru", "model.num_layers=2", "norm=ln", statistics],
         [*CONV, "norm=bn", "wandb.mode=offline"],
         [*TINY_MODELS["handwriting-rms"]],
+        [*TINY_MODELS["skip_thoughts-ln"]],
     ):
         outcome = trained("wandb.mode=disabled", *overrides, f"runs_dir={place}")
         assert outcome["status"] == "done", outcome
@@ -54,6 +55,13 @@ def test_states_of_handwriting_that_is_of_a_text(runs, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"activations.svg", "activations.png", RECORD}
     told = words((tmp_path / "activations.svg").read_text())
     assert "handwriting on drawn_lines; 8 trajectories of the validation split" in told and "layer 2" in told
+
+
+def test_normalisers_of_encoder_and_decoders(runs, tmp_path):
+    result = inspected(runs, "run=train-skip_thoughts", f"output={tmp_path}")
+    assert result.returncode == 0, result.stderr
+    told = words((tmp_path / "activations.svg").read_text())
+    assert "skip_thoughts on python_docs_sentences; 64 sentences of the validation split" in told and "encoder" in told
 
 
 def test_three_normalisers_side_by_side(runs, tmp_path):

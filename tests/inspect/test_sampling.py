@@ -35,7 +35,7 @@ SMALL = ["model.hidden_size=16", "data.seq_len=12", "data.batch_size=8", "traine
 def runs(tmp_path_factory):
     """Language models of characters and of words, a classifier of images, DRAW, and handwriting without and with text.
 
-    And order embeddings and a reader. Each is trained a little.
+    And order embeddings, a reader and skip-thoughts. Each is trained a little.
     """
     place = tmp_path_factory.mktemp("runs")
     for choice in (
@@ -47,6 +47,7 @@ def runs(tmp_path_factory):
         [*TINY_MODELS["handwriting-rms"], "model.window=0", "norm=ln"],
         [*TINY_MODELS["order_embedding-ln"]],
         [*TINY_MODELS["attentive_reader-bn"]],
+        [*TINY_MODELS["skip_thoughts-ln"]],
     ):
         outcome = trained(*choice, "optim.lr=0.02", "wandb.mode=disabled", f"runs_dir={place}")
         assert outcome["status"] == "done", outcome
@@ -233,6 +234,31 @@ def test_the_nearest_sentences_are_those_with_the_highest_scores(runs):
     assert "read as <unk>: zyzzyva" in unknown.stderr and unknown.stdout.startswith("the <unk>\n")
 
 
+def test_the_nearest_sentences_are_those_with_states_of_nearly_one_direction(runs):
+    """By the cosine; a sentence does not find itself, and those beside it in the text have a star."""
+    trained = load(find("train-skip_thoughts", str(runs)))
+    task = trained.task()
+    sentences = task.sentences["val"].tolist()
+    with torch.no_grad():
+        states = [trained.model.encode(torch.tensor([[w for w in sentence if w]]))[0] for sentence in sentences]
+    spelled = [" ".join(trained.vocabulary[w] for w in sentence if w) for sentence in sentences]
+    middles = task.middles["val"].tolist()
+    n, middle = next((n, middle) for n, middle in enumerate(middles) if "<unk>" not in spelled[middle])
+    cosines = [torch.cosine_similarity(states[middle], state, 0).item() for state in states]
+    result = sampled(runs, "run=train-skip_thoughts", f"seed={n}", f"top_k={len(sentences)}")
+    assert result.returncode == 0 and f"{len(sentences)} sentences" in result.stderr, result.stderr
+    query, *lines = result.stdout.splitlines()
+    assert query == spelled[middle] and len(lines) == len(sentences) - 1, "all but itself"
+    assert [float(line[:10]) for line in lines] == pytest.approx(
+        sorted((cosine for row, cosine in enumerate(cosines) if row != middle), reverse=True), abs=2e-4
+    )
+    starred = {line[13:] for line in lines if line[11] == "*"}
+    assert starred == {spelled[middle - 1], spelled[middle + 1]}
+    again = sampled(runs, "run=train-skip_thoughts", f"prompt={query}", "top_k=1")
+    shown, found = again.stdout.splitlines()
+    assert shown == query and found == f"  {1:8.4f}   {query}", "a sentence that is given finds its like"
+
+
 def test_a_reader_shows_what_it_attends_to(runs, tmp_path):
     """Every word of the passage once, escaped and shaded by its attention, with question, answer and prediction."""
     trained = load(find("train-attentive_reader", str(runs)))
@@ -275,6 +301,7 @@ def test_a_reader_shows_what_it_attends_to(runs, tmp_path):
         (["run=train-handwriting-rms"], "prompt= is missing"),
         (["run=train-handwriting-rms", "prompt=t é"], "é is not among"),
         (["run=train-order", "length=3"], "order_embedding finds sentences"),
+        (["run=train-skip", "temperature=0.5"], "skip_thoughts finds sentences"),
         (
             ["run=train-attentive_reader", "temperature=0.5"],
             "prompt, length, temperature and top_k are for models that",

@@ -21,6 +21,7 @@ from experiments.training.tasks import make_task
 from models.build import build
 from models.create_norm import NormLayer
 from models.settings import Recurrent
+from tests.helpers import sentence_eval
 from tests.helpers.commands import ROOT
 from tests.helpers.golden import TEXT
 from tests.helpers.recorder import RowRecorder
@@ -40,6 +41,10 @@ RUNS = {
     "binary images": ["model=draw", "model.glimpses=2", "data=binary_digits"],
     "handwriting": ["model=handwriting", "model.hidden_size=8", "data=drawn_lines", "data.train=40"],
     "pairs": ["model=order_embedding", "model.hidden_size=8", "data=python_docs_pairs", "data.max_length=10"],
+    "sentences": [
+        *("model=skip_thoughts", "model.hidden_size=8", "model.embedding_size=5", "data=python_docs_sentences"),
+        *("data.words=300", "trainer.measure=[transfer]"),
+    ],
     "questions": ["model=attentive_reader", "model.hidden_size=8", "data=python_docs_cloze"],
     "diverged": ["model=mlp", "data=digits", "optim=sgd", "optim.lr=1e38", "trainer.log_every=1"],
 }
@@ -66,6 +71,9 @@ def logged(tmp_path_factory) -> set[str]:
     folder = tmp_path_factory.mktemp("glossary")
     (folder / "text.txt").write_text(TEXT)
     keys = keys_of_pixels()
+    monkeypatch = pytest.MonkeyPatch()
+    sentence_eval.write(folder / "data", monkeypatch)
+    monkeypatch.setenv("LAYERNORM_DATA", str(folder / "data"))
     for overrides in RUNS.values():
         text = [f"data.path={folder / 'text.txt'}"] if "data=text_file" in overrides else []
         with hydra_configs():
@@ -73,6 +81,7 @@ def logged(tmp_path_factory) -> set[str]:
         done = RunFolder(folder / "runs", train_run(Run.of(cfg))["run_id"])
         assert done.finished, (done.path / "error.txt").read_text()
         keys |= {key for row in (done.summary, *done.metrics()) for key in row}
+    monkeypatch.undo()
     return keys
 
 
@@ -92,7 +101,9 @@ def test_every_logged_key_has_one_entry(logged):
 
 
 def test_a_claim_can_be_about_every_metric_that_is_logged(logged):
-    of_networks = {key for key in logged if key.partition("/")[0] in ("test", "val", "gap", "change", "train_eval")}
+    of_networks = {
+        key for key in logged if key.partition("/")[0] in ("test", "val", "gap", "change", "train_eval", "transfer")
+    }
     assert of_networks <= set(METRICS)
 
 

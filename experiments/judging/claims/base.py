@@ -23,10 +23,12 @@ TRANSFORMATIONS = (
     *("weight_matrix_rescaling", "weight_matrix_recentring", "weight_vector_rescaling"),
     *("dataset_rescaling", "dataset_recentring", "single_case_rescaling"),
 )
+TRANSFER = ("sick_r", "sick_rho", "sick_mse", "msrp", "msrp_f1", "mr", "cr", "subj")
 METRICS = (  # what runs log of a trained network, and claims can be about
     *(f"{split}/{unit}" for split in ("test", "val", "train") for unit in UNITS),
     *("best_val/loss", "train_eval/loss", "gap/output", "gap/loss", "seconds", "wall_seconds", "parameters"),
     *(f"change/{transformation}" for transformation in TRANSFORMATIONS),
+    *(f"transfer/{task}" for task in TRANSFER),
 )
 
 

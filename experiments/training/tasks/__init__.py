@@ -7,7 +7,7 @@ file here and another entry of TASKS.
 
 from typing import Any
 
-from data import Binary, Cloze, Content, Images, Pairs, Strokes, Text
+from data import Binary, Cloze, Content, Images, Pairs, Sentences, Strokes, Text
 
 from .classification import Classification
 from .density_estimation import DensityEstimation
@@ -16,6 +16,7 @@ from .language_modelling import LanguageModelling
 from .order import epoch_generator
 from .question_answering import QuestionAnswering
 from .retrieval import Retrieval
+from .sentence_prediction import SentencePrediction
 
 __all__ = [
     "Classification",
@@ -25,17 +26,27 @@ __all__ = [
     "LanguageModelling",
     "QuestionAnswering",
     "Retrieval",
+    "SentencePrediction",
     "epoch_generator",
     "make_task",
 ]
 
-DataTask = LanguageModelling | Classification | DensityEstimation | Handwriting | Retrieval | QuestionAnswering
+DataTask = (
+    LanguageModelling
+    | Classification
+    | DensityEstimation
+    | Handwriting
+    | Retrieval
+    | SentencePrediction
+    | QuestionAnswering
+)
 TASKS: dict[type, Any] = {
     Text: LanguageModelling,
     Images: Classification,
     Binary: DensityEstimation,
     Strokes: Handwriting,
     Pairs: Retrieval,
+    Sentences: SentencePrediction,
     Cloze: QuestionAnswering,
 }
 
