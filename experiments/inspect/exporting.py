@@ -3,6 +3,8 @@
 model.safetensors   weights, named as in the state dict; a weight-normalised matrix as its g and v
 config.json         what rebuilds the network, and what turns inputs into the model's
 README.md           the model card
+
+layer_normalization.load reads the first two.
 """
 
 import hashlib

@@ -16,18 +16,11 @@ from models.create_norm import norm_entry
 EXAMPLE = """\
 import json
 from pathlib import Path
-import layer_normalization.settings
-from layer_normalization import NormLayer
-from layer_normalization.build import build
-from safetensors.torch import load_file
 
-folder = Path("{folder}")
-config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-settings = getattr(layer_normalization.settings, config["settings"])(**config["model"])
-norm_layer = NormLayer(config["norm"], config["norm_options"])
-model = build(settings, tuple(config["input_shape"]), config["num_classes"], norm_layer)
-model.load_state_dict(load_file(folder / "model.safetensors"))
-model.eval()"""
+import layer_normalization
+
+model = layer_normalization.load("{folder}")
+config = json.loads(Path("{folder}", "config.json").read_text(encoding="utf-8"))"""
 
 
 TASK_TYPES = {  # of the hub, by the kind of data
@@ -253,23 +246,21 @@ def limits(trained: Trained) -> str:
         "results. It is small, trained on a small budget, and no component for a product.",
         "One seed of several: a difference between two such models means little without the others.",
     ]
-    if cfg.model.kind == "pairs":
-        lines.append(f"It compares sentences like those of {cfg.data.name}, cut after {cfg.data.max_length} words.")
-        if cfg.norm.name == "bn":
-            lines.append("Batch normalisation has statistics for each step; beyond those of training it uses the last.")
-    if cfg.model.kind == "cloze":
-        lines.append(f"It chooses among {trained.num_classes} candidates, for questions like those of {cfg.data.name}.")
-    elif trained.vocabulary:
+    if cfg.model.kind == "text":
         lines.append(
             f"It was trained on windows of {cfg.data.seq_len} symbols from a zero state, on one text alone: what it "
             "writes is neither true nor checked."
         )
         if told := unknown_words(cfg.data.name, trained.manifest):
             lines.append(f"{told}.")
-        if cfg.norm.name == "bn":
-            lines.append("Batch normalisation has statistics for each step; beyond those of training it uses the last.")
+    elif cfg.model.kind == "pairs":
+        lines.append(f"It compares sentences like those of {cfg.data.name}, cut after {cfg.data.max_length} words.")
+    elif cfg.model.kind == "cloze":
+        lines.append(f"It chooses among {trained.num_classes} candidates, for questions like those of {cfg.data.name}.")
     elif cfg.model.kind in ("binary", "strokes"):
         lines.append(f"It draws {EXAMPLES[cfg.model.kind]} like those of {cfg.data.name}.")
     else:
         lines.append(f"It distinguishes {trained.num_classes} classes of images like those of {cfg.data.name}.")
+    if cfg.model.kind in ("text", "pairs") and cfg.norm.name == "bn":
+        lines.append("Batch normalisation has statistics for each step; beyond those of training it uses the last.")
     return "\n".join(f"- {line}" for line in lines)
