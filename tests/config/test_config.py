@@ -35,7 +35,7 @@ EXPERIMENTS = [
     if "${profile}" not in path.read_text() or (path.with_suffix("") / f"{profile}.yaml").exists()
 ]
 # what has no default has to be given
-NEEDED = {"text_file": ["data.path=/any.txt"], "hf_text": ["data.path=any"]}
+NEEDED = {choice: ["data.path=/any"] for choice in ("text_file", "hf_text", "image_folder", "image_file")}
 
 
 @pytest.mark.parametrize("group, choice", [(group, choice) for group in GROUPS for choice in CHOICES[group]])
