@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 
+import experiments.config.registry  # noqa: F401  (the schemas of the choices)
 from experiments.config.fields import schema_of
 from experiments.config.paths import CONFIGS
 from experiments.config.schema import Config, Trainer
