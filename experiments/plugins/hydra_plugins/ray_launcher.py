@@ -44,11 +44,8 @@ class RayLauncher(Launcher):
             handler = signal.getsignal(signal.SIGTERM)
             ray.init(**self.options["init"])
             signal.signal(signal.SIGTERM, handler)  # Ray's ends the process before its runs have left a checkpoint
-        place = {
-            "cwd": os.getcwd(),
-            "path": [str(ROOT), str(Path(__file__).parents[1])],
-            "environment": {name: os.environ[name] for name in PASSED_ON if name in os.environ},
-        }
+        folder, packages = os.getcwd(), [str(ROOT), str(Path(__file__).parents[1])]
+        environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         sweep = ray.put(cloudpickle.dumps((*self.sweep, Singleton.get_state())))
 
         def task(number: int, overrides: list[str], sweep: bytes) -> JobReturn:
@@ -56,9 +53,9 @@ class RayLauncher(Launcher):
             import os
             import sys
 
-            os.chdir(place["cwd"])
-            os.environ.update(place["environment"])
-            sys.path[:0] = [path for path in place["path"] if path not in sys.path]
+            os.chdir(folder)
+            os.environ.update(environment)
+            sys.path[:0] = [path for path in packages if path not in sys.path]
             from hydra_plugins import ray_launcher
 
             return ray_launcher.run(number, overrides, sweep)
