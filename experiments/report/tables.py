@@ -269,7 +269,7 @@ def times(results: list[ExperimentResult]) -> pd.DataFrame:
 
 
 def comparison(results: list[ExperimentResult], reference: list[ExperimentResult]) -> pd.DataFrame:
-    """Return a row for each contrast of both: interval and verdict here and of the committed rows, whether they agree."""
+    """Return a row for each contrast that both have: interval and verdict of each, and whether they agree."""
     theirs = {
         (result.experiment.name, verdict.claim, outcome.label, outcome.where): outcome
         for result in reference
