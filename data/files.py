@@ -101,6 +101,19 @@ def current(path: Path, name: str) -> Source:
     return Source(name, sha256, size, path)
 
 
+def given(name: str, path: str, kind: str) -> Source:
+    """The file of the user's that data.path of the set `name` is. Raises DataError; kind: what it should be."""
+    found = home_expanded("data.path", path)
+    if os.path.exists(found) and not found.is_file():  # to open a named pipe would wait for ever
+        raise DataError(f"{name}: data.path={path} is a folder or a device; name {kind}")
+    try:
+        return current(found, found.name)
+    except OSError as error:
+        raise DataError(
+            f"{name}: data.path={path} cannot be read ({error.strerror}); looked for {found.absolute()}; mend the path"
+        ) from error
+
+
 @functools.lru_cache
 def _current_digest(path: Path, size: int, mtime_ns: int) -> tuple[str, int]:
     return digest(path)

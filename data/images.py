@@ -5,6 +5,7 @@ another split costs no disk and needs no raw file.
 """
 
 import importlib.util
+import json
 import math
 import tempfile
 from collections.abc import Callable
@@ -13,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from . import files, torchvision_compat
+from . import files, own_images, torchvision_compat
 from .files import DataError, Source
-from .settings import DataSettings, ImageData, NoisyDigits, SplitImages
+from .settings import DataSettings, ImageData, ImageFile, ImageFolder, NoisyDigits, SplitImages
 from .types import Images
 
-NUM_CLASSES = 10  # of every set here
+NUM_CLASSES = 10  # of every published set
 
 Arrays = dict[str, np.ndarray]
 Splits = dict[str, tuple[np.ndarray, np.ndarray]]  # "train", "val", "test" -> images (N, C, H, W), labels (N,)
@@ -37,19 +38,21 @@ def assemble(settings: ImageData, arrays: Arrays, manifest: dict) -> Images:
         raise DataError(
             f"{settings.name}: all pixels of a channel are the same; there is nothing to tell images apart by"
         )
-    if (most := max(int(labels.max(initial=0)) for _, labels in splits.values())) >= NUM_CLASSES:
-        raise DataError(f"{settings.name}: a label is {most}, and the classes are 0 to {NUM_CLASSES - 1}")
+    names = {"class_names": json.loads(arrays["classes"].tobytes())} if "classes" in arrays else {}
+    num_classes = len(names["class_names"]) if names else NUM_CLASSES
+    if (most := max(int(labels.max(initial=0)) for _, labels in splits.values())) >= num_classes:
+        raise DataError(f"{settings.name}: a label is {most}, and the classes are 0 to {num_classes - 1}")
 
     def standardised(raw: np.ndarray) -> torch.Tensor:
         images = torch.from_numpy(raw).float()
         return images.sub_(torch.tensor(mean).view(-1, 1, 1)).div_(torch.tensor(sd).view(-1, 1, 1))
 
     counts = {name: len(labels) for name, (_, labels) in splits.items()}
-    of_input = {"shape": list(train.shape[1:]), "classes": NUM_CLASSES}
+    of_input = {"shape": list(train.shape[1:]), "classes": num_classes, **names}
     return Images(
         images={name: standardised(raw) for name, (raw, _) in splits.items()},
         labels={name: torch.from_numpy(labels.astype(np.int64)) for name, (_, labels) in splits.items()},
-        num_classes=NUM_CLASSES,
+        num_classes=num_classes,
         manifest=manifest | {"counts": counts, "mean": mean, "sd": sd} | of_input,
     )
 
@@ -153,6 +156,8 @@ SPLITS: dict[type, Callable[[Any, Arrays], Splits]] = {
     ImageData: published_split,
     SplitImages: drawn_split,
     NoisyDigits: noisy_split,
+    ImageFolder: own_images.split,
+    ImageFile: own_images.split,
 }
 
 

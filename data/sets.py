@@ -15,6 +15,8 @@ from .settings import (
     FractionText,
     HubText,
     ImageData,
+    ImageFile,
+    ImageFolder,
     NoisyDigits,
     PairData,
     PythonDocs,
@@ -208,6 +210,8 @@ SETS: dict[str, DataSet] = {
         get="unpack https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz below data.root",
         terms="none stated; cite the report",
     ),
+    "image_folder": DataSet(ImageFolder, "own_images.read_folder", sources="own_images.folder_sources", terms="yours"),
+    "image_file": DataSet(ImageFile, "own_images.read_file", sources="own_images.file_sources", terms="yours"),
     "multi30k_captions": DataSet(
         PairData,
         "pairs.multi30k_captions",

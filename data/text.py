@@ -9,7 +9,6 @@ import functools
 import hashlib
 import json
 import operator
-import os
 import platform
 import re
 from collections.abc import Mapping
@@ -151,16 +150,7 @@ def whole_text(settings: FractionText, sources: list[Source]) -> dict[str, np.nd
 
 
 def text_file_sources(settings: TextFile) -> list[Source]:
-    path = files.home_expanded("data.path", settings.path)
-    if os.path.exists(path) and not path.is_file():  # to open a named pipe would wait for ever
-        raise DataError(f"{settings.name}: data.path={settings.path} is a folder or a device; name a text file")
-    try:
-        return [files.current(path, path.name)]
-    except OSError as error:
-        raise DataError(
-            f"{settings.name}: data.path={settings.path} cannot be read ({error.strerror}); "
-            f"looked for {path.absolute()}; mend the path"
-        ) from error
+    return [files.given(settings.name, settings.path, "a text file")]
 
 
 def python_docs(settings: PythonDocs, sources: list[Source]) -> dict[str, np.ndarray]:

@@ -11,6 +11,7 @@ Another project installs this folder as the package `layer_normalization` (pypro
     make_norm, norm_after    a normaliser for a number of channels; a linear, convolutional or embedding layer with one
     NormLayer                the normaliser of a whole network, in place of a name and options (create_norm.py)
     BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm, WeightNorm    the normalisers as modules (norms.py)
+    load                     a network that `python -m experiments.export` wrote, from its folder (exported.py)
     ModelError               what each of them raises when it cannot be built as asked: a ValueError of one line
 
 All else may change between versions. Importing the package alone loads no torch: each name brings its module when it
@@ -24,6 +25,7 @@ from .errors import ModelError
 
 if TYPE_CHECKING:
     from .create_norm import NormLayer, make_norm, norm_after
+    from .exported import load
     from .norms import (
         NORMS,
         BatchNorm,
@@ -52,6 +54,7 @@ __all__ = [
     "WeightNorm",
     "from_haste",
     "from_keras",
+    "load",
     "make_norm",
     "norm_after",
 ]
@@ -59,6 +62,7 @@ __all__ = [
 MODULE_OF = {
     **dict.fromkeys(("GRU", "LSTM", "PLACEMENTS", "RNN", "AddonsLSTM", "from_haste", "from_keras"), ".recurrent"),
     **dict.fromkeys(("NormLayer", "make_norm", "norm_after"), ".create_norm"),
+    "load": ".exported",
 }
 
 

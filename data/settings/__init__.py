@@ -8,7 +8,7 @@ inequality, and its choices; --help prints them, and configurations are checked 
 from .base import COUNT, INT32_MAX, DataSettings
 from .binary import BinaryData, BinaryDigits
 from .cloze import BabiData, ClozeData, EntityCloze, PythonDocsCloze
-from .images import ImageData, NoisyDigits, SplitImages
+from .images import ImageData, ImageFile, ImageFolder, NoisyDigits, OwnImages, SplitImages
 from .pairs import PairData, PythonDocsPairs
 from .sentences import Fiction, PythonDocsSentences, SentenceData
 from .strokes import Crohme, DrawnLines, StrokeData
@@ -31,7 +31,10 @@ __all__ = [
     "FractionText",
     "HubText",
     "ImageData",
+    "ImageFile",
+    "ImageFolder",
     "NoisyDigits",
+    "OwnImages",
     "PairData",
     "PythonDocs",
     "PythonDocsCloze",
@@ -54,6 +57,8 @@ SCHEMAS: dict[str, type] = {
     "images": ImageData,
     "split_images": SplitImages,
     "noisy_digits": NoisyDigits,
+    "image_folder": ImageFolder,
+    "image_file": ImageFile,
     "binary": BinaryData,
     "binary_digits": BinaryDigits,
     "crohme": Crohme,

@@ -66,3 +66,37 @@ class NoisyDigits(SplitImages):
         },
     )
     noise_seed: int = field(default=0, metadata={"help": "seed of shift, contrast and noise", "range": (0, INT32_MAX)})
+
+
+@dataclass(kw_only=True)
+class OwnImages(ImageData):
+    """Images of the user's. A split that they lack is drawn from the training images of each class, by `split_seed`."""
+
+    val: float = field(  # type: ignore[assignment]  # a published set counts them
+        default=0.1, metadata={"help": "fraction of each class's images in the validation split, where there is none"}
+    )
+    test: float = field(
+        default=0.1, metadata={"help": "fraction of each class's images in the test split, where there is none"}
+    )
+    path: str = field(metadata={"help": "the file or folder, relative to the working directory"})
+
+
+@dataclass(kw_only=True)
+class ImageFolder(OwnImages):
+    """A folder of images: [train|val|test/]<class>/<image>."""
+
+    name: str = "image_folder"
+    size: int | None = field(
+        default=None,
+        metadata={
+            "help": "pixels a side: the shorter side is scaled to it, the longer one cut to its middle; null: as it is",
+            "range": (1, 2**14),
+        },
+    )
+
+
+@dataclass(kw_only=True)
+class ImageFile(OwnImages):
+    """Arrays of images and labels in one .npz file."""
+
+    name: str = "image_file"

@@ -3,6 +3,8 @@
 model.safetensors   weights, named as in the state dict; a weight-normalised matrix as its g and v
 config.json         what rebuilds the network, and what turns inputs into the model's
 README.md           the model card
+
+layer_normalization.load reads the first two.
 """
 
 import hashlib
@@ -54,7 +56,7 @@ def model_config(trained: Trained) -> dict:
     if not trained.vocabulary:
         # Of each channel; the model's input is (image - mean) / sd, but where images are of zeros and ones. Of a pen
         # trajectory the sd of dx and dy, and what its text is written in.
-        names = ("mean", "sd", "vocabulary")
+        names = ("mean", "sd", "class_names", "vocabulary")
         return config | {name: trained.manifest[name] for name in names if name in trained.manifest}
     config["unit"] = trained.cfg.data.get("unit", "word")
     if vocabulary_is_public(trained):

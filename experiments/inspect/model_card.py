@@ -16,18 +16,11 @@ from models.create_norm import norm_entry
 EXAMPLE = """\
 import json
 from pathlib import Path
-import layer_normalization.settings
-from layer_normalization import NormLayer
-from layer_normalization.build import build
-from safetensors.torch import load_file
 
-folder = Path("{folder}")
-config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-settings = getattr(layer_normalization.settings, config["settings"])(**config["model"])
-norm_layer = NormLayer(config["norm"], config["norm_options"])
-model = build(settings, tuple(config["input_shape"]), config["num_classes"], norm_layer)
-model.load_state_dict(load_file(folder / "model.safetensors"))
-model.eval()"""
+import layer_normalization
+
+model = layer_normalization.load("{folder}")
+config = json.loads(Path("{folder}", "config.json").read_text(encoding="utf-8"))"""
 
 
 TASK_TYPES = {  # of the hub, by the kind of data

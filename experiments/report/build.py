@@ -113,12 +113,17 @@ def runs_of_others(cfg: DictConfig) -> str:
 
 
 def reference_beside(run_tables: RunTables, output: Path, profile: DictConfig) -> list[ExperimentResult] | None:
-    """Return the verdicts on the committed rows, to compare with; None where the rows are the committed ones."""
+    """Return the verdicts on the committed rows, to compare with.
+
+    None where the rows are the committed ones, and where there are none of an experiment with claims.
+    """
     committed = REFERENCE / profile.name
     if not (committed / "runs.csv").exists() or committed in (run_tables.source.resolve(), output.resolve()):
         return None
     configs = configs_of(profile, json.loads((committed / "provenance.json").read_text(encoding="utf-8"))["first_seed"])
-    return results_of(from_tables(configs, committed), configs, profile)
+    results = results_of(from_tables(configs, committed), configs, profile)
+    known = [result for result in results if result.verdicts and (len(result.rows) or result.experiment.sources)]
+    return known or None
 
 
 def write(results: list[ExperimentResult], run_tables: RunTables, output: Path, profile: str) -> None:

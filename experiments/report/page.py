@@ -71,6 +71,7 @@ def page(
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
+    compared = tables.comparison(results, reference) if reference else pd.DataFrame()
     everything = run_tables.rows.set_index("run_id", drop=False)
     norms = NORMS | {norm: "" for norm in norms_of(everything["norm"]) if norm not in NORMS}  # a user's, in grey
     has_folders = "reference" not in output.resolve().parts and any(run_tables.source.glob("*/summary.json"))
@@ -87,7 +88,7 @@ def page(
         looks={norm: (colour, MARKS.get(shape, shape)) for norm in norms for colour, shape in [vega.look(norm)]},
         summary=Markup(vega.inline(charts.summary(results, background=None), "summary", SUMMARY)),
         sections=[section(result, figures[result.experiment.name], everything, profile) for result in results],
-        comparison=tables.comparison(results, reference) if reference else None,
+        comparison=compared if len(compared) else None,
         folder=os.path.relpath(run_tables.source, output) if has_folders else None,
         library=Markup(library()),
     )

@@ -91,7 +91,8 @@ def counts(claims: Iterable[Mapping]) -> str:
 
 def counts_of(results: list[ExperimentResult]) -> str:
     """Return the same sentence of results."""
-    return counts(verdict.as_dict() for result in results for verdict in result.verdicts)
+    verdicts = [verdict.as_dict() for result in results for verdict in result.verdicts]
+    return counts(verdicts) if verdicts else "There is no claim to judge."
 
 
 def stated_by(stated: str | None) -> str:
@@ -268,7 +269,7 @@ def times(results: list[ExperimentResult]) -> pd.DataFrame:
 
 
 def comparison(results: list[ExperimentResult], reference: list[ExperimentResult]) -> pd.DataFrame:
-    """Return a row for each contrast: interval and verdict here and of the committed rows, and whether they agree."""
+    """Return a row for each contrast that both have: interval and verdict of each, and whether they agree."""
     theirs = {
         (result.experiment.name, verdict.claim, outcome.label, outcome.where): outcome
         for result in reference
@@ -277,7 +278,9 @@ def comparison(results: list[ExperimentResult], reference: list[ExperimentResult
     lines = []
     for result in results:
         for verdict, here in contrasts(result):
-            there = theirs[result.experiment.name, verdict.claim, here.label, here.where]
+            there = theirs.get((result.experiment.name, verdict.claim, here.label, here.where))
+            if there is None:  # an experiment of the user's
+                continue
             lines.append(
                 {
                     "claim": f"{result.experiment.name}: {verdict.claim}",

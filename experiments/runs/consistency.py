@@ -14,7 +14,7 @@ import data
 from experiments.config.errors import first_line
 from experiments.config.schema import Trainer
 from experiments.runs.folder import RESULT_FILES, DamagedCheckpointError, RunFolder, is_of_rows, read_checkpoint
-from experiments.runs.identity import run_id
+from experiments.runs.identity import run_names
 from experiments.runs.records import DamagedFileError, RunStatus, read_config, read_environment
 from experiments.runs.schedule import Schedule, budget
 
@@ -46,12 +46,12 @@ def name_problems(folder: RunFolder) -> list[str]:
         cfg = OmegaConf.create(read_config(folder.path / "config.yaml"))
         environment = read_environment(folder.path / "environment.json") or {}
         fingerprint = data.recorded_fingerprint(environment["data"])
-        name = run_id(cfg, environment["device"], fingerprint, environment.get("ranks", 1))
+        names = run_names(cfg, environment["device"], fingerprint, environment.get("ranks", 1))
     except DamagedFileError as error:
         return [str(error)]
     except Exception as error:  # a section without a field of the identity can lead to any
         return [f"config.yaml is damaged ({type(error).__name__}: {first_line(error)})"]
-    return [] if name == folder.run_id else [f"its configuration, device and data are those of {name}"]
+    return [] if folder.run_id in names else [f"its configuration, device and data are those of {names[0]}"]
 
 
 def row_problems(folder: RunFolder) -> list[str]:

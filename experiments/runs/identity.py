@@ -7,8 +7,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 import data
+from experiments.config.by_hand import set_by_hand
 from experiments.config.cell import cell, slug
 from experiments.config.errors import ConfigError
+from experiments.config.experiment import Experiment
 from experiments.config.schema import settings
 from experiments.runs.torchrun import num_ranks
 
@@ -35,7 +37,15 @@ def run_id(cfg: DictConfig, device: str | None = None, fingerprint: str | None =
 
     device, fingerprint, ranks: those of a run that was trained elsewhere; by default this machine's and process's.
     """
-    return run_name(cell(cfg), run_identity(cfg, device, fingerprint, ranks))
+    return run_names(cfg, device, fingerprint, ranks)[0]
+
+
+def run_names(
+    cfg: DictConfig, device: str | None = None, fingerprint: str | None = None, ranks: int | None = None
+) -> tuple[str, str]:
+    """Return the run's id and the one without the fields that were set, which a folder of that name keeps."""
+    columns, identity = cell(cfg), run_identity(cfg, device, fingerprint, ranks)
+    return run_name(columns, identity), _named(columns, identity)
 
 
 def run_identity(
@@ -68,7 +78,14 @@ def run_identity(
 
 
 def run_name(columns: dict[str, Any], identity: dict[str, Any]) -> str:
-    """Return the id of the run with this identity. columns: of its cell, for the readable part."""
+    """Return the id of the run with this identity. columns: of its cell, for the readable part.
+
+    An experiment names its axes; outside of experiments the fields that were set stand in their place.
+    """
+    return _named(columns | set_by_hand(identity) if identity["experiment"] == Experiment.name else columns, identity)
+
+
+def _named(columns: dict[str, Any], identity: dict[str, Any]) -> str:
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
     readable = slug(
         columns, identity["experiment"], identity["data"]["name"], identity["optim"]["lr"], identity["seed"]

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from experiments.config.cell import cell
 from experiments.config.schema import SGD, Adam, Trainer, Wandb, settings
 from experiments.runs.folder import RunFolder
-from experiments.runs.identity import device_name, run_identity, run_name
+from experiments.runs.identity import device_name, run_names
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,12 @@ class Run:
     @classmethod
     def of(cls, cfg: DictConfig) -> "Run":
         """Return the run of a configuration that check_fields has accepted. Raises ConfigError without its device."""
-        device, columns = device_name(cfg), cell(cfg)
-        run_id = run_name(columns, run_identity(cfg, device))
-        return cls(cfg, run_id, device, columns, RunFolder(cfg.runs_dir, run_id))
+        device = device_name(cfg)
+        run_id, without_fields = run_names(cfg, device)
+        folder, begun = (RunFolder(cfg.runs_dir, name) for name in (run_id, without_fields))
+        if begun.path.exists() and not folder.path.exists():
+            folder = begun
+        return cls(cfg, folder.run_id, device, cell(cfg), folder)
 
     @classmethod
     def stored(cls, folder: RunFolder, cfg: DictConfig) -> "Run":

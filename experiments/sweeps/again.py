@@ -14,7 +14,7 @@ from experiments.cli.compose import hydra_configs
 from experiments.config.errors import ConfigError, nearest
 from experiments.config.paths import CONFIGS, ROOT
 from experiments.runs.folder import RunFolder, folders_in
-from experiments.runs.identity import run_id
+from experiments.runs.identity import run_names
 from experiments.runs.records import DamagedFileError, read_config, read_environment
 from experiments.sweeps.grid import base, run_ids
 
@@ -116,10 +116,10 @@ def _of_folder(folder: RunFolder, given: Sequence[str]) -> list[str]:
             for name, value in wanted.items()
             if name not in {*PLACES, *taken} and (name in varied or value != _at(composed, name))
         ]
-        here = run_id(compose("train", [*overrides, *given]))
-    if here != folder.run_id:
+        names = run_names(compose("train", [*overrides, *given]))
+    if folder.run_id not in names:
         origin = f"its folder is of commit {environment.get('git', 'unknown')[:12]}"
-        raise ConfigError(_another(folder.run_id, here, origin))
+        raise ConfigError(_another(folder.run_id, names[0], origin))
     return overrides
 
 

@@ -20,7 +20,8 @@ from experiments.config.errors import ConfigError
 from experiments.config.paths import CONFIGS, ROOT
 from experiments.config.schema import settings
 from experiments.judging.claims import check_cells
-from experiments.runs.identity import run_id
+from experiments.runs.identity import run_id, run_names
+from experiments.runs.run import Run
 from experiments.sweeps.grid import base, expand, run_columns, run_ids
 from models.norms import NORMS
 from tests.helpers.configs import composed
@@ -35,7 +36,7 @@ EXPERIMENTS = [
     if "${profile}" not in path.read_text() or (path.with_suffix("") / f"{profile}.yaml").exists()
 ]
 # what has no default has to be given
-NEEDED = {"text_file": ["data.path=/any.txt"], "hf_text": ["data.path=any"]}
+NEEDED = {choice: ["data.path=/any"] for choice in ("text_file", "hf_text", "image_folder", "image_file")}
 
 
 @pytest.mark.parametrize("group, choice", [(group, choice) for group in GROUPS for choice in CHOICES[group]])
@@ -205,6 +206,46 @@ def test_run_id_follows_what_changes_the_numbers(override):
 @pytest.mark.parametrize("override", LEAVES_NUMBERS)
 def test_run_id_ignores_what_does_not(override):
     assert run_id(composed("device=cpu", override)) == run_id(composed("device=cpu"))
+
+
+SET = ["data=python_docs", "data.seq_len=100", "optim.clip=null", "optim.schedule=cosine", "model.dropout=0.25"]
+
+
+@pytest.mark.parametrize(
+    "overrides, name",
+    [
+        ([], "train-lstm-ln-python_docs-b32-lr0.003-s0"),
+        (["data.batch_size=8", "seed=3", "optim.clip=1"], "train-lstm-ln-python_docs-b8-lr0.003-s3"),
+        (SET, "train-lstm-ln-dropout0.25-seq_len100-schedulecosine-clipnull-python_docs-b32-lr0.003-s0"),
+        (["model=mlp", "data=digits", "model.hidden_sizes=[64,32]", "norm=gn", "norm.groups=2", "stage=tune"],
+         "train-mlp-gn-hidden_sizes64_32-groups2-stagetune-digits-b128-lr0.003-s0"),
+        (["data=hf_text", f"data.path={ROOT}", "data.revision=a/b c", "data.val=0.1", "model.tied=true"],
+         "train-lstm-ln-tiedtrue-val0.1-revisiona_b_c-hf_text-b32-lr0.003-s0"),
+    ],
+)  # fmt: skip
+def test_outside_experiments_the_name_has_the_fields_that_were_set(overrides, name):
+    assert run_id(composed("model=lstm", "norm=ln", "data=python_docs", *overrides)).rpartition("-")[0] == name
+
+
+def test_a_name_stays_short_enough_for_a_file():
+    fields = [f"{field}=1{number:04}" for number, field in enumerate(
+        ("model.hidden_size", "model.num_layers", "model.embedding_size", "data.seq_len", "data.eval_batch_size",
+         "data.blocks", "optim.warmup_steps", "optim.reference_batch", "trainer.steps", "trainer.evaluations")
+    )]  # fmt: skip
+    name = run_id(composed("model=lstm", "data=python_docs", *fields))
+    assert len(name) < 200 and "hidden_size10000" in name
+    assert run_id(composed("model=lstm", "data=python_docs", *fields[:-1], "trainer.evaluations=3")) != name
+
+
+def test_a_run_that_was_begun_under_its_name_without_fields_goes_on_there(tmp_path):
+    cfg = composed("norm=ln", "data.seq_len=100", f"runs_dir={tmp_path}")
+    named, plain = run_names(cfg)
+    assert named != plain and named.rpartition("-")[2] == plain.rpartition("-")[2]
+    assert Run.of(cfg).id == named
+    (tmp_path / plain).mkdir()
+    assert Run.of(cfg).id == plain and Run.of(cfg).folder.path == tmp_path / plain
+    (tmp_path / named).mkdir()
+    assert Run.of(cfg).id == named
 
 
 def test_run_id_follows_the_content_of_a_text_of_ones_own_and_not_its_place(tmp_path):

@@ -23,7 +23,7 @@ def test_every_set_has_its_yaml(name):
     assert path.read_text().startswith("# ")
     assert settings.name == name
     assert OmegaConf.get_type(settings) is data.SETS[name].settings
-    assert OmegaConf.missing_keys(settings) == ({"path"} if name in ("text_file", "hf_text") else set())
+    assert OmegaConf.missing_keys(settings) == ({"path"} & set(settings))  # of a set of the user's
 
 
 def test_settings_that_do_not_fit_are_refused():

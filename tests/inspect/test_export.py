@@ -3,8 +3,11 @@
 import contextlib
 import dataclasses
 import json
+import os
 import re
 import shlex
+import shutil
+import subprocess
 import sys
 
 import pytest
@@ -12,6 +15,7 @@ import torch
 from huggingface_hub import ModelCard
 
 import data
+import models
 from experiments.export import FILES
 from experiments.inspect.exporting import export_model
 from experiments.inspect.model_card import train_command
@@ -52,7 +56,7 @@ def test_the_cards_example_gives_the_logits_to_the_last_bit(name, runs, tmp_path
     export_model(trained, tmp_path / "taken")
     card = (tmp_path / "taken" / "README.md").read_text()
     [example] = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
-    assert len(example.strip().splitlines()) <= 14
+    assert len(example.strip().splitlines()) <= 7
     there: dict = {}
     with contextlib.chdir(tmp_path):
         exec(example, there)
@@ -99,6 +103,98 @@ def test_the_cards_example_gives_the_logits_to_the_last_bit(name, runs, tmp_path
         given, expected = (model(x) for model in (there["model"], trained.model))
         assert len(there["config"]["mean"]) == len(there["config"]["sd"]) == 1
     assert torch.equal(given, expected) and given.any()
+
+
+LOADER = """\
+import sys
+
+class Hidden:  # nothing of the repository but its package, and none of what the experiments need
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"experiments", "data", "models", "hydra", "omegaconf", "pandas", *HIDDEN}:
+            raise ModuleNotFoundError(name)
+
+HIDDEN = sys.argv[2:]
+sys.meta_path.insert(0, Hidden())
+import torch
+import layer_normalization
+
+try:
+    model = layer_normalization.load(sys.argv[1])
+except layer_normalization.ModelError as error:
+    sys.exit(f"refused: {error}")
+assert not model.training
+torch.save(model(torch.arange(27).view(3, 9))[0], "logits.pt")
+"""
+
+
+def load_elsewhere(folder, tmp_path, *hidden: str) -> subprocess.CompletedProcess:
+    """Load an exported folder in a project that has torch, safetensors and the package of layers."""
+    (tmp_path / "packages").mkdir(exist_ok=True)
+    if not (tmp_path / "packages" / "layer_normalization").exists():
+        (tmp_path / "packages" / "layer_normalization").symlink_to(ROOT / "models")
+    (tmp_path / "project.py").write_text(LOADER)
+    command = [sys.executable, "project.py", str(folder), *hidden]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "packages")}
+    return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, env=environment)
+
+
+def test_an_exported_model_loads_in_another_project(runs, tmp_path):
+    trained = load(find("train-lstm-ln", str(runs)))
+    export_model(trained, tmp_path / "taken")
+    result = load_elsewhere("taken", tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert torch.equal(torch.load(tmp_path / "logits.pt"), trained.model(torch.arange(27).view(3, 9))[0])
+    result = load_elsewhere("taken", tmp_path, "safetensors")
+    assert (
+        result.returncode == 1 and result.stderr.startswith("refused: ") and "pip install safetensors" in result.stderr
+    )
+
+
+def changed(config: dict, **values) -> str:
+    return json.dumps(config | values)
+
+
+DAMAGES = {
+    "no folder": (lambda folder, _: shutil.rmtree(folder), "config.json cannot be read (No such file"),
+    "no weights": (lambda folder, _: (folder / "model.safetensors").unlink(), "safetensors cannot be read"),
+    "cut weights": (
+        lambda folder, _: (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-9]),
+        "model.safetensors is damaged",
+    ),
+    "no JSON": (lambda folder, _: (folder / "config.json").write_text("{"), "config.json is damaged"),
+    "a list": (lambda folder, _: (folder / "config.json").write_text("[]"), "is not of experiments.export"),
+    "another version": (
+        lambda folder, config: (folder / "config.json").write_text(changed(config, settings="Transformer")),
+        "settings=Transformer is unknown",
+    ),
+    "another field": (
+        lambda folder, config: (folder / "config.json").write_text(
+            changed(config, model=config["model"] | {"heads": 8})
+        ),
+        "unexpected keyword argument 'heads'",
+    ),
+    "another normaliser": (
+        lambda folder, config: (folder / "config.json").write_text(changed(config, norm="none", norm_options={})),
+        "Unexpected key(s) in state_dict",
+    ),
+    "a field less": (
+        lambda folder, config: (folder / "config.json").write_text(
+            json.dumps({name: value for name, value in config.items() if name != "norm"})
+        ),
+        "KeyError: 'norm'",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_folder_that_is_not_whole_or_of_another_version_is_refused_in_one_line(damage, runs, tmp_path):
+    export_model(load(find("train-lstm-bn", str(runs))), tmp_path / "taken")
+    do, told = DAMAGES[damage]
+    do(tmp_path / "taken", json.loads((tmp_path / "taken" / "config.json").read_text()))
+    with pytest.raises(models.ModelError) as refused:
+        models.load(tmp_path / "taken")
+    message = str(refused.value)
+    assert told in message and str(tmp_path / "taken") in message and "\n" not in message
 
 
 def test_the_card_states_data_recipe_and_figures(runs, tmp_path):

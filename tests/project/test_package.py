@@ -102,10 +102,10 @@ def test_every_public_name_exists_and_is_documented():
 
 
 def test_an_installation_brings_what_models_imports_and_no_more():
-    """Triton is taken where it is there; all else that models/ imports is in the standard library or a dependency."""
+    """Triton and safetensors are taken where they are there; all else is in the standard library or a dependency."""
     imported = {line.split()[1].split(".")[0] for line in import_lines() if not line.startswith("from .")}
     named = {requirement.partition(">")[0] for requirement in PROJECT["dependencies"]}
-    assert imported - set(sys.stdlib_module_names) - {"triton"} == named
+    assert imported - set(sys.stdlib_module_names) - {"triton", "safetensors"} == named
 
 
 def import_lines() -> list[str]:

@@ -12,9 +12,10 @@ from tests.helpers.commands import ROOT
 STAND_IN = """#!/usr/bin/env bash
 echo "$*" >> log
 case "$*" in
-    -c*) exit "${TOO_OLD:-0}" ;;
-    "-m venv"*) mkdir -p .venv/bin .venv/lib && cp "$0" .venv/bin/python ;;
-    *"pip install"*) exit "${PIP:-0}" ;;
+    -c*) echo "${VERSION:-3 12}"; [ "${VERSION:-3 12}" != "3 10" ]; exit ;;
+    "-m venv"*) [ "${VENV:-0}" = 0 ] || { echo "no ensurepip"; echo "install it"; exit 1; }
+        mkdir -p .venv/bin .venv/lib && cp "$0" .venv/bin/python ;;
+    *"pip install"*) [ "${PIP:-0}" = 0 ] || { seq 20; echo "ERROR: No matching distribution for torch"; exit 1; } ;;
 esac
 """
 
@@ -71,21 +72,42 @@ def test_commands_are_linked(clone):
     )
 
 
-def test_a_python_that_is_too_old_is_refused_in_one_line(clone):
-    result = source(clone, TOO_OLD="1")
+@pytest.mark.parametrize("python, version", [("python", "3 10"), ("python3.99", "")])
+def test_a_python_that_is_too_old_or_not_there_is_refused_in_one_line(python, version, clone):
+    result = source(clone, PYTHON=str(clone / python), VERSION=version)
     assert result.returncode == 1 and result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
     assert "Python 3.11 or later" in result.stderr and not (clone / ".venv").exists()
 
 
-def test_an_environment_of_a_python_that_is_too_old_is_made_anew(clone):
+def environment_of(clone: Path, answer: str) -> None:
+    """An environment whose Python answers every question like this."""
     (clone / ".venv" / "bin").mkdir(parents=True)
-    (clone / ".venv" / "bin" / "python").write_text("#!/bin/sh\nexit 1\n")
+    (clone / ".venv" / "bin" / "python").write_text(f"#!/bin/sh\n{answer}\n")
     (clone / ".venv" / "bin" / "python").chmod(0o755)
-    source(clone)
-    assert "-m venv --clear .venv" in (clone / "log").read_text()
 
 
-def test_a_failed_installation_is_named_and_tried_again(clone):
+@pytest.mark.parametrize("answer", ["exit 1", "echo 3 11", 'echo 3 12; [ "$2" != pip ]'])
+def test_an_environment_of_another_python_or_without_pip_is_made_anew(answer, clone):
+    environment_of(clone, answer)
+    assert source(clone).returncode == 0
+    assert "-m venv --clear .venv" in (clone / "log").read_text() and installed(clone) == [".[experiments]"]
+
+
+def test_an_environment_is_kept_where_no_other_python_is_asked_for(clone):
+    environment_of(clone, "echo 3 13")
+    assert source(clone, PYTHON="").returncode == 0 and (clone / "log").read_text() == ""
+
+
+def test_a_python_without_venv_is_refused_in_one_line(clone):
+    result = source(clone, VENV="1")
+    assert result.returncode == 1 and result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+    assert "no ensurepip install it" in result.stderr
+    assert source(clone).returncode == 0 and installed(clone) == [".[experiments]"]
+
+
+def test_a_failed_installation_is_told_in_one_line_and_tried_again(clone):
     result = source(clone, PIP="1")
-    assert result.returncode == 1 and "error: pip could not install" in result.stderr
+    assert result.returncode == 1 and result.stderr.count("\n") == 1
+    assert result.stderr.startswith("error: pip could not install (ERROR: No matching distribution for torch; all")
+    assert "20\n" in (clone / ".venv" / "pip.log").read_text()
     assert source(clone).returncode == 0 and installed(clone) == [".[experiments]"]

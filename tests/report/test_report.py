@@ -10,13 +10,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from hydra import compose
 from omegaconf import OmegaConf
 
+from experiments.cli.compose import hydra_configs
 from experiments.config.cell import cell
 from experiments.config.experiment import Claim, Experiment
+from experiments.judging.evidence import configs_of, from_tables, results_of
 from experiments.judging.judge import judge
 from experiments.report import replication, tables, vega
-from experiments.report.build import find
+from experiments.report.build import find, write_report
 from experiments.report.page import library
 from experiments.report.style import STYLE, norms_of
 from experiments.runs.identity import run_id
@@ -122,6 +125,25 @@ def test_a_missing_run_is_reported_and_a_users_runs_stand_beside_the_reference(o
     assert "Your runs against the reference" in text and "1 runs lack a result" in text
     linked = [link for link in Page(text).links if link.startswith("../runs/")]
     assert len(linked) == 24 and all((output / link / "summary.json").exists() for link in linked)
+
+
+def test_an_experiment_without_claims_is_reported_by_its_cells(tmp_path):
+    """Of one seed, beside committed rows of the same profile that have nothing of it."""
+    rows, curves = synthetic("quick", ("train_test",))
+    with hydra_configs():
+        cfg = compose("report", ["profile=quick", "profile.experiments=[train_test]", f"output={tmp_path / 'out'}"])
+    configs = configs_of(cfg.profile, cfg.profile.first_seed)
+    configs["train_test"].experiment.claims = []
+    rows[rows["seed"] == rows["seed"].min()].to_csv(tmp_path / "runs.csv", index=False)
+    curves.to_csv(tmp_path / "curves.csv", index=False)
+    run_tables = from_tables(configs, tmp_path)
+    results = results_of(run_tables, configs, cfg.profile)
+    (tmp_path / "out").mkdir()
+    write_report(cfg, tmp_path / "out", results, run_tables, reference=results)
+    text = (tmp_path / "out" / "report.html").read_text()
+    assert "There is no claim to judge." in text and "against the reference" not in text
+    cells = pd.read_csv(tmp_path / "out" / "cells.csv")
+    assert len(cells) == 9 and set(cells["n"]) == {1}
 
 
 def test_a_replication_is_judged_on_its_own_seeds_and_compared_claim_by_claim(tmp_path):

@@ -29,7 +29,7 @@ LAUNCHERS = {
     "submitit_local": ["hydra/launcher=submitit_local"],
     "ray": ["hydra/launcher=ray", "+hydra.launcher.ray.init.num_cpus=2"],
 }
-PLUGINS = {"submitit_local": "hydra_plugins.hydra_submitit_launcher", "ray": "hydra_plugins.hydra_ray_launcher"}
+PLUGINS = {"submitit_local": "hydra_plugins.hydra_submitit_launcher", "ray": "ray"}
 
 
 def runs(runs_dir: Path) -> list[RunFolder]:
@@ -132,7 +132,8 @@ def test_a_preempted_run_leaves_a_checkpoint_is_requeued_and_goes_on(tmp_path, r
 def test_a_sweep_on_a_ray_cluster_that_runs(tmp_path):
     """The cluster is one machine, started outside the repository."""
     pytest.importorskip(PLUGINS["ray"])
-    ray = [Path(sys.executable).with_name("ray"), "start", "--head", "--num-cpus=2", "--node-ip-address=127.0.0.1"]
+    ray = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--num-cpus=2"]
+    ray += ["--node-ip-address=127.0.0.1"]
     log = tmp_path / "ray.log"
     with log.open("w") as output:
         node = subprocess.Popen(

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from experiments.runs.run import Run
 
 EXTRAS = {  # the extra of a launcher that is not always installed, and the command that installs it
-    "submitit_slurm": ("slurm", "pip install -e '.[slurm]'"),
-    "submitit_local": ("slurm", "pip install -e '.[slurm]'"),
-    "ray": ("ray", "pip install -e '.[experiments,ray]' in an environment of its own"),
+    "submitit_slurm": ("slurm", "pip install -c constraints.txt -e '.[slurm]'"),
+    "submitit_local": ("slurm", "pip install -c constraints.txt -e '.[slurm]'"),
+    "ray": ("ray", "pip install -c constraints.txt -e '.[ray]'"),
 }
 
 ConfigStore.instance().store(
