@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.helpers.commands import run
+from tests.helpers.commands import Server, run
 
 torch.set_num_threads(1)
 
@@ -39,6 +39,13 @@ def cli(tmp_path):
         return run(f"experiments.{module}", *arguments, *runs_dir)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def server():
+    """Return Server's run: commands in hundredths of a second besides their work."""
+    with Server() as run_forked:
+        yield run_forked
 
 
 # --- The scorecard of faults, from the marked tests -------------------------------------------------------------------

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.helpers.commands import ROOT, Server
+from tests.helpers.commands import ROOT
 from tests.helpers.tiny_runs import MODELS, train
 
 EXAMPLES = os.environ.get("LAYERNORM_EXAMPLES")
@@ -112,13 +112,13 @@ def own_files() -> list[tuple]:
 
 
 @pytest.mark.scorecard("R10", "any command line ends in time, in one line or as it says, and writes where it may")
-def test_any_command_line_ends_in_one_line_or_does_what_it_says(prepared, tmp_path, record_property):
+def test_any_command_line_ends_in_one_line_or_does_what_it_says(prepared, server, tmp_path, record_property):
     before, ours, outcomes = content(prepared), own_files(), Counter[str]()
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB_", "LAYERNORM_D"))}
     environment |= dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9") | {"HOME": str(tmp_path / "home")}
 
     @settings(
-        max_examples=int(EXAMPLES or 25),
+        max_examples=int(EXAMPLES or 20),
         derandomize=EXAMPLES is None,
         deadline=None,
         database=None,
@@ -131,14 +131,13 @@ def test_any_command_line_ends_in_one_line_or_does_what_it_says(prepared, tmp_pa
         folder = tmp_path / "place" / "folder"
         shutil.copytree(prepared, folder, symlinks=True)
         try:
-            result = run(command, tuple(arguments), environment, folder, BOUND)
+            result = server(command, tuple(arguments), environment, folder, BOUND)
             outcomes[said(result, content(folder), before)] += 1
             assert [path.name for path in folder.parent.iterdir()] == ["folder"]
         finally:
             shutil.rmtree(folder.parent)
 
-    with Server() as run:
-        check()
+    check()
     assert own_files() == ours
     figure = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.most_common())
     record_property("figure", f"{outcomes.total()} command lines: {figure}; no traceback, none without end")

@@ -39,6 +39,7 @@ DAMAGES = {
         (run / "config.yaml").read_text().replace("seed: 0", "seed: ${oc.env:HOME}")
     ),
     "a reference to another node": lambda run: (run / "config.yaml").write_text("a: &a [1]\nb: [*a, *a]\n"),
+    "more than 30 sections in each other": lambda run: (run / "config.yaml").write_text("[" * 40_000),
     "config.yaml is damaged: trainer is missing": lambda run: (run / "config.yaml").write_text(
         (run / "config.yaml").read_text().replace("trainer:", "trainers:")
     ),

@@ -91,6 +91,23 @@ def progress_of(process: subprocess.Popen, runs_dir: Path) -> bool:
     )
 
 
+@pytest.mark.scorecard("R2", "SIGSTOP and SIGCONT; SIGHUP, as from a lost terminal: equal to the undisturbed run")
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_run_that_is_held_up_or_loses_its_terminal_goes_on(number, undisturbed, tmp_path, record_property):
+    task = "feed-forward"
+    process = start(tmp_path, *TASKS[task], *OFTEN, "trainer.steps=400")
+    wait_for(lambda: progress_of(process, tmp_path), process)
+    process.send_signal(number)
+    if number == signal.SIGSTOP:
+        time.sleep(0.2)
+        process.send_signal(signal.SIGCONT)
+    code = process.wait()
+    assert code in (0, -number)
+    assert train(tmp_path, *TASKS[task], *OFTEN, "trainer.steps=400").returncode == 0
+    assert_equal(only(tmp_path), undisturbed(task))
+    record_property("figure", f"exit code {code}; with the same command again equal to the undisturbed run")
+
+
 @pytest.mark.scorecard("R1", "control: a resume without the generators' states is found out")
 def test_a_resume_that_forgets_the_generators_is_found_out(undisturbed, tmp_path, record_property):
     """Dropout draws from the generator, so the weights of a run that resumes with another state must differ."""

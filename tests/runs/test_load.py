@@ -4,6 +4,7 @@ Scaled down; with --campaign 500 runs, 20 sweeps and 10,000 folders (scripts/fau
 """
 
 import json
+import os
 import pickle
 import time
 from pathlib import Path
@@ -12,12 +13,14 @@ import pytest
 
 from experiments.runs.folder import RESULT_FILES, RunFolder, _sha256
 from experiments.runs.identity import run_id
-from tests.helpers.commands import run
+from tests.helpers.commands import ROOT
 from tests.helpers.configs import composed
-from tests.helpers.processes import folders, only, start, train
+from tests.helpers.processes import folders, start
+from tests.helpers.tiny_runs import train
 
 MLP = ["model=mlp", "model.hidden_sizes=[4]", "norm=ln", "data=digits", "data.batch_size=16"]
 MLP += ["trainer.steps=2", "trainer.evaluations=1", "wandb.mode=disabled", "quiet=true"]
+PATIENCE = 1800  # seconds
 DAMAGES = {  # of every fifteenth run
     "config.yaml": b"model: [",
     "metrics.jsonl": b"[1]\n",
@@ -32,13 +35,19 @@ def long(request) -> bool:
     return request.config.getoption("--campaign")
 
 
+def sweep(runs_dir: Path, count: int) -> tuple:
+    """A sweep over so many seeds, as `server` takes it."""
+    arguments = ("-m", *MLP, f"seed=range(0,{count})", f"runs_dir={runs_dir}")
+    return "experiments.train", arguments, os.environ, ROOT, PATIENCE
+
+
 @pytest.mark.scorecard("scale", "many runs in one sweep, then the same sweep once more")
-def test_many_runs_in_one_sweep(long, tmp_path, record_property):
-    count = 500 if long else 20
+def test_many_runs_in_one_sweep(long, server, tmp_path, record_property):
+    count = 500 if long else 12
     took = []
     for told in (f"{count} done, 0 skipped", f"0 done, {count} skipped"):
         began = time.monotonic()
-        result = train(tmp_path, "-m", *MLP, f"seed=range(0,{count})")
+        result = server(*sweep(tmp_path, count))
         took.append(time.monotonic() - began)
         assert result.returncode == 0 and f"{count} runs: {told}" in result.stdout, result.stderr
     record_property("figure", f"{count} runs in {took[0]:.0f} s; started again {took[1]:.0f} s")
@@ -46,10 +55,10 @@ def test_many_runs_in_one_sweep(long, tmp_path, record_property):
 
 @pytest.mark.scorecard("scale", "many sweeps of one grid at once")
 def test_many_sweeps_of_one_grid_at_once(long, tmp_path, record_property):
-    count, runs, began = 20 if long else 3, 40 if long else 8, time.monotonic()
-    sweeps = [start(tmp_path, "-m", *MLP, f"seed=range(0,{runs})") for _ in range(count)]
-    outputs = [sweep.communicate(timeout=1500) for sweep in sweeps]
-    assert [sweep.returncode for sweep in sweeps] == count * [0], outputs
+    count, runs, began = 20 if long else 3, 40 if long else 6, time.monotonic()
+    many = [start(tmp_path, "-m", *MLP, f"seed=range(0,{runs})") for _ in range(count)]
+    outputs = [one.communicate(timeout=PATIENCE) for one in many]
+    assert [one.returncode for one in many] == count * [0], outputs
     trained = folders(tmp_path)
     assert len(trained) == runs and all(folder.finished and not folder.changed for folder in trained)
     assert all([row["step"] for row in folder.metrics()] == [2] for folder in trained), "every row once"
@@ -61,8 +70,7 @@ def test_many_sweeps_of_one_grid_at_once(long, tmp_path, record_property):
 def many(long, tmp_path) -> tuple[Path, int, int]:
     """A folder of finished runs that differ in their seed, made from one; how many there are, and how many damaged."""
     count = 10_000 if long else 45
-    assert train(tmp_path / "one", *MLP).returncode == 0
-    source = only(tmp_path / "one")
+    source = train(tmp_path / "one", *MLP)
     texts = {name: (source.path / name).read_text() for name in RESULT_FILES}
     summary, status = json.loads(texts["summary.json"]), json.loads((source.path / "status.json").read_text())
     one, damaged = pickle.dumps(composed(*MLP)), 0
@@ -85,12 +93,12 @@ def many(long, tmp_path) -> tuple[Path, int, int]:
 
 
 @pytest.mark.scorecard("scale", "many run folders with damaged ones among them: every command goes on")
-def test_many_folders_with_damaged_ones_among_them(many, tmp_path, record_property):
+def test_many_folders_with_damaged_ones_among_them(many, server, record_property):
     (runs_dir, count, damaged), took = many, {}
 
     def call(command: str, *arguments: str):
         began = time.monotonic()
-        result = run(f"experiments.{command}", *arguments, f"runs_dir={runs_dir}", timeout=1500)
+        result = server(f"experiments.{command}", (*arguments, f"runs_dir={runs_dir}"), os.environ, ROOT, PATIENCE)
         took[command] = time.monotonic() - began
         assert "Traceback" not in result.stdout + result.stderr, result.stderr
         return result
