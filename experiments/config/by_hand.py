@@ -14,11 +14,13 @@ from experiments.config.paths import CONFIGS
 from experiments.config.schema import Config, Trainer
 
 NAMED = ("model.name", "norm.name", "data.name", "optim.name", "optim.lr", "data.batch_size")  # in every run's name
-LONGEST = 100  # characters of all of them; a file's name has at most 255, and the hash tells what is left out
 
 
-def set_by_hand(identity: Mapping[str, Any]) -> dict[str, str]:
-    """Return the fields of a run's identity (experiments/runs/identity.py) that were set, as words of its name."""
+def set_by_hand(identity: Mapping[str, Any], room: int) -> dict[str, str]:
+    """Return the fields of a run's identity (experiments/runs/identity.py) that were set, as words of its name.
+
+    room: the characters that its name has left. What does not fit is left out: the hash tells such runs apart.
+    """
     words: dict[str, str] = {}
     for section in ("model", "norm", "data", "optim", "trainer"):
         default = _defaults(section, identity[section].get("name", ""))
@@ -30,8 +32,10 @@ def set_by_hand(identity: Mapping[str, Any]) -> dict[str, str]:
     }
     kept: dict[str, str] = {}
     for field, word in words.items():
-        if sum(map(len, [*kept, *kept.values(), field, word])) <= LONGEST:
-            kept[field] = word
+        room -= len(f"-{field}{word}")
+        if room < 0:
+            break
+        kept[field] = word
     return kept
 
 

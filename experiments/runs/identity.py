@@ -14,6 +14,8 @@ from experiments.config.experiment import Experiment
 from experiments.config.schema import settings
 from experiments.runs.torchrun import num_ranks
 
+LONGEST_NAME = 128  # characters of a run's name that wandb takes
+
 
 def device_name(cfg: DictConfig) -> str:
     """Return the device that `device` stands for on this machine: cpu, cuda or mps. Raises ConfigError without it."""
@@ -82,7 +84,10 @@ def run_name(columns: dict[str, Any], identity: dict[str, Any]) -> str:
 
     An experiment names its axes; outside of experiments the fields that were set stand in their place.
     """
-    return _named(columns | set_by_hand(identity) if identity["experiment"] == Experiment.name else columns, identity)
+    name = _named(columns, identity)
+    if identity["experiment"] != Experiment.name:
+        return name
+    return _named(columns | set_by_hand(identity, LONGEST_NAME - len(name)), identity)
 
 
 def _named(columns: dict[str, Any], identity: dict[str, Any]) -> str:

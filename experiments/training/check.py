@@ -15,6 +15,7 @@ from experiments.config.fields import choices_of, fields_of, schema_of, unknown
 from experiments.config.metadata import choices, value_range
 from experiments.config.schema import Config
 from experiments.config.writable import check_folder, check_path, shortened
+from experiments.runs.identity import LONGEST_NAME
 from experiments.runs.run import Run
 from experiments.runs.torchrun import num_ranks
 
@@ -63,7 +64,7 @@ def check_fields(cfg: DictConfig) -> None:
 
 def check_place(runs_dir: str, name: str) -> None:
     """Check the folder of the run with this name. Raises ConfigError."""
-    if len(name) > 128 or set(name) & set(WANDB_REFUSES):
+    if len(name) > LONGEST_NAME or set(name) & set(WANDB_REFUSES):
         raise ConfigError(f"the run's name {shortened(name)} cannot be a folder's; choose a shorter experiment.name")
     check_folder("runs_dir", runs_dir)
     check_folder("runs_dir", f"{runs_dir}/{name}")

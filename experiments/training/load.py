@@ -92,9 +92,10 @@ def find_all(run: str | None, runs_dir: str) -> list[RunFolder]:
         raise ConfigError(f"run= is missing; name one of the {len(names)} runs in {runs_dir}, as run={names[-1]}")
     matching = [run] if run in names else [name for name in names if name.startswith(run)]
     if not matching:
+        starts = {name[: len(run)]: name for name in names}
         raise ConfigError(
             f"run={run} is neither a run's folder nor the name of one of the {len(names)} runs in {runs_dir}, or its "
-            f"start; nearest: {nearest(run, names)}"
+            f"start; nearest: {starts[nearest(run, starts)]}"
         )
     return [RunFolder(runs_dir, name) for name in matching]
 

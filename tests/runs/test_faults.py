@@ -213,14 +213,14 @@ class Finder(importlib.abc.MetaPathFinder):
         def exec_module(module):
             loader(module)
             fit = module.fit
-            def bad(model, task, optim, settings, recorder):
+            def bad(model, task, optim, settings, recorder, *others):
                 if "-none-" in recorder.folder.run_id and "-s1-" in recorder.folder.run_id:
                     if os.environ["FATE"] == "raises":
                         raise ValueError("boom")
                     if os.environ["FATE"] == "exits":
                         sys.exit(3)
                     os.kill(os.getpid(), signal.SIGKILL)
-                return fit(model, task, optim, settings, recorder)
+                return fit(model, task, optim, settings, recorder, *others)
             module.fit = bad
         spec.loader.exec_module = exec_module
         return spec

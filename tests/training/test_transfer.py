@@ -116,7 +116,7 @@ def test_quarters_are_the_first_evaluations_at_or_behind_them(steps, evaluations
 def test_tuning_measures_nothing_of_it(files, tmp_path):
     outcome = trained(*TINY, "stage=tune", "trainer.evaluations=1", f"runs_dir={tmp_path}")
     assert outcome["status"] == "done", outcome
-    assert "transfer" not in json.dumps(RunFolder(tmp_path, outcome["run_id"]).summary)
+    assert "transfer/" not in json.dumps(RunFolder(tmp_path, outcome["run_id"]).summary)
 
 
 def test_without_the_sets_a_run_is_refused_in_one_line_that_says_what_to_do(tmp_path, monkeypatch):
