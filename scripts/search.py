@@ -41,6 +41,7 @@ def run_of(trial: optuna.Trial, arguments: list[str]) -> Run:
 
 
 def objective(trial: optuna.Trial, arguments: list[str]) -> float:
+    """Train the trial's run; return its loss on the validation split. A diverged or failed run is a pruned trial."""
     run = run_of(trial, arguments)
     with stop_request.on_signals():
         outcome = train_run(run)

@@ -15,8 +15,8 @@ if [ ! -e ".venv/installed-$extras-$version" ]; then
             echo "error: $interpreter is not Python 3.11 or later; name another, as in PYTHON=python3.12 bash $0 $*" >&2
             exit 1
         fi
-        if ! told="$("$interpreter" -m venv --clear .venv 2>&1)"; then
-            echo "error: $interpreter makes no environment (${told//$'\n'/ }); install its module venv, or name another" \
+        if ! output="$("$interpreter" -m venv --clear .venv 2>&1)"; then
+            echo "error: $interpreter makes no environment (${output//$'\n'/ }); install its module venv, or name another" \
                 "Python, as in PYTHON=python3.12 bash $0 $*" >&2
             exit 1
         fi

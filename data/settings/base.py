@@ -18,3 +18,16 @@ class DataSettings:
         default=None,
         metadata={"help": "folder of prepared arrays; null: LAYERNORM_CACHE, else the user's cache folder"},
     )
+
+
+@dataclass(kw_only=True)
+class Blocks:
+    """A split of one text by blocks, so that every split sees every region of it."""
+
+    blocks: int = field(default=20, metadata={"help": "equal consecutive pieces of the text", "range": COUNT})
+    val_blocks: list[int] = field(
+        default_factory=lambda: [4, 14], metadata={"help": "validation text, numbered from 0"}
+    )
+    test_blocks: list[int] = field(
+        default_factory=lambda: [9, 19], metadata={"help": "test text; all others are training text"}
+    )

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from .base import COUNT, DataSettings
+from .base import COUNT, Blocks, DataSettings
 
 
 @dataclass(kw_only=True)
@@ -43,15 +43,8 @@ class Fiction(SentenceData):
 
 
 @dataclass(kw_only=True)
-class PythonDocsSentences(SentenceData):
+class PythonDocsSentences(Blocks, SentenceData):
     """Sentences of the Python language reference; split by blocks, as the text `python_docs` is."""
 
     name: str = "python_docs_sentences"
     words: int = 1000
-    blocks: int = field(default=20, metadata={"help": "equal consecutive pieces of the text", "range": COUNT})
-    val_blocks: list[int] = field(
-        default_factory=lambda: [4, 14], metadata={"help": "validation text, numbered from 0"}
-    )
-    test_blocks: list[int] = field(
-        default_factory=lambda: [9, 19], metadata={"help": "test text; all others are training text"}
-    )

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from .base import COUNT, DataSettings
+from .base import COUNT, Blocks, DataSettings
 
 
 @dataclass(kw_only=True)
@@ -30,18 +30,11 @@ class TextData(DataSettings):
 
 
 @dataclass(kw_only=True)
-class PythonDocs(TextData):
+class PythonDocs(Blocks, TextData):
     """The Python language reference inside the standard library; split by blocks, so every split sees every region."""
 
     name: str = "python_docs"
     unit: str = "char"
-    blocks: int = field(default=20, metadata={"help": "equal consecutive pieces of the text", "range": COUNT})
-    val_blocks: list[int] = field(
-        default_factory=lambda: [4, 14], metadata={"help": "validation text, numbered from 0"}
-    )
-    test_blocks: list[int] = field(
-        default_factory=lambda: [9, 19], metadata={"help": "test text; all others are training text"}
-    )
 
 
 @dataclass(kw_only=True)

@@ -59,8 +59,8 @@ def compare(cfg: DictConfig) -> None:
     with refusals_in_one_line("compare"):
         output = Path(cfg.output or Path(cfg.runs_dir).parent / "compare")
         check_output(output, FILES)
-        runs, told = read_runs(listed(cfg.runs), cfg.runs_dir)
-        comparison = compared(runs, listed(cfg.baseline), cfg.metric, told)
+        runs, notices = read_runs(listed(cfg.runs), cfg.runs_dir)
+        comparison = compared(runs, listed(cfg.baseline), cfg.metric, notices)
         with written_as_one(output) as folder:
             write(comparison, folder)
     say(comparison)

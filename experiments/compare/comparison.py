@@ -102,14 +102,14 @@ class Comparison:
     following: dict[str, str]  # name in tables of the fields that follow others, by field
     differences: list[Difference]
     interactions: list[Difference]
-    told: list[str] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
 
     @property
     def runs(self) -> list[OwnRun]:
         return [run for cell in self.cells for run in cell.runs.values()]
 
 
-def compared(runs: list[OwnRun], typed: list[str], metric: str | None, told: Sequence[str] = ()) -> Comparison:
+def compared(runs: list[OwnRun], typed: list[str], metric: str | None, notices: Sequence[str] = ()) -> Comparison:
     """Compare runs. typed: the baseline's field:value. Raises ConfigError where there is nothing to compare."""
     metric = metric_of(runs, metric)
     baseline = baseline_of(runs, typed)
@@ -131,13 +131,13 @@ def compared(runs: list[OwnRun], typed: list[str], metric: str | None, told: Seq
         following={name: names[name] for name in follow},
         differences=_corrected(differences),
         interactions=_corrected(between),
-        told=[
-            *told,
+        notices=[
+            *notices,
             *twice,
             *_go_with_the_cells([names[name] for name in follow]),
             *alone,
             *_lacking(cells, metric),
-            *_pairs_told(differences),
+            *_pairs_notices(differences),
         ],
     )
 
@@ -169,14 +169,14 @@ def metric_of(runs: list[OwnRun], metric: str | None) -> str:
 
 
 def cells_of(runs: list[OwnRun], fields: Differing, names: Mapping[str, str]) -> tuple[list[CellOfRuns], list[str]]:
-    """Return the cells in the order of their fields, and what is told of runs that are in one twice."""
+    """Return the cells in the order of their fields, and notices of runs that are in one twice."""
     by_cell: dict[tuple, dict[int, OwnRun]] = {}
-    told = []
+    notices = []
     for run in sorted(runs, key=lambda run: (run.id, str(run.path.resolve()))):
         of_cell = by_cell.setdefault(tuple(fields.cell(run).items()), {})
         if run.seed in of_cell:
             first = of_cell[run.seed]
-            told.append(f"{run.path} is left out: {first.path} is of the same cell and seed.")
+            notices.append(f"{run.path} is left out: {first.path} is of the same cell and seed.")
         else:
             of_cell[run.seed] = run
     norms = norms_of(run.fields["norm.name"] for run in runs)
@@ -188,7 +188,7 @@ def cells_of(runs: list[OwnRun], fields: Differing, names: Mapping[str, str]) ->
     for key in sorted(by_cell, key=order):
         named = {names[name]: value for name, value in key if value}
         cells.append(CellOfRuns(dict(key), named, dict(sorted(by_cell[key].items()))))
-    return cells, told
+    return cells, notices
 
 
 def paired(cells: list[CellOfRuns], baseline: Cell) -> tuple[list[tuple[CellOfRuns, CellOfRuns]], list[str]]:
@@ -253,7 +253,7 @@ def _corrected(differences: list[Difference]) -> list[Difference]:
     return [replace(one, p_holm=adjusted.get(id(one))) for one in differences]
 
 
-# --- What is told -----------------------------------------------------------------------------------------------------
+# --- Notices ----------------------------------------------------------------------------------------------------------
 
 
 def _go_with_the_cells(columns: Sequence[str]) -> list[str]:
@@ -261,27 +261,27 @@ def _go_with_the_cells(columns: Sequence[str]) -> list[str]:
     if not columns:
         return []
     verb = "goes" if len(columns) == 1 else "go"
-    return [f"{', '.join(columns)} {verb} with the cells (values: cells.csv): one effect is not told from the other."]
+    return [f"{', '.join(columns)} {verb} with the cells (values: cells.csv): the two effects cannot be separated."]
 
 
 def _lacking(cells: Iterable[CellOfRuns], metric: str) -> list[str]:
-    told = []
+    notices = []
     for cell in cells:
         if lost := [seed for seed, run in cell.runs.items() if run.diverged]:
-            told.append(
+            notices.append(
                 f"{cell.name}: {len(lost)} of {len(cell.runs)} runs diverged (seeds {', '.join(map(str, lost))}); the "
                 "pairs that remain flatter it."
             )
         if without := [run.id for run in cell.runs.values() if not run.diverged and run.value(metric) is None]:
-            told.append(f"{cell.name}: {len(without)} runs have no finite {metric}, first {without[0]}.")
-    return told
+            notices.append(f"{cell.name}: {len(without)} runs have no finite {metric}, first {without[0]}.")
+    return notices
 
 
-def _pairs_told(differences: list[Difference]) -> list[str]:
-    told = []
+def _pairs_notices(differences: list[Difference]) -> list[str]:
+    notices = []
     for n in sorted({one.n for one in differences if one.n < 2}):
         few = [one for one in differences if one.n == n]
         which = "All differences" if len(few) == len(differences) else f"{len(few)} of {len(differences)} differences"
         what = "rest on one seed: they have no interval, which takes two pairs" if n else "have no seed in common"
-        told.append(f"{which} {what}; train more seeds, as seed=0,1,2,3,4 with -m.")
-    return told
+        notices.append(f"{which} {what}; train more seeds, as seed=0,1,2,3,4 with -m.")
+    return notices

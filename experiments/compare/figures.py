@@ -129,7 +129,7 @@ def _line(cell: CellOfRuns, comparison: Comparison) -> str:
 
 
 def _looks(comparison: Comparison) -> Looks:
-    """Return a look for every line: a normaliser has its own colour where it alone tells the lines apart."""
+    """Return a look for every line: a normaliser has its own colour where it alone distinguishes the lines."""
     lines: dict[str, str] = {}
     for cell in comparison.cells:
         lines.setdefault(_line(cell, comparison), next(iter(cell.runs.values())).fields["norm.name"])

@@ -1,4 +1,4 @@
-"""The runs that are compared: found, read, and what has to be told of them."""
+"""The runs that are compared: found, read, and notices of what limits them."""
 
 import math
 from collections import Counter
@@ -86,26 +86,27 @@ def _folders_of(pattern: str, here: list[RunFolder], runs_dir: str) -> list[RunF
 def read_runs(patterns: list[str], runs_dir: str) -> tuple[list[OwnRun], list[str]]:
     """Return the runs that ended, and in sentences what is left out or differs. Raises ConfigError if none ended."""
     folders = folders_of(patterns, runs_dir)
-    runs, told, unfinished = [], [], Counter[str]()
+    runs, notices, unfinished = [], [], Counter[str]()
     for folder in folders:
         try:
             if folder.finished:
                 runs.append(_read(folder))
-                told += [f"{folder.path}: {folder.changed}"] if folder.changed else []
+                notices += [f"{folder.path}: {folder.changed}"] if folder.changed else []
             elif folder.damage:
-                told.append(f"{folder.run_id} is left out: {folder.damage}")
+                notices.append(f"{folder.run_id} is left out: {folder.damage}")
             else:
                 unfinished[folder.state] += 1
         except DamagedFileError as error:
-            told.append(f"{folder.run_id} is left out: {error}")
+            notices.append(f"{folder.run_id} is left out: {error}")
     if unfinished:
         states = ", ".join(f"{count} {state}" for state, count in sorted(unfinished.items()))
-        told.append(f"{unfinished.total()} of {len(folders)} runs are left out, since they have no result: {states}")
+        notices.append(f"{unfinished.total()} of {len(folders)} runs are left out, since they have no result: {states}")
     if not runs:
         raise ConfigError(
-            f"none of the {len(folders)} runs has a result; {'; '.join(told)}; start the command that began them again"
+            f"none of the {len(folders)} runs has a result; {'; '.join(notices)}; "
+            "start the command that began them again"
         )
-    return runs, told + _differing_origin(runs)
+    return runs, notices + _differing_origin(runs)
 
 
 def _read(folder: RunFolder) -> OwnRun:
@@ -139,10 +140,10 @@ def text_of(value: Any) -> str:
 def _differing_origin(runs: Iterable[OwnRun]) -> list[str]:
     """Return a sentence for each part of the origin in which the runs differ."""
     words = {"git": "commits", "device": "devices", "processor": "processors", "threads": "numbers of threads"}
-    told = []
+    notices = []
     for name in ORIGIN:
         count = Counter(run.origin[name] for run in runs)
         if len(count) > 1:
             each = ", ".join(f"{value} ({number} runs)" for value, number in sorted(count.items()))
-            told.append(f"The runs are of {len(count)} {words.get(name, f'versions of {name}')}: {each}.")
-    return told
+            notices.append(f"The runs are of {len(count)} {words.get(name, f'versions of {name}')}: {each}.")
+    return notices

@@ -162,7 +162,7 @@ def summary(comparison: Comparison) -> str:
 def text(comparison: Comparison, drawn: dict[str, str]) -> str:
     """Return compare.md."""
     sections = [f"# {heading(comparison).capitalize()}", summary(comparison), HOW_TO_READ]
-    sections += ["\n".join(f"- {line}" for line in comparison.told)] if comparison.told else []
+    sections += ["\n".join(f"- {line}" for line in comparison.notices)] if comparison.notices else []
     for title, frame in tables_of(comparison).items():
         sections += [f"## {title}", markdown(frame)]
     sections += [f"![{name} of {heading(comparison)}]({name}.svg)" for name in drawn]
@@ -179,7 +179,7 @@ def page(comparison: Comparison, by_step: str | None) -> str:
         title=heading(comparison).capitalize(),
         summary=summary(comparison),
         how_to_read=HOW_TO_READ,
-        told=comparison.told,
+        notices=comparison.notices,
         tables=tables_of(comparison),
         forest=Markup(inline(forest(comparison, background=None), "forest", summary(comparison))),
         caption=CAPTION,
@@ -192,10 +192,10 @@ def page(comparison: Comparison, by_step: str | None) -> str:
 
 
 def say(comparison: Comparison) -> None:
-    """Print the tables, and what has to be told of the runs."""
+    """Print the tables, and the notices."""
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
     print(summary(comparison))
-    for line in comparison.told:
+    for line in comparison.notices:
         print(f"note: {line}")
     for title, frame in tables_of(comparison).items():
         shown = Table(title=f"{title}, {words(comparison.metric)}", title_justify="left")

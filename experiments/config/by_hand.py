@@ -32,10 +32,9 @@ def set_by_hand(identity: Mapping[str, Any], room: int) -> dict[str, str]:
     }
     kept: dict[str, str] = {}
     for field, word in words.items():
-        room -= len(f"-{field}{word}")
-        if room < 0:
-            break
-        kept[field] = word
+        if len(part := f"-{field}{word}") <= room:
+            kept[field] = word
+            room -= len(part)
     return kept
 
 

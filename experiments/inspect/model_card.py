@@ -260,8 +260,8 @@ def limits(trained: Trained) -> str:
         "One seed of several: a difference between two such models means little without the others.",
         what_it_does(trained),
     ]
-    if told := unknown_words(trained.cfg.data.name, trained.manifest):
-        lines.append(f"{told}.")
+    if unknown := unknown_words(trained.cfg.data.name, trained.manifest):
+        lines.append(f"{unknown}.")
     if trained.cfg.norm.name == "bn" and trained.cfg.model.kind in OF_ANY_LENGTH:
         lines.append("Batch normalisation has statistics for each step; beyond those of training it uses the last.")
     return "\n".join(f"- {line}" for line in lines)

@@ -36,8 +36,8 @@ class Repeated:
         if self.equal:
             return f"{self.run_id}: equal to the last bit; the row is of {self.origin}"
         changes = [f"{name} {change:+.3g}" for name, change in self.differing.items()]
-        told = ", ".join([*([self.status] if self.status else []), *changes])
-        return f"{self.run_id}: differs, {told}; the row is of {self.origin}, the run of {self.here}"
+        differences = ", ".join([*([self.status] if self.status else []), *changes])
+        return f"{self.run_id}: differs, {differences}; the row is of {self.origin}, the run of {self.here}"
 
 
 def read_committed(folder: Path) -> dict[str, dict[str, str]]:

@@ -1,4 +1,4 @@
-"""python -m experiments.compare on runs of one's own: statistics, what is told, what is refused, what is written."""
+"""python -m experiments.compare on runs of one's own: statistics, notices, what is refused, what is written."""
 
 import json
 import os
@@ -43,8 +43,8 @@ def copied(runs_dir, tmp_path) -> Path:
 
 
 def comparison(runs_dir: Path, *baseline: str, metric: str | None = None, patterns: tuple[str, ...] = ()):
-    runs, told = read_runs(list(patterns), str(runs_dir))
-    return compared(runs, list(baseline), metric, told)
+    runs, notices = read_runs(list(patterns), str(runs_dir))
+    return compared(runs, list(baseline), metric, notices)
 
 
 def table(runs_dir: Path) -> pd.DataFrame:
@@ -67,7 +67,7 @@ def of_run(runs_dir: Path, norm: str, seed: int) -> Path:
 def test_the_differences_are_scipys_and_statsmodels(runs_dir):
     """Default: against norm:none, in the task's own metric on test data; seq_len is a further field."""
     found, values = comparison(runs_dir), table(runs_dir)
-    assert (found.metric, found.columns, found.told) == ("test/bpc", ["norm", "seq_len"], [])
+    assert (found.metric, found.columns, found.notices) == ("test/bpc", ["norm", "seq_len"], [])
     assert [one.where for one in found.differences] == ["seq len 6", "seq len 9"]
     tests = []
     for one, length in zip(found.differences, (6, 9), strict=True):
@@ -111,7 +111,7 @@ def test_the_order_and_the_place_of_the_folders_do_not_matter(seed, runs_dir, tm
     patterns = [*map(str, places), f"{places[0]}/*"]
     dice.shuffle(patterns)
     spread, together = comparison(places[1], patterns=tuple(patterns)), comparison(runs_dir)
-    assert spread.told == [] and [cell.name for cell in spread.cells] == [cell.name for cell in together.cells]
+    assert spread.notices == [] and [cell.name for cell in spread.cells] == [cell.name for cell in together.cells]
     numbers = [
         [(one.label, one.where, one.by_seed, one.p_holm) for one in found.differences + found.interactions]
         for found in (spread, together)
@@ -119,7 +119,7 @@ def test_the_order_and_the_place_of_the_folders_do_not_matter(seed, runs_dir, tm
     assert numbers[0] == numbers[1]
 
 
-# --- what is told -----------------------------------------------------------------------------------------------------
+# --- notices ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_single_seed_is_shown_without_interval(runs_dir):
@@ -128,7 +128,7 @@ def test_a_single_seed_is_shown_without_interval(runs_dir):
     assert [one.mean for one in found.differences] == pytest.approx(
         [table(runs_dir).loc[2, ("ln", n)] - table(runs_dir).loc[2, ("none", n)] for n in (6, 9)]
     )
-    assert found.told == [
+    assert found.notices == [
         "All differences rest on one seed: they have no interval, which takes two pairs; train more seeds, as "
         "seed=0,1,2,3,4 with -m."
     ]
@@ -144,9 +144,9 @@ def test_diverged_and_unfinished_runs_are_told(copied):
     found = comparison(copied)
     assert sorted(one.n for one in found.differences + found.interactions) in ([2, 2, 4], [2, 3, 3])
     assert sum(one.diverged for one in found.differences) == 1
-    told = "\n".join(found.told)
-    assert "1 of 16 runs are left out, since they have no result: 1 interrupted" in told
-    assert "1 of 4 runs diverged (seeds 0); the pairs that remain flatter it" in told
+    notices = "\n".join(found.notices)
+    assert "1 of 16 runs are left out, since they have no result: 1 interrupted" in notices
+    assert "1 of 4 runs diverged (seeds 0); the pairs that remain flatter it" in notices
 
 
 def test_what_goes_with_the_cells_is_told(copied):
@@ -161,16 +161,16 @@ def test_what_goes_with_the_cells_is_told(copied):
         status.set_status(RunStatus.DONE)
     found = comparison(copied)
     assert found.columns == ["norm", "seq_len"] and [one.n for one in found.differences] == [4, 4]
-    assert any(line.startswith("content, lr go with the cells") for line in found.told), found.told
-    assert any("of 2 commits" in line and "ffffffffffff (8 runs)" in line for line in found.told), found.told
+    assert any(line.startswith("content, lr go with the cells") for line in found.notices), found.notices
+    assert any("of 2 commits" in line and "ffffffffffff (8 runs)" in line for line in found.notices), found.notices
 
 
 def test_two_runs_of_one_cell_and_seed_count_once(runs_dir, tmp_path):
     other = tmp_path / "elsewhere" / of_run(runs_dir, "ln", 0).name
     shutil.copytree(of_run(runs_dir, "ln", 0), other)
     found = comparison(runs_dir, patterns=("train", str(tmp_path / "elsewhere")))
-    assert [one.n for one in found.differences] == [4, 4] and len(found.told) == 1
-    assert "is left out" in found.told[0] and "of the same cell and seed" in found.told[0]
+    assert [one.n for one in found.differences] == [4, 4] and len(found.notices) == 1
+    assert "is left out" in found.notices[0] and "of the same cell and seed" in found.notices[0]
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------
@@ -208,7 +208,7 @@ def test_runs_that_have_no_partner_are_refused(runs_dir):
     [plain] = [name for name in by_length[6] if "-none-" in name]
     [other] = [name for name in by_length[9] if "-ln-" in name]
     found = comparison(runs_dir, patterns=(plain, other))
-    assert found.columns == ["norm"] and "seq_len goes with the cells" in found.told[0]
+    assert found.columns == ["norm"] and "seq_len goes with the cells" in found.notices[0]
     with pytest.raises(ConfigError, match="there is no run in"):
         comparison(runs_dir / "nowhere")
 
