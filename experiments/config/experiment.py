@@ -115,6 +115,10 @@ class Experiment:
     deviations: list[str] = field(
         default_factory=list, metadata={"help": "deviations from the papers in this profile, printed in the report"}
     )
+    gradients: dict[str, Any] | None = field(
+        default=None,
+        metadata={"help": "cells in whose runs the report measures the gradients through time; {}: all, null: none"},
+    )
     sources: list[str] = field(
         default_factory=list,
         metadata={"help": "other experiments whose rows are judged here; it has no runs of its own"},

@@ -4,29 +4,28 @@ All are taken on whole validation batches of the training batch size, in evaluat
 Shapes: T steps, L layers, N cases, H units.
 """
 
-import copy
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from experiments.config.errors import ConfigError
+from experiments.training.gradients import (
+    AT_START,
+    TRAINED,
+    Reader,
+    geometric_mean,
+    gradients_through_time,
+    sequence,
+    walk,
+)
 from experiments.training.load import Trained
-from experiments.training.measurements import validation_batches
 from models.handwriting import HandwritingNetwork
-from models.language_model import LanguageModel
 from models.norms import NoNorm, Normaliser
-from models.sequence_classifier import SequenceClassifier
 
-MIN_CASES = 64  # windows or images to measure on, as far as the validation split has them
 MAX_VALUES = 100_000  # of a layer's activations, drawn at random
 CLOSED, OPEN = 0.1, 0.9  # a gate is saturated below and above
-Reader = LanguageModel | SequenceClassifier  # the networks that read a sequence
 GATE_CHUNKS = {  # cell type -> gate -> its place among the chunks of the summed inputs
     "lstm": {"input": 0, "forget": 1, "output": 3},
     "gru": {"reset": 0, "update": 1},
@@ -43,30 +42,7 @@ class Saturation:
     open_by_step: np.ndarray
 
 
-def batches(trained: Trained) -> list[tuple[Tensor, Tensor]]:
-    """Return inputs and targets. Raises ConfigError if the validation split has not even one batch."""
-    task = trained.task()
-    try:
-        return validation_batches(task)[: math.ceil(MIN_CASES / task.batch_size)]
-    except ValueError as error:
-        raise ConfigError(f"{trained.folder.run_id}: {error}") from None
-
-
 # --- recurrent networks -----------------------------------------------------------------------------------------------
-
-
-def walk(model: Reader, x: Tensor, state=None) -> Iterator[tuple[Tensor, tuple[Tensor, ...]]]:
-    """Read a batch step by step; yield the output (N, H) and the states (L, N, H), h and for an LSTM c."""
-    recurrent = model.recurrent
-    time = 1 if recurrent.batch_first else 0
-    for t, x_t in enumerate(sequence(model, x).split(1, time)):
-        y, state = recurrent(x_t, state, start=t)
-        yield y.squeeze(time), state if isinstance(state, tuple) else (state,)
-
-
-def sequence(model: Reader, x: Tensor) -> Tensor:
-    """Return what the recurrence reads: (T, N, I), or (N, T, I) in a language model."""
-    return model.inputs(x) if isinstance(model, LanguageModel) else model.sequence(x)
 
 
 @torch.no_grad()
@@ -105,27 +81,6 @@ def gate_inputs(recurrent: nn.Module, suffix: str, x: Tensor, h: Tensor) -> Tens
     previous = torch.cat([torch.zeros_like(h[:1]), h[:-1]])
     summed = norm_ih.over_time(x @ weight_ih.T) + bias_ih
     return summed + norm_hh.over_time(previous @ weight_hh.T) + bias_hh
-
-
-def gradients_through_time(model: Reader, x: Tensor, targets: Tensor) -> dict[str, list[float]]:
-    """Return the norms of d loss_T / d h_t and, for an LSTM, d loss_T / d c_t, t = 1 ... T - 1; means over the cases.
-
-    loss_T is the loss of the last step alone, h_t the state of all layers together (Cooijmans et al. 2016, figure 1).
-    As in training, the normalisers take the statistics of the batch, and a classifier's first state has its noise; but
-    there is no dropout.
-    """
-    model = copy.deepcopy(model).eval()  # a copy, whose running statistics may change
-    for module in model.modules():
-        if isinstance(module, (Normaliser, SequenceClassifier)):
-            module.training = True
-    first = model.initial_state(x) if isinstance(model, SequenceClassifier) else None
-    *before, (y, _) = walk(model, x, first)
-    last = targets[:, -1] if targets.dim() == 2 else targets
-    loss = F.cross_entropy(model.output(y), last, reduction="sum")
-    gradients = torch.autograd.grad(loss, [state for _, states in before for state in states])
-    # (L, N, H) -> the norm over layers and units, for each case
-    norms = torch.stack([gradient.norm(dim=(0, 2)).mean() for gradient in gradients]).view(len(before), -1)
-    return {name: by_step.tolist() for name, by_step in zip(("h", "c"), norms.T, strict=False)}
 
 
 # --- activations ------------------------------------------------------------------------------------------------------
@@ -240,20 +195,14 @@ def _saturation(gates: list[Tensor]) -> Saturation:
 def gradients(runs: list[Trained], batches: list) -> dict[str, dict[str, list[float]]]:
     """Return, at the start and after training, the geometric mean over runs and batches, by state and step."""
     models_at = {
-        "at the start": [run.at_start() for run in runs],
-        "after training": [run.model for run in runs],
+        AT_START: [run.at_start() for run in runs],
+        TRAINED: [run.model for run in runs],
     }
     means = {}
     for moment, models in models_at.items():
         norms = [gradients_through_time(model, x, targets) for model in models for x, targets in batches]
-        means[moment] = {state: _geometric_mean([by_state[state] for by_state in norms]) for state in norms[0]}
+        means[moment] = {state: geometric_mean([by_state[state] for by_state in norms]) for state in norms[0]}
     return means
-
-
-def _geometric_mean(courses: list[list[float]]) -> list[float]:
-    """Return the mean on the logarithmic axis of the picture. A gradient that is 0 in one course gives 0."""
-    with np.errstate(divide="ignore"):
-        return np.exp(np.log(courses).mean(0)).tolist()
 
 
 def mean_summed_inputs(runs: list[Trained]) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from experiments.inspect import draw, measure
 from experiments.inspect.cells import Cells, Look
 from experiments.report.style import FIGURE
+from experiments.training.gradients import batches as batches_of
 from experiments.training.load import UNITS, Trained
 
 T = TypeVar("T")
@@ -21,7 +22,7 @@ def draw_all(cells: Cells) -> dict[str, Figure]:
     """Return the pictures by name. Reports on stderr which runs lack what a picture would need."""
     first = next(iter(cells.values()))[0]
     torch.set_num_threads(first.cfg.threads)
-    batches = measure.batches(first)  # of the validation split, the same for every run of these data
+    batches = batches_of(first)  # of the validation split, the same for every run of these data
     caption = caption_of(cells, batches)
     is_recurrent = hasattr(first.model, "recurrent")
 

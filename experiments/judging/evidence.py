@@ -1,6 +1,6 @@
 """What a report is about: a profile's runs, from the run folders or from tables of rows, and the verdicts on them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
 
@@ -11,25 +11,31 @@ from experiments.config.errors import ConfigError
 from experiments.config.experiment import Experiment
 from experiments.config.paths import ROOT, tuned_path
 from experiments.config.schema import settings
+from experiments.judging.cells import mask
 from experiments.judging.integrity import problems
 from experiments.judging.judge import judge
 from experiments.judging.verdict import Verdict
-from experiments.runs.rows import CURVE_COLUMNS, ROW_COLUMNS, collect, read_rows
+from experiments.runs.rows import CURVE_COLUMNS, GRADIENT_COLUMNS, ROW_COLUMNS, collect, read_rows
 from experiments.sweeps.grid import base, run_ids
 
 NUMBERS = ("batch_size", "seed", "lr", "wall_seconds")
 NEEDED = (*ROW_COLUMNS, "profile", "data", "wall_seconds", "git", "dirty", "torch", "python")
 REFERENCE = ROOT / "results" / "reference"
+GRADIENTS = "gradients.csv"  # of the experiments that ask for them, from the runs whose checkpoints are there
 
 
 @dataclass(frozen=True)
 class RunTables:
-    """Rows and curves of a profile's runs. source: where they come from; missing: run ids without a result."""
+    """A profile's runs: rows, curves, and of some experiments the gradients through time.
+
+    source: where they come from; missing: run ids without a result.
+    """
 
     rows: pd.DataFrame
     curves: pd.DataFrame
     source: Path
     missing: list[str]
+    gradients: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=GRADIENT_COLUMNS))
 
     def of(self, experiments: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Return the rows and curves of some experiments."""
@@ -39,6 +45,8 @@ class RunTables:
     def write(self, folder: Path) -> None:
         self.rows.to_csv(folder / "runs.csv", index=False)
         self.curves.to_csv(folder / "curves.csv", index=False)
+        if len(self.gradients):
+            self.gradients.to_csv(folder / GRADIENTS, index=False)
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,7 @@ class ExperimentResult:
     config: DictConfig  # its recipe in this profile
     rows: pd.DataFrame
     curves: pd.DataFrame
+    gradients: pd.DataFrame
     tuned: pd.DataFrame  # the runs that chose the learning rates; empty where none is tuned
     missing: list[str]
     problems: list[str]  # why these rows should not be trusted (experiments.judging.integrity)
@@ -92,8 +101,27 @@ def from_folders(configs: dict[str, DictConfig], profile: str, runs_dir: str) ->
     rows = pd.concat([some for some in rows if len(some)])
     curves = pd.concat([some for some in curves if len(some)] or [pd.DataFrame(columns=CURVE_COLUMNS)])
     # Through CSV, so that a rebuild from the committed tables starts from the very same values and types.
-    texts = [StringIO(frame.to_csv(index=False)) for frame in (rows, curves)]
-    return RunTables(*read(texts[0], texts[1], configs), Path(runs_dir), missing)
+    rows, curves = read(_text(rows), _text(curves), configs)
+    gradients = pd.read_csv(_text(_gradients(configs, rows, runs_dir)))
+    return RunTables(rows, curves, Path(runs_dir), missing, gradients)
+
+
+def _text(frame: pd.DataFrame) -> StringIO:
+    return StringIO(frame.to_csv(index=False))
+
+
+def _gradients(configs: dict[str, DictConfig], rows: pd.DataFrame, runs_dir: str) -> pd.DataFrame:
+    """Measure the gradients through time in the finished runs of the cells that experiments name for it."""
+    chosen: list[str] = []
+    for name, cfg in configs.items():
+        if cfg.experiment.gradients is not None:
+            runs = rows[(rows["experiment"] == name) & (rows["status"] == "done")]
+            chosen += runs.loc[mask(runs, cfg.experiment.gradients), "run_id"].tolist()
+    if not chosen:
+        return pd.DataFrame(columns=GRADIENT_COLUMNS)
+    from experiments.training.gradients import gradients_of_runs  # here, since it imports torch
+
+    return gradients_of_runs(chosen, runs_dir)
 
 
 def from_tables(configs: dict[str, DictConfig], folder: Path) -> RunTables:
@@ -103,10 +131,16 @@ def from_tables(configs: dict[str, DictConfig], folder: Path) -> RunTables:
             raise ConfigError(f"rows={folder} has no {file}; name a folder that a report wrote")
     try:
         rows, curves = read(folder / "runs.csv", folder / "curves.csv", configs)
+        measured = (folder / GRADIENTS).exists()
+        gradients = pd.read_csv(folder / GRADIENTS) if measured else pd.DataFrame(columns=GRADIENT_COLUMNS)
     except (OSError, ValueError) as error:  # pandas' own are ValueErrors
         reason = " ".join(str(error).split())
-        raise ConfigError(f"rows={folder}: runs.csv or curves.csv is damaged ({reason}); name another folder") from None
-    for file, content, columns in (("runs.csv", rows, NEEDED), ("curves.csv", curves, CURVE_COLUMNS)):
+        raise ConfigError(f"rows={folder}: one of its tables is damaged ({reason}); name another folder") from None
+    for file, content, columns in (
+        ("runs.csv", rows, NEEDED),
+        ("curves.csv", curves, CURVE_COLUMNS),
+        (GRADIENTS, gradients, GRADIENT_COLUMNS),
+    ):
         if absent := [column for column in columns if column not in content]:
             raise ConfigError(f"{folder / file} has no column {', '.join(absent)}; name a folder that a report wrote")
     if rows.empty:
@@ -116,7 +150,7 @@ def from_tables(configs: dict[str, DictConfig], folder: Path) -> RunTables:
     holes = rows.columns[rows.isna().any()].intersection(NEEDED)
     if wrong := [*holes, *(column for column in NUMBERS if not pd.api.types.is_numeric_dtype(rows[column]))]:
         raise ConfigError(f"{folder / 'runs.csv'} is damaged in the column {', '.join(wrong)}; restore it")
-    return RunTables(rows, curves, folder, [])
+    return RunTables(rows, curves, folder, [], gradients)
 
 
 def read(rows, curves, configs: dict[str, DictConfig]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -151,6 +185,7 @@ def _result(name: str, cfg: DictConfig, tables: RunTables, profile: str) -> Expe
         config=cfg,
         rows=rows,
         curves=curves,
+        gradients=tables.gradients[tables.gradients["run_id"].isin(rows["run_id"])],
         tuned=tuned,
         missing=[run_id for run_id in tables.missing if run_id.startswith(f"{name}-")],
         problems=inconsistent,

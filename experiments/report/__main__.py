@@ -3,9 +3,10 @@
 python -m experiments.report profile=quick                            from the run folders, or the committed rows
 python -m experiments.report rows=results/reference/quick             from rows alone, without the runs
 
-Writes into `output`: runs.csv (a row a run), curves.csv, differences.csv (a row a contrast), cells.csv, claims.md,
-claims.json, figures/*.svg, provenance.json and report.html, one page that needs no network. Where the rows are of one's
-own runs, the page sets them beside the committed ones of the same profile.
+Writes into `output`: runs.csv (a row a run), curves.csv, gradients.csv (where an experiment asks for them),
+differences.csv (a row a contrast), cells.csv, claims.md, claims.json, figures/*.svg, provenance.json and report.html,
+one page that needs no network. Where the rows are of one's own runs, the page sets them beside the committed ones of
+the same profile.
 """
 
 from dataclasses import dataclass, field

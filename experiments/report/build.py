@@ -15,6 +15,7 @@ from experiments.config.errors import ConfigError
 from experiments.config.paths import ROOT
 from experiments.judging.claims import kinds_of
 from experiments.judging.evidence import (
+    GRADIENTS,
     REFERENCE,
     ExperimentResult,
     RunTables,
@@ -31,7 +32,7 @@ from experiments.runs.outputs import check_output, written_as_one
 from experiments.runs.progress import format_duration
 
 FILES = (
-    *("runs.csv", "curves.csv", "differences.csv", "cells.csv"),
+    *("runs.csv", "curves.csv", GRADIENTS, "differences.csv", "cells.csv"),
     *("claims.md", "claims.json", "provenance.json", "report.html"),
 )
 

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from experiments.judging.claims import kinds_of
 from experiments.judging.claims.base import Kind
 from experiments.judging.evidence import ExperimentResult
-from experiments.judging.verdict import REPRODUCED, Outcome, Verdict
+from experiments.judging.verdict import MIXED, REPRODUCED, Outcome, Verdict, tally
 from experiments.report import charts, tables, vega
 from experiments.report.cell_runs import CellRuns, cell_runs
 from experiments.report.names import in_words
@@ -68,6 +68,8 @@ def label_of(outcome: Outcome, verdict: Verdict, kind: Kind) -> str:
 
 def because(verdict: Verdict, kind: Kind) -> str:
     """Return the sentence on a claim's card: the reason of the contrasts that decide."""
+    if verdict.verdict == MIXED:
+        return f"{tally(verdict.outcomes)}."
     deciding = [outcome for outcome in verdict.outcomes if outcome.verdict == verdict.verdict]
     if len(verdict.outcomes) == 1:
         return f"{deciding[0].label}: {deciding[0].why}."

@@ -11,6 +11,7 @@ from experiments.runs.records import DamagedFileError
 
 ROW_COLUMNS = ["model", "norm", "batch_size", "run_id", "experiment", "seed", "status", "lr"]  # of a table without rows
 CURVE_COLUMNS = ["run_id", "step", "examples", "seconds", "train/loss", "val/loss"]
+GRADIENT_COLUMNS = ["run_id", "moment", "lag", "norm"]
 
 
 def cell_columns(axes: Iterable[str]) -> list[str]:

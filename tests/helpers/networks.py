@@ -7,6 +7,7 @@ from torch import nn
 
 from models.build import build
 from models.create_norm import NormLayer
+from models.language_model import LanguageModel
 from models.norms import NORMS
 from models.settings import CNN, MLP, ResNet20
 from models.settings import Recurrent as RecurrentSettings
@@ -39,6 +40,21 @@ def tiny(model: str, norm: str = "none", seed: int = 0, **options) -> nn.Module:
     torch.manual_seed(seed)
     shape, outputs = ((), V) if is_recurrent(settings) else (IMAGE, CLASSES)
     return build(settings, shape, outputs, NormLayer(norm, options))
+
+
+LANGUAGE_NORMS = {"none": {}, "bn": {}, "ln": {}, "wn": {}, "gn": {"groups": 2}, "rms": {}}
+
+
+def language_model(cell: str, norm: str, **options) -> LanguageModel:
+    """Two layers of 8 units with random gains and shifts, and with running statistics; in evaluation mode."""
+    torch.manual_seed(0)
+    settings = RecurrentSettings(name=cell, hidden_size=8, num_layers=2, **options)
+    model = LanguageModel(settings, (), V, NormLayer(norm, LANGUAGE_NORMS[norm]))
+    for parameter in model.parameters():
+        parameter.data.add_(0.3 * torch.randn_like(parameter))
+    for _ in range(3):
+        model(torch.randint(V, (5, 6)))
+    return model.eval()
 
 
 def batch(model: str, cases: int = 6, steps: int = 5) -> tuple[torch.Tensor, torch.Tensor]:

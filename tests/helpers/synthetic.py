@@ -12,8 +12,9 @@ from experiments.config.cell import cell
 from experiments.judging.evidence import configs_of
 from experiments.runs.folder import RunFolder, write_json
 from experiments.runs.identity import run_id
-from experiments.runs.rows import CURVE_COLUMNS
+from experiments.runs.rows import CURVE_COLUMNS, GRADIENT_COLUMNS
 from experiments.sweeps.grid import expand
+from experiments.training.gradients import AT_START, TRAINED
 
 LEVELS = {"none": 2.6, "bn": 2.4, "ln": 2.45, "wn": 2.55, "gn": 2.45, "in": 2.8, "rms": 2.46}
 
@@ -68,6 +69,19 @@ def tables(profile: str, only: tuple[str, ...] = (), first_seed: int = 20) -> tu
     return pd.DataFrame(rows), pd.DataFrame(curves, columns=CURVE_COLUMNS)
 
 
+def gradients(rows: pd.DataFrame) -> pd.DataFrame:
+    """Gradients through time of the runs, which vanish but with ln; one of them is 0."""
+    made = [
+        (run.run_id, moment, lag, 10.0 ** -(lag * (0.02 if run.norm == "ln" else 0.1)))
+        for run in rows.itertuples()
+        for moment in (AT_START, TRAINED)
+        for lag in range(1, 50, 4)
+    ]
+    frame = pd.DataFrame(made, columns=GRADIENT_COLUMNS)
+    frame.loc[len(frame) - 1, "norm"] = 0.0
+    return frame
+
+
 def diverge(rows: pd.DataFrame, at: int) -> pd.DataFrame:
     """The rows with one run diverged, as the trainer records it."""
     rows = rows.copy()
@@ -93,5 +107,6 @@ if __name__ == "__main__":  # python -m tests.helpers.synthetic standard /tmp/ro
     folder = Path(sys.argv[2])
     folder.mkdir(parents=True, exist_ok=True)
     made, curves = tables(sys.argv[1])
+    gradients(made[made["experiment"] == "recurrent_gain"]).to_csv(folder / "gradients.csv", index=False)
     diverge(made, 12).to_csv(folder / "runs.csv", index=False)
     curves.to_csv(folder / "curves.csv", index=False)

@@ -7,11 +7,11 @@ import matplotlib.image
 import pytest
 
 from experiments.config.errors import ConfigError
-from experiments.inspect import measure
 from experiments.inspect.cells import Look, cells_of
 from experiments.inspect.draw import evenly, legend, location_in_words, panels
 from experiments.report.style import STYLE
 from experiments.runs.outputs import RECORD
+from experiments.training.gradients import batches
 from experiments.training.load import find_all, load
 from tests.helpers.commands import run
 from tests.helpers.configs import trained
@@ -138,7 +138,7 @@ def test_a_validation_split_without_a_batch_is_reported(runs):
     one = load(find_all("train-cnn", str(runs))[0])
     one.cfg.data.batch_size = 600  # of 300 images
     with pytest.raises(ConfigError, match="choose a smaller batch"):
-        measure.batches(one)
+        batches(one)
 
 
 def test_too_many_kinds_are_reported(runs):

@@ -28,7 +28,7 @@ from experiments.runs.rows import CURVE_COLUMNS
 from experiments.sweeps.again import cell_overrides
 from experiments.sweeps.grid import base, expand
 from tests.helpers.commands import ROOT, run
-from tests.helpers.synthetic import diverge, folders
+from tests.helpers.synthetic import diverge, folders, gradients
 from tests.helpers.synthetic import tables as synthetic
 
 REFERENCES = sorted(path.parent for path in (ROOT / "results" / "reference").glob("*/runs.csv"))
@@ -57,11 +57,14 @@ def profile_of(reference: Path) -> tuple[str, int]:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A report on made-up rows of some experiments, one run of them diverged: (folder, what was printed)."""
+    """A report on made-up rows of some experiments, one run diverged, LN ahead of GN: (folder, what was printed)."""
     folder = tmp_path_factory.mktemp("made")
     rows, curves = synthetic("standard", ("recurrent_gain", "train_test", "invariance", "groups"))
+    rows.loc[(rows["experiment"] == "groups") & (rows["norm"] == "ln"), "test/error"] -= 3
     diverge(rows, 12).to_csv(folder / "runs.csv", index=False)
     curves.to_csv(folder / "curves.csv", index=False)
+    constant = (rows["experiment"] == "recurrent_gain") & (rows["schedule"] == "constant")
+    gradients(rows[constant]).to_csv(folder / "gradients.csv", index=False)
     result = report("profile=standard", f"rows={folder}", f"output={folder / 'out'}")
     assert result.returncode == 0, result.stderr
     return folder / "out", result.stdout
@@ -180,6 +183,25 @@ def test_the_command_ends_with_the_verdicts_and_the_page(made):
     words = " ".join(re.sub(r"[│├└┌─┼┐┘┤┬┴]", " ", printed).split())
     for claim in json.loads((output / "claims.json").read_text())["claims"]:
         assert claim["verdict"] in words and claim["experiment"] in words
+
+
+def test_a_claim_of_which_a_part_holds_is_mixed_on_the_page(made):
+    output, _ = made
+    claims = json.loads((output / "claims.json").read_text())["claims"]
+    assert {claim["verdict"] for claim in claims if claim["claim"] == "gn_beats_its_ends"} == {"mixed"}
+    text = (output / "report.html").read_text()
+    card = text[text.index('id="groups-gn_beats_its_ends"') :]
+    assert "<p>1 of 2 contrasts reproduced, 1 contradicted.</p>" in card[: card.index("</details>")]
+
+
+def test_gradients_through_time_are_a_chart_of_the_experiment_that_asks_for_them(made):
+    output, _ = made
+    assert [path.name for path in (output / "figures").glob("*gradients*")] == ["recurrent_gain_gradients.svg"]
+    drawn = (output / "figures" / "recurrent_gain_gradients.svg").read_text()
+    for word in ("Gradients through time", "lstm, at the start", "rnn, after training", "steps before the last one"):
+        assert word in drawn, word
+    assert "cosine" not in drawn and "NaN" not in drawn
+    assert (output / "gradients.csv").read_text() == (output.parent / "gradients.csv").read_text()
 
 
 def test_every_difference_names_runs_that_are_in_the_tables(made):

@@ -38,7 +38,7 @@ def kinds_of(experiment: Experiment) -> dict[str, Kind]:
 
 
 def check_cells(experiment: Experiment, runs: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse claims and floors about cells of which the grid has not exactly one run a seed. Raises ConfigError.
+    """Refuse claims, floors and measurements about cells that the grid has not, or not once a seed. Raises ConfigError.
 
     runs: the columns of every run of the grid, or of those of the experiment's sources, with seed and experiment.
     """
@@ -50,6 +50,8 @@ def check_cells(experiment: Experiment, runs: Sequence[Mapping[str, Any]]) -> No
                 f"floor {written(floor.cell)}: {len(matching(floor.cell, runs))} runs have it in place of "
                 f"{len(experiment.final_seeds)}; name one cell of the grid"
             )
+    if experiment.gradients is not None and not matching(experiment.gradients, runs):
+        raise ConfigError(f"gradients {written(experiment.gradients)}: no run has it; name cells of the grid")
 
 
 def check_claims(experiment: Experiment) -> None:

@@ -13,6 +13,7 @@ from experiments.report.charts.curves import learning
 from experiments.report.charts.exact import heat_map
 from experiments.report.charts.forest import domain, forest_drawing
 from experiments.report.charts.gains import comparable, compares_with_none, gain_panel, gains
+from experiments.report.charts.gradients import gradients
 from experiments.report.charts.layout import Figure, Layout, seeds, varies
 from experiments.report.charts.rates import rates
 from experiments.report.style import norms_of
@@ -25,7 +26,7 @@ def figures(result: ExperimentResult) -> list[Figure]:
     """Return the figures of one experiment; none where it has no runs itself."""
     if result.rows.empty:
         return []
-    drawn = [heat_map(result), gains(result), *by_axis(result), learning(result), rates(result)]
+    drawn = [heat_map(result), gains(result), *by_axis(result), learning(result), gradients(result), rates(result)]
     return [figure for figure in drawn if figure]
 
 
