@@ -23,7 +23,7 @@ from omegaconf.errors import (
 import experiments.config.registry  # noqa: F401  (the schemas that Hydra composes into, in a sweep's worker too)
 from data import DataError
 from experiments.cli.overrides import check_arguments
-from experiments.cli.surroundings import prepare_streams, told_in_one_line
+from experiments.cli.surroundings import environment_errors_in_one_line, prepare_streams
 from experiments.cli.typed_paths import typed_paths
 from experiments.config import fields
 from experiments.config.errors import ConfigError, unknown_word
@@ -53,7 +53,7 @@ def command(entry: Callable[[], None], config_name: str, sweeps: bool = False) -
     warnings.filterwarnings("error", "provider=hydra.searchpath", UserWarning)
     prepare_streams()
     try:
-        with told_in_one_line(), refusals_in_one_line(config_name):
+        with environment_errors_in_one_line(), refusals_in_one_line(config_name):
             sys.argv[1:] = typed_paths(sys.argv[1:])
             _answer(entry, config_name, sweeps)
     except KeyboardInterrupt:

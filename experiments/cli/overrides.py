@@ -8,7 +8,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
 
 from experiments.cli.hydra_private import get_args_parser
-from experiments.config.errors import ConfigError
+from experiments.config.errors import ConfigError, unknown_word
 from experiments.config.fields import fields_of, groups_of, unknown
 
 MOST_JOBS = 100_000  # of one sweep
@@ -50,6 +50,11 @@ def _refuse_flag(message: str) -> NoReturn:
 
 
 def _check_flags(flags, sweeps: bool) -> None:
+    if flags.config_path:
+        raise ConfigError(
+            f"--config-path={flags.config_path} would replace configs/, which every command needs; leave it out, and add "
+            "a folder of your own by --config-dir"
+        )
     if flags.config_dir and not Path(flags.config_dir).is_dir():
         raise ConfigError(f"--config-dir={flags.config_dir} is no folder; name one that holds YAML files")
     if flags.multirun and not sweeps:
@@ -73,13 +78,23 @@ def _check_group(override: Override, config_name: str) -> None:
     if "/" in key and key not in groups:
         raise ConfigError(f"{key} is no group; groups are: {', '.join(groups)}")
     if override.is_sweep_override():
+        for choice in getattr(override.value(), "list", []):
+            _check_within_group(override, choice, config_name)
         return
+    _check_within_group(override, override.value(), config_name)
     if override.value() == "":
         allowed = f"allowed: {', '.join(groups[key])}" if key in groups else "give a value, or leave it out"
         raise ConfigError(f"{key}= is empty; {allowed}")
     if key in groups and not isinstance(override.value(), str):
         remedy = f"give one of: {', '.join(groups[key])}; or leave it out"
         raise ConfigError(f"{key}={_value(override)} is no choice; {remedy}")
+
+
+def _check_within_group(override: Override, choice: object, config_name: str) -> None:
+    """Refuse a path in place of a choice: Hydra would read any YAML file below or beside the group's folder."""
+    key, groups = override.key_or_group, groups_of(config_name)
+    if key in groups and isinstance(choice, str) and "/" in choice:
+        raise ConfigError(unknown_word(key, choice, groups[key]))
 
 
 def _value(override: Override) -> str:

@@ -1,6 +1,6 @@
 """What a command finds around it: closed or narrow streams, a full disk, places that may not be written.
 
-Nothing of it is the user's mistake in typing, nor a bug: one line tells it, and the exit code is 1.
+Nothing of it is the user's mistake in typing, nor a bug: it ends in one line and exit code 1.
 """
 
 import errno
@@ -8,6 +8,8 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from experiments.runs.signals import HANGUP, stop_request
 
 REMEDIES = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room and start again"),
@@ -38,18 +40,21 @@ def prepare_streams() -> None:
 
 
 @contextmanager
-def told_in_one_line() -> Iterator[None]:
+def environment_errors_in_one_line() -> Iterator[None]:
     """Inside the block, an error of the surroundings becomes one line on stderr and exit code 1."""
     try:
         yield
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read the output has left, as head does
-        drop_output()
+        drop_output(1)
         sys.exit(1)
     except OSError as error:
+        if stop_request.number == HANGUP:  # the terminal is gone: writing to it is an I/O error
+            drop_output(1, 2)
+            sys.exit(stop_request.exit_code)
         if error.errno not in REMEDIES:
             raise
-        drop_output()
+        drop_output(1)
         place = f"{error.filename}: " if error.filename else ""
         _exit(f"{place}{error.strerror}; {REMEDIES[error.errno]}")
     except MemoryError:
@@ -59,9 +64,10 @@ def told_in_one_line() -> Iterator[None]:
         _exit(f"{symbols} cannot be written in this locale ({error.encoding}); start it with PYTHONUTF8=1")
 
 
-def drop_output() -> None:
+def drop_output(*descriptors: int) -> None:
     """Send what is left of the output to the null device: else Python complains once more at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    for descriptor in descriptors:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
 def _exit(message: str) -> None:

@@ -58,8 +58,17 @@ def findings(reference: Path) -> str:
             f"  - [Once more](results/reference/{one.folder}/claims.md), {one.counts()}."
             for one in replications(reference / profile, by_id)
         ]
-    figure = f"![What each normaliser does in {largest}](results/reference/{largest}/figures/summary.svg)"
-    return "\n\n".join(["\n".join(sentences), "\n".join(totals), figure])
+    return "\n\n".join(["\n".join(sentences), "\n".join(totals), *pictures(reference, largest, "results/reference")])
+
+
+def pictures(reference: Path, profile: str, link: str) -> list[str]:
+    """Return a profile's figures of what each normaliser does, and why; the second where its gradients were measured."""
+    named = {"What each normaliser does": "summary", "How far back its gradients reach": "recurrent_gain_gradients"}
+    return [
+        f"![{text} in {profile}]({link}/{profile}/figures/{name}.svg)"
+        for text, name in named.items()
+        if (reference / profile / "figures" / f"{name}.svg").exists()
+    ]
 
 
 def replications(folder: Path, by_id: dict[tuple[str, str], dict]) -> list[Replication]:
@@ -86,9 +95,7 @@ def verdicts(reference: Path) -> str:
     for profile, by_id in claims.items():
         lines.append(total(reference / profile, by_id))
         lines += [f"  - [Once more](reference/{one.folder}/claims.md), {one.sentence()}" for one in repeated[profile]]
-    figures = [
-        f"![What each normaliser does in {profile}](reference/{profile}/figures/summary.svg)" for profile in claims
-    ]
+    figures = [line for profile in claims for line in pictures(reference, profile, "reference")]
     return "\n\n".join(["\n".join(lines), markdown(pd.DataFrame(rows)), *figures])
 
 

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: the run in progress stops at its next step with a checkpoint, and no further run starts.
+"""SIGTERM, Ctrl-C and a closed terminal: the run stops at its next step with a checkpoint, and no further run starts.
 
 The request belongs to the process: a worker that was asked to stop leaves the rest of its queue alone.
 
@@ -12,6 +12,7 @@ import threading
 from contextlib import contextmanager
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+HANGUP = signal.SIGHUP  # may come twice for one closed terminal, from the shell and from the kernel
 WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -33,12 +34,14 @@ class _StopRequest:
 
     @property
     def exit_code(self) -> int:
-        """The exit code that a shell reports for a process ended by the signal: 143 or 130."""
+        """The exit code that a shell reports for a process ended by the signal: 143, 130 or 129."""
         return 128 + (self.number or 0)
 
     def _handle(self, number: int, _frame) -> None:
         if number in SIGNALS and self.number in SIGNALS:  # asked twice: stop now, whatever the process is doing
             raise KeyboardInterrupt
+        if number == HANGUP and self.number is not None:
+            return
         if self.number not in WARNINGS:  # a SIGTERM may come before or after a warning, which is the more specific
             self.number = number
 
@@ -52,7 +55,8 @@ class _StopRequest:
             yield self
             return
         warnings = [number for number in WARNINGS if callable(signal.getsignal(number))]
-        handlers = {number: signal.signal(number, self._handle) for number in (*SIGNALS, *warnings)}
+        hangup = [HANGUP] if signal.getsignal(HANGUP) is not signal.SIG_IGN else []  # nohup has it ignored
+        handlers = {number: signal.signal(number, self._handle) for number in (*SIGNALS, *hangup, *warnings)}
         self._installed = True
         try:
             yield self

@@ -9,7 +9,7 @@ import sys
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from experiments.cli.surroundings import told_in_one_line
+from experiments.cli.surroundings import environment_errors_in_one_line
 from experiments.cli.typed_paths import typed_paths
 from experiments.config.errors import ConfigError
 from experiments.runs.folder import RunFolder
@@ -69,15 +69,15 @@ def test_sweeps_lists_and_defaults_stay_hydras():
     ],
 )
 def test_an_error_of_the_surroundings_is_one_line(error, said, capsys, monkeypatch):
-    monkeypatch.setattr("experiments.cli.surroundings.drop_output", lambda: None)
-    with pytest.raises(SystemExit) as end, told_in_one_line():
+    monkeypatch.setattr("experiments.cli.surroundings.drop_output", lambda *_: None)
+    with pytest.raises(SystemExit) as end, environment_errors_in_one_line():
         raise error
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith(said) and end.value.code == 1
 
 
 def test_another_error_stays_what_it_is():
-    with pytest.raises(FileNotFoundError), told_in_one_line():
+    with pytest.raises(FileNotFoundError), environment_errors_in_one_line():
         raise FileNotFoundError(errno.ENOENT, "No such file")
 
 

@@ -105,7 +105,7 @@ def test_a_python_without_venv_is_refused_in_one_line(clone):
     assert source(clone).returncode == 0 and installed(clone) == [".[experiments]"]
 
 
-def test_a_failed_installation_is_told_in_one_line_and_tried_again(clone):
+def test_a_failed_installation_is_environment_errors_in_one_line_and_tried_again(clone):
     result = source(clone, PIP="1")
     assert result.returncode == 1 and result.stderr.count("\n") == 1
     assert result.stderr.startswith("error: pip could not install (ERROR: No matching distribution for torch; all")

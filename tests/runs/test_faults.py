@@ -133,8 +133,8 @@ def interrupted(runs_dir: Path, task: str, number: int) -> tuple[int, float, str
     return process.returncode, only(runs_dir).status["updated"] - sent, stderr
 
 
-@pytest.mark.scorecard("R2", "SIGTERM and Ctrl-C: checkpoint at the next step, status interrupted")
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.scorecard("R2", "SIGTERM, Ctrl-C and SIGHUP: checkpoint at the next step, status interrupted")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 @pytest.mark.parametrize("task", ["LSTM, dropout"])
 def test_a_signal_leaves_a_checkpoint(task, number, code, undisturbed, tmp_path, record_property):
     returned, seconds, stderr = interrupted(tmp_path, task, number)

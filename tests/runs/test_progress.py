@@ -122,6 +122,14 @@ def test_sigterm_too_leaves_the_terminal_sane(tmp_path):
     assert terminal.output.rindex(SHOW_CURSOR) > terminal.output.rindex(HIDE_CURSOR)
 
 
+def test_a_closed_terminal_leaves_checkpoints(tmp_path):
+    with on_a_terminal(command(tmp_path, "-m", "model=rnn", "norm=none,ln", *ENDLESS), width=80) as terminal:
+        terminal.read_until("steps/s")
+    assert os.waitstatus_to_exitcode(os.waitpid(terminal.pid, 0)[1]) == 128 + signal.SIGHUP
+    states = [(folder.state, folder.load_checkpoint("cpu") is not None) for folder in folders(tmp_path)]
+    assert set(states) == {("interrupted", True)}, states
+
+
 def test_a_pipe_gets_plain_lines(tmp_path):
     result = train(tmp_path, "-m", "model=rnn", "norm=none,ln", *SHORT)
     assert result.returncode == 0, result.stderr
