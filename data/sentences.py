@@ -74,7 +74,7 @@ def unigram(sentences: dict[str, "Tensor"], middles: dict[str, "Tensor"], V: int
 def encode(settings: SentenceData, splits: dict[str, list[list[Sentence]]]) -> dict[str, np.ndarray]:
     """Return a split's sentences (S, T), 0 behind their ends, which of them have both neighbours, and the vocabulary.
 
-    Sentences of more than max_length words are left out, and so is what would be told of or by them.
+    Sentences of more than max_length words are left out, and no sentence is predicted by or from them.
     """
     counts: Counter[str] = Counter()
     for text in splits["train"]:

@@ -30,8 +30,8 @@ class Normaliser(nn.Module):
     Raises ValueError for a tensor whose channels are not where they should be.
     """
 
-    shown: ClassVar[tuple[str, ...]] = ("eps",)  # attributes that print() tells, besides the size
-    case_dims: int | None = None  # axes of one case, if the layer before it tells: 3 after a Conv2d
+    shown: ClassVar[tuple[str, ...]] = ("eps",)  # attributes that print() shows, besides the size
+    case_dims: int | None = None  # axes of one case, if the layer before it is known: 3 after a Conv2d
 
     def __init__(
         self,

@@ -33,7 +33,7 @@ ConfigStore.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]
 
 
 def _return_value(job: JobReturn) -> Any:
-    """As in Hydra, but without its line on stderr in front of the exception: `command` tells it in one."""
+    """As in Hydra, but without its line on stderr in front of the exception: `command` prints one."""
     if job.status == JobStatus.FAILED:
         raise job._return_value
     return job._return_value

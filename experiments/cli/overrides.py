@@ -52,8 +52,8 @@ def _refuse_flag(message: str) -> NoReturn:
 def _check_flags(flags, sweeps: bool) -> None:
     if flags.config_path:
         raise ConfigError(
-            f"--config-path={flags.config_path} would replace configs/, which every command needs; leave it out, and add "
-            "a folder of your own by --config-dir"
+            f"--config-path={flags.config_path} would replace configs/, which every command needs; leave it out, and "
+            "add a folder of your own by --config-dir"
         )
     if flags.config_dir and not Path(flags.config_dir).is_dir():
         raise ConfigError(f"--config-dir={flags.config_dir} is no folder; name one that holds YAML files")

@@ -71,7 +71,7 @@ class CellReader:
         return Compared(label, where, pairs, diverged, list(runs["run_id"]), unfit)
 
     def _at_chance(self, cells: Sequence[Mapping]) -> str:
-        """Return which cell has learnt nothing, as far as its interval tells; "" if none."""
+        """Return which cell has learnt nothing, as far as its interval shows; "" if none."""
         chance = self.experiment.chance
         if chance is None:
             return ""

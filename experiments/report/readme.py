@@ -62,7 +62,7 @@ def findings(reference: Path) -> str:
 
 
 def pictures(reference: Path, profile: str, link: str) -> list[str]:
-    """Return a profile's figures of what each normaliser does, and why; the second where its gradients were measured."""
+    """Return a profile's figures: what each normaliser does, and why, where its gradients were measured."""
     named = {"What each normaliser does": "summary", "How far back its gradients reach": "recurrent_gain_gradients"}
     return [
         f"![{text} in {profile}]({link}/{profile}/figures/{name}.svg)"

@@ -101,8 +101,8 @@ def unknown_words(name: str, manifest: dict) -> str:
 def warn_of_unknown_words(runs: Iterable[Run]) -> None:
     """Print once for each data set by word what `unknown_words` says. The data are loaded already."""
     by_word = [run for run in runs if run.cfg.data.get("unit") == "word"]
-    told = {unknown_words(run.cfg.data.name, data.load(run.settings.data).manifest): None for run in by_word}
-    for sentence in filter(None, told):
+    lines = {unknown_words(run.cfg.data.name, data.load(run.settings.data).manifest): None for run in by_word}
+    for sentence in filter(None, lines):
         print(f"warning: {sentence}", file=sys.stderr)
 
 

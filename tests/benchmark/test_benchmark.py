@@ -1,4 +1,4 @@
-"""The benchmark: what it times is right, what it tells follows from the raw times, and the README tells the same."""
+"""The benchmark: what it times is right, its ratios follow from the raw times, and the README has the same."""
 
 import ctypes
 import json

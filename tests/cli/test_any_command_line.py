@@ -155,6 +155,6 @@ def said(result, after: dict[str, bytes], before: dict[str, bytes]) -> str:
     if result.returncode == 2:
         assert after == before, f"written: {sorted(set(after.items()) ^ set(before.items()))}"
         assert result.stdout == "", result.stdout
-    told = result.stderr or result.stdout  # verify prints the problems that it found, and status its table
-    assert result.stderr.count("\n") == 1 or (not result.stderr and result.stdout), told
+    printed = result.stderr or result.stdout  # verify prints the problems that it found, and status its table
+    assert result.stderr.count("\n") == 1 or (not result.stderr and result.stdout), printed
     return "refused" if result.returncode == 2 else "failed"

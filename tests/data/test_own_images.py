@@ -128,10 +128,10 @@ FOLDERS = {
 
 @pytest.mark.parametrize("name", FOLDERS)
 def test_a_folder_that_is_no_set_of_images_is_refused(name, tmp_path):
-    make, told = FOLDERS[name]
+    make, reason = FOLDERS[name]
     make(tmp_path / "mine")
     message = refusal(ImageFolder(path=str(tmp_path / "mine")))
-    assert message.startswith("image_folder: ") and told in message
+    assert message.startswith("image_folder: ") and reason in message
 
 
 def test_a_cut_image_is_refused(mine):
@@ -201,9 +201,9 @@ FILES = {
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_that_is_no_set_of_images_is_refused(name, tmp_path):
-    named, told = FILES[name]
+    named, reason = FILES[name]
     message = refusal(stored(tmp_path / "mine.npz", **named))
-    assert message.startswith("image_file: ") and told in message
+    assert message.startswith("image_file: ") and reason in message
 
 
 def test_a_file_that_is_no_archive_or_not_there_is_refused(tmp_path):

@@ -46,7 +46,7 @@ def test_one_flipped_byte_is_refused_before_anything_is_read(tmp_path, monkeypat
     damaged.write_bytes(content)
     data.load(settings)
     assert reads == [1]
-    record_property("figure", "the file named, both checksums told, nothing read; undamaged it is read")
+    record_property("figure", "the file named, both checksums named, nothing read; undamaged it is read")
 
 
 class Payload:

@@ -114,9 +114,9 @@ def test_words_that_training_never_has_are_counted_and_told(tmp_path):
     """Those of a text that has <unk> in training are left alone: there it can be learnt."""
     file, words = tmp_path / "own.txt", [f"known{number % 9}" for number in range(400)]
     settings = TextFile(path=str(file), unit="word", val=0.25, test=0.25, seq_len=8)
-    for first, told in (("known", "20.0% of val and 51.0% of test of data=mine are words"), ("<unk>", "")):
+    for first, line in (("known", "20.0% of val and 51.0% of test of data=mine are words"), ("<unk>", "")):
         words[0], words[210:230], words[310:360] = first, ["new"] * 20, ["newer"] * 50
         file.write_text(" ".join(words))
         shares = data.load(settings).manifest["unknown"]
         assert (shares["val"], shares["test"]) == (0.2, 0.51)  # the one <eos> too
-        assert unknown_words("mine", shares and {"unknown": shares})[: len(told) or None] == told
+        assert unknown_words("mine", shares and {"unknown": shares})[: len(line) or None] == line

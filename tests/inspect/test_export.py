@@ -189,12 +189,12 @@ DAMAGES = {
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_folder_that_is_not_whole_or_of_another_version_is_refused_in_one_line(damage, runs, tmp_path):
     export_model(load(find("train-lstm-bn", str(runs))), tmp_path / "taken")
-    do, told = DAMAGES[damage]
+    do, reason = DAMAGES[damage]
     do(tmp_path / "taken", json.loads((tmp_path / "taken" / "config.json").read_text()))
     with pytest.raises(models.ModelError) as refused:
         models.load(tmp_path / "taken")
     message = str(refused.value)
-    assert told in message and str(tmp_path / "taken") in message and "\n" not in message
+    assert reason in message and str(tmp_path / "taken") in message and "\n" not in message
 
 
 def test_the_card_states_data_recipe_and_figures(runs, tmp_path):

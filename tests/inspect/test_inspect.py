@@ -53,15 +53,15 @@ def test_states_of_handwriting_that_is_of_a_text(runs, tmp_path):
     result = inspected(runs, "run=train-handwriting", f"output={tmp_path}")
     assert result.returncode == 0 and "summed_inputs: RMS logged no mean and std" in result.stderr, result.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"activations.svg", "activations.png", RECORD}
-    told = words((tmp_path / "activations.svg").read_text())
-    assert "handwriting on drawn_lines; 8 trajectories of the validation split" in told and "layer 2" in told
+    caption = words((tmp_path / "activations.svg").read_text())
+    assert "handwriting on drawn_lines; 8 trajectories of the validation split" in caption and "layer 2" in caption
 
 
 def test_normalisers_of_encoder_and_decoders(runs, tmp_path):
     result = inspected(runs, "run=train-skip_thoughts", f"output={tmp_path}")
     assert result.returncode == 0, result.stderr
-    told = words((tmp_path / "activations.svg").read_text())
-    assert "skip_thoughts on python_docs_sentences; 64 sentences of the validation split" in told and "encoder" in told
+    caption = words((tmp_path / "activations.svg").read_text())
+    assert "skip_thoughts on python_docs_sentences; 64 sentences of the validation split" in caption and "encoder" in caption
 
 
 def test_three_normalisers_side_by_side(runs, tmp_path):

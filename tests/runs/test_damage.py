@@ -174,7 +174,7 @@ def check(folder: RunFolder, whole: RunFolder, name: str, finished: RunFolder) -
     if outcome["status"] == "skipped":
         read = name in ("status.json", "last.pt", "previous.pt")  # a status may have another time and be whole
         assert same or read or ("not as written" in said and problems), (said, problems)
-        return "a finished run left as it is, and told where its result has changed"
+        return "a finished run left as it is, and named where its result has changed"
     assert outcome["status"] == "failed" and name in outcome["message"] and "\n" not in outcome["message"], outcome
     return "refused in one line that names the file"
 

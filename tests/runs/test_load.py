@@ -45,11 +45,11 @@ def sweep(runs_dir: Path, count: int) -> tuple:
 def test_many_runs_in_one_sweep(long, server, tmp_path, record_property):
     count = 500 if long else 12
     took = []
-    for told in (f"{count} done, 0 skipped", f"0 done, {count} skipped"):
+    for counts in (f"{count} done, 0 skipped", f"0 done, {count} skipped"):
         began = time.monotonic()
         result = server(*sweep(tmp_path, count))
         took.append(time.monotonic() - began)
-        assert result.returncode == 0 and f"{count} runs: {told}" in result.stdout, result.stderr
+        assert result.returncode == 0 and f"{count} runs: {counts}" in result.stdout, result.stderr
     record_property("figure", f"{count} runs in {took[0]:.0f} s; started again {took[1]:.0f} s")
 
 
@@ -106,8 +106,8 @@ def test_many_folders_with_damaged_ones_among_them(many, server, record_property
     shown = call("status")
     assert shown.returncode == 0 and shown.stdout.splitlines()[-1].startswith(f"{count} runs: "), shown.stderr
     verified = call("verify", "rows=[]")
-    told = {line.partition(":")[0] for line in verified.stdout.splitlines()[:-1]}
-    assert verified.returncode == 1 and len(told) == damaged, "each of them is named, and no other"
+    named = {line.partition(":")[0] for line in verified.stdout.splitlines()[:-1]}
+    assert verified.returncode == 1 and len(named) == damaged, "each of them is named, and no other"
     again = call("train", "-m", *MLP, f"seed=range(0,{count})")
     assert again.returncode == 0 and f"{count} runs: " in again.stdout, again.stderr
     assert call("compare", "baseline=norm:ln").returncode == 2  # all are of one normaliser, which is seen when read

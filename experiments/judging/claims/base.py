@@ -189,7 +189,7 @@ class Kind(ABC):
         return f"below {self.claim.margin:g}, too small to matter"
 
     def short_label(self, outcome: Outcome) -> str:
-        """Return an outcome's label as far as it tells it from the claim's others."""
+        """Return an outcome's label as far as it differs from those of the claim's others."""
         return outcome.label
 
     def bounded_columns(self) -> dict[str, Bound]:

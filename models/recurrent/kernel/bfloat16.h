@@ -94,7 +94,7 @@ struct Tiles {
             set(4 + i, high[i], 64);
             set(6 + i, 16, 4 * wide[i]);
         }
-        asm volatile("" ::: "memory");  // the intrinsics do not tell the compiler what they read
+        asm volatile("" ::: "memory");  // the compiler does not know what the intrinsics read
         _tile_loadconfig(&config);
     }
     ~Tiles() {

@@ -1,4 +1,4 @@
-// Vectors as wide as the compiler was told, loads and stores of a row's end, sums in a fixed order, sigmoid and tanh.
+// Vectors as wide as the compiler's target has them, loads and stores of a row's end, sums in a fixed order, sigmoid and tanh.
 //
 // Built without -ffast-math: it would flush denormals for the whole process and hide NaN. Sums are therefore written
 // with explicit vectors, which no compiler may reorder: the same inputs give the same bits.

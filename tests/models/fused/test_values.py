@@ -44,7 +44,7 @@ def test_the_sum_of_the_recurrent_weights_gradient_rounds_at_most_twice_as_much_
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("norm", ["none", "ln", "gn", "rms", "bn"])
 def test_what_overflows_is_not_finite_in_either_backend(cell, norm):
-    """The squares of summed inputs from 1e19 on, in float32: a network that has diverged is told as such."""
+    """The squares of summed inputs from 1e19 on, in float32: a network that has diverged shows as such."""
     layer, x = make(cell, 16, norm, dtype=torch.float32, options={"groups": 2} if norm == "gn" else {}), noise(3, 4, 5)
     outputs = [twin(layer, backend)(x.float() * 1e25)[0] for backend in ("fused", "reference")]
     if norm == "bn":  # torch sums in float64
