@@ -38,7 +38,7 @@ def weights(trained: Trained) -> bytes:
     Each name has a copy of its tensor: safetensors refuses two names of one tensor, as a tied embedding has.
     """
     tensors = {name: tensor.clone().contiguous() for name, tensor in trained.model.state_dict().items()}
-    return save(tensors, {"format": "pt", "run_id": trained.folder.run_id})
+    return save(tensors, {"format": "pt"})  # of several entries the order, and so the bytes, would be chance
 
 
 def model_config(trained: Trained) -> dict:

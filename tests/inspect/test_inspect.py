@@ -61,7 +61,10 @@ def test_normalisers_of_encoder_and_decoders(runs, tmp_path):
     result = inspected(runs, "run=train-skip_thoughts", f"output={tmp_path}")
     assert result.returncode == 0, result.stderr
     caption = words((tmp_path / "activations.svg").read_text())
-    assert "skip_thoughts on python_docs_sentences; 64 sentences of the validation split" in caption and "encoder" in caption
+    assert (
+        "skip_thoughts on python_docs_sentences; 64 sentences of the validation split" in caption
+        and "encoder" in caption
+    )
 
 
 def test_three_normalisers_side_by_side(runs, tmp_path):

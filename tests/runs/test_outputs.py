@@ -1,9 +1,17 @@
 """A folder that a command writes: files of others stay, stale ones of its own go, half of an output never stays."""
 
+import random
+import shutil
+import signal
+import time
+from pathlib import Path
+
 import pytest
 
 from experiments.config.errors import ConfigError
 from experiments.runs.outputs import RECORD, check_output, written_as_one
+from tests.helpers.commands import run, start
+from tests.helpers.synthetic import folders, tables
 
 
 def write(output, *names: str, **options) -> None:
@@ -65,3 +73,48 @@ def test_half_an_output_does_not_stay(tmp_path):
             raise OSError("No space left on device")
     assert content(tmp_path) == {"old/a": "as it was"}
     assert sorted(path.name for path in tmp_path.rglob("*")) == [RECORD, "a", "old"]
+
+
+@pytest.mark.scorecard("R19", "commands killed -9 at random moments: their output is whole after the next start")
+def test_a_killed_command_leaves_no_half_of_an_output(whole, trials, tmp_path, record_property):
+    """One export; with --campaign every command that writes a folder, the report on made-up runs of an experiment."""
+    one, made = next(path.parent.name for path in whole.glob("*/summary.json")), tmp_path / "runs"
+    folders(*tables("quick", ("invariance",)), made)
+    commands = {
+        "export": [f"run={one}", f"runs_dir={whole}"],
+        "inspect": [f"run={one}", f"runs_dir={whole}"],
+        "compare": ["runs=train-*", f"runs_dir={whole}"],
+        "report": [f"runs_dir={made}"],
+    }
+    campaign = trials["rounds"] > 1
+    kills = 0
+    for command in commands if campaign else ("export",):
+        line = [f"experiments.{command}", *commands[command], f"output={tmp_path / command}"]
+        kills += killed(line, tmp_path / command, trials["kills"] if campaign else 1)
+    assert kills or not campaign, "every command had ended before it was killed"
+    record_property("figure", f"{kills} kills; the same command again gives the whole output, and no leftover stays")
+
+
+def killed(line: list[str], output: Path, times: int) -> int:
+    """Return how many of so many starts of a command were killed before their end."""
+    began = time.monotonic()
+    assert run(*line).returncode == 0
+    seconds, expected = time.monotonic() - began, files(output)
+    generator, kills = random.Random(line[0]), 0
+    for _ in range(times):
+        shutil.rmtree(output)
+        process = start(*line)
+        time.sleep(generator.uniform(0.4, 1.0) * seconds)
+        process.kill()
+        kills += process.wait() == -signal.SIGKILL
+        assert files(output).items() <= expected.items(), "half of a file"
+        assert run(*line).returncode == 0
+        assert files(output) == expected and not list(output.glob(".written.*.partial"))
+    return kills
+
+
+def files(output: Path) -> dict[str, bytes]:
+    """Every file that a command wrote for the user, by its path; none of its own record, of wandb, of what is begun."""
+    found = (path for path in output.rglob("*") if path.is_file() and path.name != RECORD)
+    by_name = {str(path.relative_to(output)): path.read_bytes() for path in found}
+    return {name: content for name, content in by_name.items() if ".partial" not in name and "wandb" not in name}

@@ -38,7 +38,7 @@ class Reversal(Difference):
             Difference.check(part)
         for a, _ in self.pairs():
             if a.get("norm") not in self.claim.rivals:
-                self.refuse(f"rivals={list(self.claim.rivals)} lacks {a.get('norm')}, whose rank among them is reported")
+                self.refuse(f"rivals={list(self.claim.rivals)} lacks {a.get('norm')}, whose rank is reported")
 
     def parts(self) -> list["Family"]:
         """Return the difference that is claimed in each family."""
