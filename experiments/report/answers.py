@@ -11,6 +11,7 @@ from typing import Any
 
 from experiments.judging.verdict import CONTRADICTED, NOT_RESOLVED, REPRODUCED
 from experiments.report.names import NETWORKS
+from experiments.report.tables import has_runs
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Clause:
     open: str
 
     def text(self, claim: Mapping[str, Any]) -> str:
-        """Return the clause for the claim as claims.json has it."""
+        """Return the clause for the claim as claims.json has it; with its "profile" named, where it has one."""
         parts = []
         for verdict, template in (
             (REPRODUCED, self.reproduced),
@@ -34,7 +35,7 @@ class Clause:
             contrasts = [named(outcome) for outcome in claim["outcomes"] if outcome["verdict"] == verdict]
             if contrasts:
                 parts.append(template.format(of=listed(contrasts)))
-        return ", ".join(parts)
+        return ", ".join(parts) + (f" (`{claim['profile']}`)" if "profile" in claim else "")
 
 
 @dataclass(frozen=True)
@@ -171,11 +172,11 @@ SENTENCES = (
 
 
 def answers(claims: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """Return (what it is about, sentence) for every sentence of whose clauses a profile has a claim.
+    """Return (what it is about, sentence) for every sentence of whose clauses a claim has been run.
 
     claims: as claims.json has them.
     """
-    by_id = {(claim["experiment"], claim["claim"]): claim for claim in claims}
+    by_id = {(claim["experiment"], claim["claim"]): claim for claim in claims if has_runs(claim)}
     found = []
     for sentence in SENTENCES:
         clauses = [c.text(by_id[c.experiment, c.claim]) for c in sentence.clauses if (c.experiment, c.claim) in by_id]

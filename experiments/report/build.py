@@ -146,7 +146,7 @@ def draw(results: list[ExperimentResult], folder: Path) -> dict[str, list[charts
         for figure in figures[result.experiment.name]:
             drawn |= figure.drawings()
         kinds = kinds_of(result.experiment)
-        for verdict in result.verdicts:
+        for verdict in tables.judged(result):
             if kinds[verdict.claim].has_interval:
                 name = f"{verdict.experiment}_claim_{verdict.claim}"
                 drawn[name] = charts.forest_drawing(verdict, kinds[verdict.claim])
@@ -188,14 +188,14 @@ def provenance_line(provenance: dict, quote: str = "") -> str:
 def markdown(results: list[ExperimentResult], provenance: dict) -> str:
     """Return claims.md: the verdicts, then the paired differences and the cells of every experiment."""
     sections = ["# Verdicts", provenance_line(provenance, quote="`"), tables.counts_of(results)]
-    sections.append(tables.markdown(tables.headline(results)))
+    sections += [tables.markdown(tables.headline(results)), *filter(None, [tables.waiting(results)])]
     sections.append("Every number, with the ids of the runs behind it: differences.csv, cells.csv, runs.csv.")
     for result in results:
         sections += [f"## {result.experiment.name}", result.experiment.question]
         sections += [f"These rows are not consistent: {problem}." for problem in result.problems]
         if left_out := result.experiment.without:
             sections.append(f"Claims that this profile leaves out: {', '.join(left_out)}.")
-        for verdict in result.verdicts:
+        for verdict in tables.judged(result):
             about = f"**{verdict.statement}** {verdict.verdict} ({verdict.metric}, {verdict.unit})"
             sections += [about, tables.source(verdict), tables.markdown(tables.difference_table(verdict))]
         if len(result.rows):
@@ -232,4 +232,5 @@ def say(results: list[ExperimentResult]) -> None:
     for result in results:
         for problem in result.problems:
             print(f"{result.experiment.name}: {problem}")
-    console.print(tables.counts_of(results))
+    for line in filter(None, (tables.counts_of(results), tables.waiting(results))):
+        console.print(line)

@@ -97,7 +97,7 @@ def page(
 def section(result: ExperimentResult, figures: list[charts.Figure], everything: pd.DataFrame, profile: str) -> Section:
     return Section(
         result,
-        [claim_view(verdict, result, everything, profile) for verdict in result.verdicts],
+        [claim_view(verdict, result, everything, profile) for verdict in tables.judged(result)],
         figures,
         {figure.name: script_json(figure.specs()) for figure in figures},
         tables.cell_table(result),

@@ -16,7 +16,7 @@ from experiments.config.paths import ROOT
 from experiments.judging.evidence import REFERENCE
 from experiments.report.answers import answers
 from experiments.report.replication import Replication, beside
-from experiments.report.tables import counts, markdown, signed
+from experiments.report.tables import counts, has_runs, markdown, signed
 from experiments.runs.progress import format_duration
 
 FINDINGS_START, FINDINGS_END = "<!-- findings: written by experiments.report -->", "<!-- end of findings -->"
@@ -45,10 +45,14 @@ def replace_block(path: Path, start: str, end: str, text: str) -> None:
 
 
 def findings(reference: Path) -> str:
-    """Return the answers of the largest profile without their intervals, counts, replications and a figure."""
+    """Return the answers without their intervals, each of the largest profile that has runs for it; counts, figures."""
     claims = {profile: claims_of(reference / profile) for profile in committed_profiles(reference)}
     largest = list(claims)[-1]
-    brief = [(about, re.sub(r" \[[^]]*\]", "", text)) for about, text in answers(list(claims[largest].values()))]
+    run: dict[tuple[str, str], dict] = {}
+    for profile, by_id in claims.items():
+        of = {} if profile == largest else {"profile": profile}
+        run |= {key: {**claim, **of} for key, claim in by_id.items() if has_runs(claim)}
+    brief = [(about, re.sub(r" \[[^]]*\]", "", text)) for about, text in answers(list(run.values()))]
     sentences = [f"{n}. **{about}:** {text}" for n, (about, text) in enumerate(brief, 1)]
     totals = []
     for profile, by_id in claims.items():
@@ -72,7 +76,7 @@ def pictures(reference: Path, profile: str, link: str) -> list[str]:
 
 
 def replications(folder: Path, by_id: dict[tuple[str, str], dict]) -> list[Replication]:
-    return beside(folder, {claim: entry["verdict"] for claim, entry in by_id.items()})
+    return beside(folder, {claim: entry["verdict"] for claim, entry in by_id.items() if has_runs(entry)})
 
 
 # --- results/README.md ------------------------------------------------------------------------------------------------
@@ -114,6 +118,8 @@ def entry(claim: dict | None, flips: bool = False) -> str:
     """Return the verdict with its deciding contrast, and with the number of contrasts if there are several."""
     if claim is None:
         return ""
+    if not has_runs(claim):
+        return "not run"
     verdict = f"{MARKS[claim['verdict']]} **{claim['verdict']}**{' †' if flips else ''}"
     with_interval = [outcome for outcome in claim["outcomes"] if outcome["interval"]]
     if not with_interval:

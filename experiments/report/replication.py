@@ -13,6 +13,7 @@ from pathlib import Path
 from experiments.config.errors import first_line
 from experiments.judging.evidence import ExperimentResult
 from experiments.judging.verdict import CONTRADICTED, REPRODUCED
+from experiments.report.tables import has_runs
 
 Verdicts = Mapping[tuple[str, str], str]  # of (experiment, claim)
 
@@ -58,7 +59,8 @@ def compare(here: Verdicts, there: Verdicts, name: str, folder: str = "") -> Rep
 
 
 def verdicts_of(results: list[ExperimentResult]) -> Verdicts:
-    return {(v.experiment, v.claim): v.verdict for result in results for v in result.verdicts}
+    claims = [verdict.as_dict() for result in results for verdict in result.verdicts]
+    return {(claim["experiment"], claim["claim"]): claim["verdict"] for claim in claims if has_runs(claim)}
 
 
 def beside(folder: Path, here: Verdicts) -> list[Replication]:
@@ -67,7 +69,7 @@ def beside(folder: Path, here: Verdicts) -> list[Replication]:
     for other in sorted(folder.parent.glob(f"{folder.name}_*/claims.json")):
         try:
             claims = json.loads(other.read_text(encoding="utf-8"))["claims"]
-            there = {(claim["experiment"], claim["claim"]): claim["verdict"] for claim in claims}
+            there = {(claim["experiment"], claim["claim"]): claim["verdict"] for claim in claims if has_runs(claim)}
             provenance = dict(json.loads(other.with_name("provenance.json").read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError) as error:  # another's, or damaged
             print(f"{other.parent} is left out, it holds no report ({first_line(error)})", file=sys.stderr)

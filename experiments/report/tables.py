@@ -32,7 +32,7 @@ def rounded(value):
 
 
 def contrasts(result: ExperimentResult) -> Iterator[tuple[Verdict, Outcome]]:
-    for verdict in result.verdicts:
+    for verdict in judged(result):
         for outcome in verdict.outcomes:
             yield verdict, outcome
 
@@ -70,12 +70,29 @@ def markdown(frame: pd.DataFrame) -> str:
 # --- verdicts ---------------------------------------------------------------------------------------------------------
 
 
-def counts(claims: Iterable[Mapping]) -> str:
-    """Return a sentence that counts claims by verdict: those of papers, our own questions, identities.
+def has_runs(claim: Mapping) -> bool:
+    """Return whether a claim, as claims.json has it, rests on runs: else its experiment waits for them."""
+    return any(outcome["pairs"] or outcome["diverged"] for outcome in claim["outcomes"])
 
-    claims: dictionaries with verdict, stated and identity, as claims.json has them.
+
+def judged(result: ExperimentResult) -> list[Verdict]:
+    """Return the verdicts that rest on runs."""
+    return [verdict for verdict in result.verdicts if has_runs(verdict.as_dict())]
+
+
+def waiting(results: list[ExperimentResult]) -> str:
+    """Return which experiments wait for their runs; "" if none."""
+    names = [result.experiment.name for result in results if result.verdicts and not judged(result)]
+    return f"No run yet of {', '.join(names)}." if names else ""
+
+
+def counts(claims: Iterable[Mapping]) -> str:
+    """Return a sentence that counts claims by verdict: those of papers, our own questions, identities, those not run.
+
+    claims: as claims.json has them.
     """
-    claims = list(claims)
+    everything = list(claims)
+    claims = [claim for claim in everything if has_runs(claim)]
     empirical = [claim for claim in claims if not claim["identity"]]
     stated = [claim["verdict"] for claim in empirical if claim["stated"]]
     ours = [claim["verdict"] for claim in empirical if not claim["stated"]]
@@ -86,6 +103,8 @@ def counts(claims: Iterable[Mapping]) -> str:
         parts += [f"of {len(verdicts)} {what}: {', '.join(each)}"] if each else []
     if identities:
         parts.append(f"{identities.count(REPRODUCED)} of {len(identities)} identities hold")
+    if waiting := len(everything) - len(claims):
+        parts.append(f"{waiting} claims wait for their runs")
     return f"{'; '.join(parts).capitalize()}."
 
 
@@ -112,7 +131,7 @@ def pairs(verdict: Verdict) -> str:
 
 
 def headline(results: list[ExperimentResult]) -> pd.DataFrame:
-    """Return a row for each claim."""
+    """Return a row for each claim that has been run."""
     lines = [
         {
             "experiment": verdict.experiment,
@@ -122,7 +141,7 @@ def headline(results: list[ExperimentResult]) -> pd.DataFrame:
             "n": pairs(verdict),
         }
         for result in results
-        for verdict in result.verdicts
+        for verdict in judged(result)
     ]
     return pd.DataFrame(lines)
 

@@ -69,6 +69,8 @@ def outcome(verdict: str, where: str, numbers: str = "+0.500 [+0.400, +0.600] bi
         "verdict": verdict,
         "where": where,
         "label": "LN - NONE",
+        "pairs": 5,
+        "diverged": 0,
         "interval": {"low": 0.4},
         "why": f"{numbers}: because",
     }
@@ -99,23 +101,47 @@ def test_a_sentence_leaves_out_claims_that_a_profile_lacks():
     assert answers([claim]) == [
         ("CNNs at batch 128", "LN loses to BN in the plain CNN (+0.500 [+0.400, +0.600] bits).")
     ]
+    waiting = {**claim, "claim": "ln_helps_conv", "outcomes": [{**outcome("not resolved", "cnn"), "pairs": 0}]}
+    assert answers([waiting]) == [] and len(answers([claim, waiting])) == 1
+
+
+def test_findings_are_of_the_largest_profile_that_has_runs_for_them(tmp_path):
+    about = {"experiment": "conv_gain", "verdict": "reproduced", "stated": "a paper", "identity": False}
+    for profile, pairs in (("quick", 5), ("standard", 0)):
+        (tmp_path / profile).mkdir()
+        claims = [
+            {**about, "claim": "ln_loses_to_bn_conv", "outcomes": [{**outcome("reproduced", "cnn"), "pairs": pairs}]},
+            {**about, "claim": "gn_beats_ln_conv", "outcomes": [outcome("reproduced", "cnn", f"{profile} (x)")]},
+        ]
+        (tmp_path / profile / "claims.json").write_text(json.dumps({"claims": claims}))
+        (tmp_path / profile / "provenance.json").write_text(json.dumps({"runs": 10}))
+    text = findings(tmp_path)
+    assert "LN loses to BN in the plain CNN (+0.500 bits) (`quick`)." in text
+    assert "GN is ahead of LN in the plain CNN (standard)." in text
+    assert "2 reproduced" in text and "1 reproduced; 1 claims wait for their runs" in text
 
 
 def test_counts_keep_identities_and_questions_of_ours_apart():
-    def claim(verdict: str, stated: str | None = "a paper", identity: bool = False) -> dict:
-        return {"verdict": verdict, "stated": stated, "identity": identity}
+    def claim(verdict: str, stated: str | None = "a paper", identity: bool = False, pairs: int = 5) -> dict:
+        outcomes = [{"pairs": pairs, "diverged": 0}]
+        return {"verdict": verdict, "stated": stated, "identity": identity, "outcomes": outcomes}
 
     claims = [claim("reproduced"), claim("mixed"), claim("contradicted", None), claim("reproduced", identity=True)]
+    claims.append(claim("not resolved", pairs=0))
     assert counts(claims) == (
         "Of 2 claims of the papers: 1 reproduced, 1 mixed; of 1 questions of our own: 1 contradicted; "
-        "1 of 1 identities hold."
+        "1 of 1 identities hold; 1 claims wait for their runs."
     )
 
 
 def test_verdicts_that_flip_in_a_replication_are_named(tmp_path):
     here = {("e", str(k)): "reproduced" for k in range(3)}
     verdicts = ["reproduced", "mixed", "contradicted"]
-    there = [{"experiment": "e", "claim": str(k), "verdict": verdict} for k, verdict in enumerate(verdicts)]
+    outcomes = [{"pairs": 5, "diverged": 0}]
+    there = [
+        {"experiment": "e", "claim": str(k), "verdict": verdict, "outcomes": outcomes}
+        for k, verdict in enumerate(verdicts)
+    ]
     folder = tmp_path / "quick_seeds40"
     folder.mkdir()
     (folder / "claims.json").write_text(json.dumps({"claims": there}))
