@@ -11,7 +11,7 @@ from experiments.judging.words import describe
 from experiments.report.charts.forest import cut
 from experiments.report.charts.layout import DASHES, UP_TO_THE_EDGE, words
 from experiments.report.tables import interval_text, signed
-from experiments.report.vega import HEIGHT, WIDTH, layered, look, mark, side_by_side, svg, titled
+from experiments.report.vega import HEIGHT, PITCH, WIDTH, layered, look, mark, side_by_side, svg, titled
 
 ROW, FOREST = 58, 480  # pixels: height of a difference, width of the plot
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#777777")  # as report/style.py
@@ -29,7 +29,7 @@ def forest(comparison: Comparison, background: str | None = "white") -> str:
     panels = [_forest_panel(title, rows) for title, rows in tables.items() if rows]
     chart = {"vconcat": panels}
     if background:
-        chart = titled(chart, f"Compared with {comparison.baseline}: {words(comparison.metric)}", CAPTION, 84)
+        chart = titled(chart, f"Compared with {comparison.baseline}: {words(comparison.metric)}", CAPTION, FOREST)
     return svg(chart, background)
 
 
@@ -101,7 +101,7 @@ def curves(comparison: Comparison, metric: str, background: str | None = "white"
     chart = side_by_side(panels)
     if background:
         caption = "Median over seeds; band: lowest to highest. A diverged run counts up to where it diverged."
-        chart = titled(chart, f"{words(metric)} by step", caption)
+        chart = titled(chart, f"{words(metric)} by step", caption, PITCH * min(len(panels), 3))
     return svg(chart, background)
 
 

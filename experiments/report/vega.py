@@ -20,6 +20,8 @@ from experiments.report.tables import plain
 
 VERSION = "6.4"  # of Vega-Lite: vl-convert holds several, and the page and the drawings use one
 WIDTH, HEIGHT = 230, 170  # pixels of a panel in a drawing; on the page a panel is as wide as its box
+PITCH = 270  # pixels from panel to panel
+LETTER, BOLD_LETTER = 7.0, 8.2  # pixels of a letter in captions and in titles, in the widest of the usual fonts
 SHAPES = {  # matplotlib's names of markers to Vega's
     "o": "circle",
     "s": "square",
@@ -102,9 +104,16 @@ def side_by_side(panels: list[dict], columns: int = 3) -> dict:
     return {"concat": panels, "columns": columns, "resolve": {"scale": {"x": "independent", "y": "independent"}}}
 
 
-def titled(chart: dict, title: str, caption: str, width: int = 110) -> dict:
-    """Return a chart under its title and a caption. width: of a line, in letters."""
-    return {**chart, "title": {"text": textwrap.wrap(title, width), "subtitle": textwrap.wrap(caption, width)}}
+def titled(chart: dict, title: str, caption: str, width: float = 3 * PITCH) -> dict:
+    """Return a chart under its title and a caption. width: of the chart, in pixels.
+
+    A drawing is as wide as its chart, or as its text in the fonts that vl-convert brings. Where a reader has others, a
+    letter may be a fifth wider, and what is beyond the drawing is cut off: so lines end well before.
+    """
+    text, subtitle = (
+        textwrap.wrap(words, round(width / pixels)) for words, pixels in ((title, BOLD_LETTER), (caption, LETTER))
+    )
+    return {**chart, "title": {"text": text, "subtitle": subtitle}}
 
 
 def svg(chart: dict, background: str | None = "white") -> str:

@@ -10,6 +10,8 @@ from experiments.report.style import norms_of
 from experiments.report.tables import interval_text
 from experiments.report.vega import colour, layered, mark, shape, svg, titled
 
+FOREST = 440  # pixels
+
 
 def domain(verdict: Verdict, bounds: list[float]) -> tuple[float, float]:
     """Return the range of x of a forest plot: the intervals, 0 and the bounds. What lies beyond is cut off."""
@@ -21,7 +23,7 @@ def domain(verdict: Verdict, bounds: list[float]) -> tuple[float, float]:
     return min(inside) - pad, max(inside) + pad
 
 
-def forest(verdict: Verdict, kind: Kind, width: int = 440) -> dict:
+def forest(verdict: Verdict, kind: Kind) -> dict:
     """Return the forest plot: a row a contrast, its interval with the differences of the seeds, against the margin."""
     low, high = domain(verdict, kind.bounds())
     compared = [cell.get("norm", "") for cell in kind.subjects()]
@@ -63,10 +65,10 @@ def forest(verdict: Verdict, kind: Kind, width: int = 440) -> dict:
         rows.mark_text(align="left", dy=-16).encode(x=alt.XValue(0), y=y, text=alt.Text("name:N")),
         rows.mark_text(align="left", dy=-3).encode(x=alt.XValue(0), y=y, text=alt.Text("numbers:N")),
         rows.mark_text(align="right", dy=-3, fontWeight="bold").encode(
-            x=alt.XValue(width), y=y, text=alt.Text("verdict:N")
+            x=alt.XValue(FOREST), y=y, text=alt.Text("verdict:N")
         ),
     ]
-    return layered(records, *layers, width=width, height=58 * len(records))
+    return layered(records, *layers, width=FOREST, height=58 * len(records))
 
 
 def cut(interval: Interval | None, low: float, high: float) -> dict:
@@ -86,5 +88,5 @@ def forest_drawing(verdict: Verdict, kind: Kind, background: str | None = "white
     """Return the forest plot as SVG. Without a background it is for the page, which has title and caption as text."""
     chart = forest(verdict, kind)
     if background:
-        chart = titled(chart, verdict.statement, kind.caption(), 80)
+        chart = titled(chart, verdict.statement, kind.caption(), FOREST)
     return svg(chart, background)

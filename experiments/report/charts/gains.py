@@ -65,7 +65,7 @@ def gain_panel(
     x = alt.X(
         "low:Q",
         title=f"difference to none ({unit})",
-        axis=alt.Axis(tickCount=4, labelOverlap="greedy"),
+        axis=alt.Axis(tickCount=4, labelOverlap="greedy", labelFlush=False),
         scale=alt.Scale(zero=True),
     )
     tips = hover(normaliser="name:N", difference="difference:N", pairs="n:Q", diverged="diverged:Q")

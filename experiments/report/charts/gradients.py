@@ -9,22 +9,25 @@ from experiments.report.charts.layout import UP_TO_THE_EDGE, Figure, Layout, hov
 
 
 def gradients(result: ExperimentResult) -> Figure | None:
-    """Return the norm of d loss_T / d h_t by T - t, a panel at the start and one after training for each network."""
+    """Return the norm of d loss_T / d h_t by T - t: for each network a panel at the start and one after training."""
     measured = result.rows[result.rows["run_id"].isin(result.gradients["run_id"])]
     if measured.empty:
         return None
     layout = Layout.of(measured, result.experiment)
+    networks = list(layout.split(measured))
     panels = [
         gradient_panel(runs, at, layout, f"{title}, {moment}")
-        for title, runs in layout.split(measured)
         for moment, at in result.gradients.groupby("moment", sort=False)
+        for title, runs in networks
     ]
     caption = (
         f"Norm of the gradient of the last step's loss with respect to the hidden state some steps before, mean over "
         f"cases of the validation split. Median over {seeds(measured)}; band: lowest to highest. A flat line: the loss "
         "still says what to remember."
     )
-    return Figure(f"{result.experiment.name}_gradients", "Gradients through time", caption, {"": panels}, columns=2)
+    columns = len(networks) if len(networks) in (2, 3) else 2
+    name = f"{result.experiment.name}_gradients"
+    return Figure(name, "Gradients through time", caption, {"": panels}, columns)
 
 
 def gradient_panel(rows: pd.DataFrame, gradients: pd.DataFrame, layout: Layout, title: str) -> dict:

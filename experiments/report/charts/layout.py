@@ -9,7 +9,7 @@ import pandas as pd
 from experiments.config.experiment import Experiment
 from experiments.judging.words import describe
 from experiments.report.style import norms_of
-from experiments.report.vega import for_page, side_by_side, svg, titled
+from experiments.report.vega import PITCH, for_page, side_by_side, svg, titled
 from experiments.runs.rows import cell_columns
 
 UP_TO_THE_EDGE = alt.Scale(zero=False, nice=False, padding=8)  # room for the markers at both ends
@@ -32,10 +32,13 @@ class Figure:
         """Return SVG by file name, one for each choice."""
         return {
             "_".join(filter(None, [self.name, choice])): svg(
-                titled(side_by_side(panels, self.columns), self.title, self.caption)
+                titled(side_by_side(panels, self.columns), self.title, self.caption, self._width(panels))
             )
             for choice, panels in self.panels.items()
         }
+
+    def _width(self, panels: list[dict]) -> float:
+        return self.widest or PITCH * min(self.columns, len(panels))
 
     def specs(self) -> dict[str, list[dict]]:
         """Return Vega-Lite for the page."""
