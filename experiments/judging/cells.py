@@ -101,7 +101,7 @@ def mask(rows: pd.DataFrame, cell: Mapping) -> np.ndarray:
     """Return which rows have the cell's columns."""
     chosen = np.ones(len(rows), bool)
     for column, value in cell.items():
-        chosen &= (rows[column].astype(str) == text(value)).to_numpy() if column in rows else False
+        chosen &= rows[column].to_numpy().astype(str) == text(value) if column in rows else False
     return chosen
 
 

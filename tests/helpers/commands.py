@@ -1,11 +1,11 @@
-"""A command of the project in a process of its own, forked where torch, Hydra and wandb are imported already.
+"""A command of the project in a process of its own, forked where the project and its libraries are imported already.
 
-An interpreter needs seconds to import these, more than a tiny run itself, and the tests start hundreds of commands. The
-first call of a test process starts Python's own fork server; nothing of the project is imported there, so a command
-loads all of its modules anew, reads the environment that it was given and ends with its own exit code. What depends on
-the start of an interpreter (encodings, -W, hash seeds, another folder) needs a real one.
+An interpreter needs seconds to import them, more than a tiny run itself, and the tests start hundreds of commands. The
+first call of a test process starts Python's own fork server, which imports everything once and runs nothing. What
+depends on the start of an interpreter (encodings, -W, hash seeds, what is imported when) needs a real one.
 """
 
+import functools
 import importlib
 import multiprocessing
 import os
@@ -18,6 +18,8 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from omegaconf import OmegaConf
+
 ROOT = Path(__file__).resolve().parents[2]
 IMPORTED = ["torch", "torch._dynamo", "hydra", "hydra._internal.utils", "omegaconf", "scipy.stats", "pandas", "wandb"]
 
@@ -29,11 +31,11 @@ class Forked:
         self, module: str, arguments: tuple[str, ...], environment: Mapping[str, str] | None, folder: Path = ROOT
     ):
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(IMPORTED)
+        context.set_forkserver_preload([*IMPORTED, *project_modules()])
         self.args = [sys.executable, "-m", module, *arguments]
         self.stdout, self.stderr = (tempfile.NamedTemporaryFile("r") for _ in range(2))  # noqa: SIM115
         given = (module, arguments, dict(environment or os.environ), folder, self.stdout.name, self.stderr.name)
-        self.process = context.Process(target=_become, args=given)
+        self.process = context.Process(target=_call if folder == ROOT else _become, args=given)
         self.process.start()
         assert self.process.pid is not None
         self.pid = self.process.pid
@@ -107,7 +109,7 @@ class Server:
 
     def __enter__(self) -> Callable[..., subprocess.CompletedProcess]:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(IMPORTED)
+        context.set_forkserver_preload([*IMPORTED, *project_modules()])
         self.connection, other = context.Pipe()
         self.process = context.Process(target=_serve, args=(other,))
         self.process.start()
@@ -126,9 +128,13 @@ class Server:
             return subprocess.CompletedProcess([module, *arguments], code, stdout.read(), stderr.read())
 
 
+@functools.cache
+def project_modules() -> list[str]:
+    """Return the modules of the commands and of all rooms, which import those of data and models."""
+    return [found.name for found in pkgutil.walk_packages([str(ROOT / "experiments")], "experiments.")]
+
+
 def _serve(connection) -> None:
-    for found in pkgutil.walk_packages([str(ROOT / "experiments")], "experiments."):
-        importlib.import_module(found.name)
     context = multiprocessing.get_context("fork")
     while (request := connection.recv()) is not None:
         *given, seconds = request
@@ -142,20 +148,24 @@ def _serve(connection) -> None:
 
 
 def _call(module: str, arguments: tuple[str, ...], *surroundings) -> None:
-    """Call a command's main() in this process."""
+    """Call a command's main() in this process; run a module that is none of the commands."""
     _take_place(arguments, *surroundings)
-    if module.startswith("data."):
+    if not module.startswith("experiments."):
         runpy.run_module(module, run_name="__main__", alter_sys=True)
-    else:
-        package = (ROOT / module.replace(".", "/")).is_dir()
-        importlib.import_module(f"{module}.__main__" if package else module).main()
+        return
+    package = (ROOT / module.replace(".", "/")).is_dir()
+    command = importlib.import_module(f"{module}.__main__" if package else module)
+    sys.argv[0] = command.__file__ or ""
+    command.main()
 
 
 def _become(module: str, arguments: tuple[str, ...], *surroundings) -> None:
-    """Turn the forked process into the command."""
+    """Turn the forked process into the command of a copy of the project, whose modules take the place of this one's."""
     _take_place(arguments, *surroundings)
-    for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:  # as this one, not of the folder
-        del sys.modules[name]
+    for name in list(sys.modules):
+        if name.partition(".")[0] in ("experiments", "data", "models", "layer_normalization", "hydra_plugins", "tests"):
+            del sys.modules[name]
+    OmegaConf.clear_resolvers()
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
@@ -164,6 +174,7 @@ def _take_place(
 ) -> None:
     """Give this process the surroundings of a command: group, folder, environment, streams, arguments."""
     os.setpgid(0, 0)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as in a shell, also where the tests run under nohup
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)

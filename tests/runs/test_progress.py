@@ -26,7 +26,7 @@ from experiments.runs.progress import (
     progress_table,
 )
 from tests.helpers.commands import ROOT
-from tests.helpers.processes import QUIET, command, folders, only, train
+from tests.helpers.processes import QUIET, command, folders, only, train, wait_for
 
 TINY = ["data=python_docs", "model.hidden_size=16", "data.seq_len=16", "data.batch_size=8", *QUIET]
 SHORT = [*TINY, "trainer.steps=20", "trainer.evaluations=1"]
@@ -79,6 +79,7 @@ def on_a_terminal(arguments: list[str], width: int):
     pid, master = pty.fork()
     if pid == 0:
         os.chdir(ROOT)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as in a shell, also where the tests run under nohup
         os.execve(arguments[0], arguments, environment | {"TERM": "xterm-256color"})
     terminal = Terminal(pid, master)
     terminal.resize(width)
@@ -125,7 +126,8 @@ def test_sigterm_too_leaves_the_terminal_sane(tmp_path):
 def test_a_closed_terminal_leaves_checkpoints(tmp_path):
     with on_a_terminal(command(tmp_path, "-m", "model=rnn", "norm=none,ln", *ENDLESS), width=80) as terminal:
         terminal.read_until("steps/s")
-    assert os.waitstatus_to_exitcode(os.waitpid(terminal.pid, 0)[1]) == 128 + signal.SIGHUP
+    ended = wait_for(lambda: (waited := os.waitpid(terminal.pid, os.WNOHANG))[0] and waited, seconds=60)
+    assert os.waitstatus_to_exitcode(ended[1]) == 128 + signal.SIGHUP
     states = [(folder.state, folder.load_checkpoint("cpu") is not None) for folder in folders(tmp_path)]
     assert set(states) == {("interrupted", True)}, states
 
