@@ -115,9 +115,9 @@ class Experiment:
     deviations: list[str] = field(
         default_factory=list, metadata={"help": "deviations from the papers in this profile, printed in the report"}
     )
-    gradients: dict[str, Any] | None = field(
-        default=None,
-        metadata={"help": "cells in whose runs the report measures the gradients through time; {}: all, null: none"},
+    gradients: list[dict[str, Any]] = field(
+        default_factory=list,
+        metadata={"help": "cells in whose runs the report measures the gradients through time; [{}]: in all of them"},
     )
     sources: list[str] = field(
         default_factory=list,

@@ -114,14 +114,14 @@ def _gradients(configs: dict[str, DictConfig], rows: pd.DataFrame, runs_dir: str
     """Measure the gradients through time in the finished runs of the cells that experiments name for it."""
     chosen: list[str] = []
     for name, cfg in configs.items():
-        if cfg.experiment.gradients is not None:
-            runs = rows[(rows["experiment"] == name) & (rows["status"] == "done")]
-            chosen += runs.loc[mask(runs, cfg.experiment.gradients), "run_id"].tolist()
+        runs = rows[(rows["experiment"] == name) & (rows["status"] == "done")]
+        for cell in cfg.experiment.gradients:
+            chosen += runs.loc[mask(runs, cell), "run_id"].tolist()
     if not chosen:
         return pd.DataFrame(columns=GRADIENT_COLUMNS)
     from experiments.training.gradients import gradients_of_runs  # here, since it imports torch
 
-    return gradients_of_runs(chosen, runs_dir)
+    return gradients_of_runs(dict.fromkeys(chosen), runs_dir)
 
 
 def from_tables(configs: dict[str, DictConfig], folder: Path) -> RunTables:
@@ -143,6 +143,8 @@ def from_tables(configs: dict[str, DictConfig], folder: Path) -> RunTables:
     ):
         if absent := [column for column in columns if column not in content]:
             raise ConfigError(f"{folder / file} has no column {', '.join(absent)}; name a folder that a report wrote")
+    if not all(pd.api.types.is_numeric_dtype(gradients[column]) for column in ("lag", "norm") if len(gradients)):
+        raise ConfigError(f"{folder / GRADIENTS} is damaged in the column lag or norm; restore it, or delete the file")
     if rows.empty:
         raise ConfigError(f"{folder / 'runs.csv'} holds no run; name another folder")
     if len(repeated := rows["run_id"][rows["run_id"].duplicated()]):

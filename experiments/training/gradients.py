@@ -84,6 +84,8 @@ def gradients_of_runs(run_ids: Iterable[str], runs_dir: str) -> pd.DataFrame:
     for run_id in run_ids:
         try:
             trained = load(RunFolder(runs_dir, run_id))
+            if not isinstance(trained.model, Reader) or trained.cfg.data.get("seq_len") == 1:
+                raise ConfigError(f"{run_id}: model={trained.cfg.model.name} reads no sequence of several steps here")
             torch.set_num_threads(trained.cfg.threads)
             data = str(trained.cfg.data)
             if data not in batches_of:

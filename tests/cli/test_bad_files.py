@@ -132,6 +132,8 @@ TABLES = {
     "a row too long": (HEADER + FIRST + FIRST.rstrip() + b",1,2\n", "is damaged (Error tokenizing"),
     "joined": (RUNS + b"".join(RUNS.splitlines(keepends=True)[1:]), "more than once; leave each run one row"),
     "half the curves": (RUNS, "curves.csv has no column"),
+    "half the gradients": (RUNS, "gradients.csv has no column lag, norm"),
+    "a word for a gradient": (RUNS, "gradients.csv is damaged in the column lag or norm"),
 }
 
 
@@ -141,6 +143,9 @@ def test_a_report_on_damaged_tables(case, refusal, tmp_path):
     (tmp_path / "rows").mkdir()
     (tmp_path / "rows" / "runs.csv").write_bytes(runs)
     (tmp_path / "rows" / "curves.csv").write_bytes(b"run_id,step\n" if "curves" in case else rows_of("curves.csv"))
+    if "gradient" in case:
+        row = "run_id,moment\na,b\n" if "half" in case else "run_id,moment,lag,norm\na,b,1,x\n"
+        (tmp_path / "rows" / "gradients.csv").write_text(row)
     assert said in refusal("report", "rows=rows", "profile.experiments=[train_test]")
 
 

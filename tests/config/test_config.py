@@ -112,6 +112,8 @@ def test_a_rule_about_a_cell_that_is_not_run_is_refused_before_the_first_run(cli
         result = cli("train", "-m", "experiment=train_test", "plan=true", f"experiment.claims=[{rule}]")
         assert result.returncode and not result.stdout
         assert result.stderr.strip().startswith(f"error: claim c: {message}")
+    result = cli("train", "-m", "experiment=train_test", "plan=true", "experiment.gradients=[{norm: rsm}]")
+    assert result.returncode == 2 and "gradients {norm: rsm}: no run has it; name cells" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -58,9 +58,12 @@ def test_runs_on_disk_are_measured_by_lag_and_what_cannot_be_is_named(tmp_path, 
     pixels = train(tmp_path, *MODELS["image_gru-bn"]).run_id  # 64 steps, more than lags in a table
     empty = train(tmp_path, *MODELS["rnn-wn"])
     (empty.path / "last.pt").unlink()
-    found = gradients_of_runs([lstm, empty.run_id, pixels], str(tmp_path))
+    other = train(tmp_path, *MODELS["draw-ln"]).run_id
+    found = gradients_of_runs([lstm, empty.run_id, pixels, other], str(tmp_path))
     [line] = capsys.readouterr().err.splitlines()
-    assert line.startswith("gradients through time of 1 runs are left out: ") and "no checkpoint" in line
+    assert line.startswith("gradients through time of 2 runs are left out: ") and "no checkpoint" in line
+    assert gradients_of_runs([other], str(tmp_path)).empty
+    assert "model=draw reads no sequence" in capsys.readouterr().err
     by_run = found.groupby(["run_id", "moment"])["lag"].apply(list)
     assert by_run[lstm, AT_START] == by_run[lstm, TRAINED] == [1, 2, 3, 4, 5]
     assert len(by_run[pixels, TRAINED]) == LAGS and by_run[pixels, TRAINED][-1] == 63 and len(by_run) == 4

@@ -50,8 +50,9 @@ def check_cells(experiment: Experiment, runs: Sequence[Mapping[str, Any]]) -> No
                 f"floor {written(floor.cell)}: {len(matching(floor.cell, runs))} runs have it in place of "
                 f"{len(experiment.final_seeds)}; name one cell of the grid"
             )
-    if experiment.gradients is not None and not matching(experiment.gradients, runs):
-        raise ConfigError(f"gradients {written(experiment.gradients)}: no run has it; name cells of the grid")
+    for cell in experiment.gradients:
+        if not matching(cell, runs):
+            raise ConfigError(f"gradients {written(cell)}: no run has it; name cells of the grid")
 
 
 def check_claims(experiment: Experiment) -> None:
