@@ -23,23 +23,24 @@ MLP = [
 ]  # fractions of a second
 TINY = ["model.hidden_size=16", "data.seq_len=16", "data.batch_size=8", "trainer.evaluations=2", "trainer.log_every=5"]
 OFTEN = [*QUIET, "trainer.log_every=5", "trainer.evaluations=3", "trainer.checkpoint_every=0.02"]
-TASKS = {  # a run of each family of networks, with everything that a checkpoint has to hold
-    "LSTM, dropout": ["model=lstm", "norm=bn", "model.dropout=0.3", "model.hidden_size=16", "data=python_docs"],
-    "feed-forward": [
-        "model=mlp",
-        "model.hidden_sizes=[64]",
-        "norm=wn",
-        "norm.data_init=true",
-        "data=digits",
-        "data.batch_size=32",
+TASKS = {  # a run of each family of networks, of about a second, with everything that a checkpoint has to hold
+    "LSTM, dropout": [
+        *("model=lstm", "norm=bn", "model.dropout=0.3", "model.hidden_size=16"),
+        *("data=python_docs", "data.seq_len=16", "data.batch_size=8", "trainer.steps=400"),
     ],
-    "convolutional": ["model=cnn", "norm=bn", "data=digits", "data.batch_size=16", "optim=sgd"],
+    "feed-forward": [
+        *("model=mlp", "model.hidden_sizes=[64]", "norm=wn", "norm.data_init=true"),
+        *("data=digits", "data.batch_size=32", "trainer.steps=400"),
+    ],
+    "convolutional": [
+        *("model=cnn", "norm=bn", "data=digits", "data.batch_size=16", "optim=sgd", "trainer.steps=180"),
+    ],
     "skip-thoughts": [
         *("model=skip_thoughts", "model.hidden_size=8", "model.embedding_size=5", "norm=bn"),
         *("data=python_docs_sentences", "data.words=200", "data.batch_size=4", "trainer.population_batches=5"),
+        "trainer.steps=120",
     ],
 }
-TASKS["LSTM, dropout"] += ["data.seq_len=16", "data.batch_size=8"]
 
 
 def command(runs_dir: Path, *arguments: str) -> list[str]:

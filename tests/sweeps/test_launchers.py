@@ -21,7 +21,7 @@ from experiments.sweeps.launch import LaunchError, run_all
 from tests.helpers.commands import ROOT
 from tests.helpers.processes import QUIET, assert_equal, finish, folders, only, start, train, wait_for
 
-SWEEP = ["-m", "model=mlp", "model.hidden_sizes=[32]", "norm=none,ln,gn", "data=digits", "trainer.steps=6000"]
+SWEEP = ["-m", "model=mlp", "model.hidden_sizes=[32]", "norm=none,ln,gn", "data=digits", "trainer.steps=3000"]
 SWEEP += [*QUIET, "trainer.log_every=10", "trainer.evaluations=2", "trainer.checkpoint_every=0.2"]
 LAUNCHERS = {
     "basic": [],
