@@ -1,5 +1,6 @@
 # docker build -t layer-normalization . && docker run --rm -it -v "$PWD/results:/app/results" layer-normalization
-FROM python:3.12-slim-bookworm
+# The patch version of the committed rows: quick's text is Python's own documentation, which differs between versions.
+FROM python:3.11.7-slim-bookworm
 RUN apt-get update \
     && apt-get install -y --no-install-recommends g++ git \
     && rm -rf /var/lib/apt/lists/*

@@ -1,7 +1,7 @@
 """Downloads published data sets: python -m data.fetch mnist cifar10
 
 Into LAYERNORM_DATA, or --root. What is there already stays, what was cut off goes on where it stopped, and no file
-counts before its sha256 is the published one (data/sets.py). Sets that may not be handed on must be brought.
+counts before its sha256 is the published one (data/sets.py). Sets that may not be redistributed must be brought.
 """
 
 import argparse

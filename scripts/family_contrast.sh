@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
-# Does LN help recurrent networks more than CNNs? Judged on the runs of these two experiments.
+# Is LN ahead of BN in recurrent networks and behind it in a CNN? The runs of both experiments, which report judges.
 exec bash "$(dirname "$0")/experiment.sh" recurrent_gain,conv_gain "$@"

@@ -100,7 +100,10 @@ class Experiment:
     unit: str = field(default="nats", metadata={"help": "unit of the metric"})
     claims: list[Claim] = field(default_factory=list, metadata={"help": "the rules, written before the runs"})
     without: list[str] = field(
-        default_factory=list, metadata={"help": "claims that this profile leaves out, whose runs it does not have"}
+        default_factory=list,
+        metadata={
+            "help": "claims that this profile leaves out: it lacks their runs, or their seconds are of a shared machine"
+        },
     )
     floors: list[Floor] = field(
         default_factory=list, metadata={"help": "what un-normalised networks must reach for a verdict to count"}

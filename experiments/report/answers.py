@@ -25,7 +25,10 @@ class Clause:
     open: str
 
     def text(self, claim: Mapping[str, Any]) -> str:
-        """Return the clause for the claim as claims.json has it; with its "profile" named, where it has one."""
+        """Return the clause for the claim as claims.json has it.
+
+        Its "profile" is named where it has one; a dagger where its verdict "flips" in a replication.
+        """
         parts = []
         for verdict, template in (
             (REPRODUCED, self.reproduced),
@@ -35,7 +38,8 @@ class Clause:
             contrasts = [named(outcome) for outcome in claim["outcomes"] if outcome["verdict"] == verdict]
             if contrasts:
                 parts.append(template.format(of=listed(contrasts)))
-        return ", ".join(parts) + (f" (`{claim['profile']}`)" if "profile" in claim else "")
+        flips = " †" if claim.get("flips") else ""
+        return ", ".join(parts) + flips + (f" (`{claim['profile']}`)" if "profile" in claim else "")
 
 
 @dataclass(frozen=True)
@@ -91,9 +95,9 @@ SENTENCES = (
             Clause(
                 "recurrent_rates",
                 "ln_forgives_the_rate",
-                "LN makes the learning rate matter less in the {of}",
-                "LN makes the learning rate matter more in the {of}",
-                "how much the rate matters is open for the {of}",
+                "over a grid of learning rates LN loses less against its best one in the {of}",
+                "over a grid of learning rates LN loses more against its best one in the {of}",
+                "what a rate that is not the best costs is open for the {of}",
             ),
         ),
     ),
@@ -117,8 +121,8 @@ SENTENCES = (
             Clause(
                 "conv_gain",
                 "ln_helps_conv_little",
-                "LN brings at most half of what BN brings to the {of}",
-                "LN brings more than half of what BN brings to the {of}",
+                "LN brings at most half of BN's gain to the {of}",
+                "LN brings more than half of BN's gain to the {of}",
                 "LN's part of BN's gain is open for the {of}",
             ),
         ),
@@ -188,7 +192,7 @@ def answers(claims: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
 def named(outcome: Mapping[str, Any]) -> str:
     """Return a contrast with its numbers: LSTM (-0.055 [-0.062, -0.048] bits per character)."""
     name = next((NETWORKS[word] for word in outcome["where"].split(", ") if word in NETWORKS), outcome["label"])
-    numbers = re.split(r": |; | \(", outcome["why"])[0] if outcome["interval"] else "no interval"
+    numbers = re.split(r": | \(", outcome["why"])[0] if outcome["interval"] else "no interval"
     return f"{name} ({numbers})"
 
 

@@ -193,8 +193,8 @@ def markdown(results: list[ExperimentResult], provenance: dict) -> str:
     for result in results:
         sections += [f"## {result.experiment.name}", result.experiment.question]
         sections += [f"These rows are not consistent: {problem}." for problem in result.problems]
-        if left_out := result.experiment.without:
-            sections.append(f"Claims that this profile leaves out: {', '.join(left_out)}.")
+        if result.experiment.without:
+            sections.append(f"Not judged in this profile: {' '.join(tables.left_out(result.experiment))}")
         for verdict in tables.judged(result):
             about = f"**{verdict.statement}** {verdict.verdict} ({verdict.metric}, {verdict.unit})"
             sections += [about, tables.source(verdict), tables.markdown(tables.difference_table(verdict))]

@@ -82,6 +82,7 @@ def page(
         answers=answers([tables.plain(verdict.as_dict()) for result in results for verdict in result.verdicts]),
         replications=replications,
         source=tables.source,
+        left_out=tables.left_out,
         sign=SIGN,
         norms=norms,
         matrix=matrix(results),

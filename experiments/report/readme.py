@@ -15,7 +15,7 @@ from experiments.config.errors import ConfigError
 from experiments.config.paths import ROOT
 from experiments.judging.evidence import REFERENCE
 from experiments.report.answers import answers
-from experiments.report.replication import Replication, beside
+from experiments.report.replication import Replication, beside, empirical
 from experiments.report.tables import counts, has_runs, markdown, signed
 from experiments.runs.progress import format_duration
 
@@ -23,6 +23,7 @@ FINDINGS_START, FINDINGS_END = "<!-- findings: written by experiments.report -->
 VERDICTS_START, VERDICTS_END = "<!-- verdicts: written by experiments.report -->", "<!-- end of verdicts -->"
 PROFILES = ("quick", "standard", "full")  # from left to right
 MARKS = {"reproduced": "✓", "mixed": "±", "contradicted": "✗", "not resolved": "?"}
+
 # --- the pages --------------------------------------------------------------------------------------------------------
 
 
@@ -45,38 +46,48 @@ def replace_block(path: Path, start: str, end: str, text: str) -> None:
 
 
 def findings(reference: Path) -> str:
-    """Return the answers without their intervals, each of the largest profile that has runs for it; counts, figures."""
+    """Return the answers, shortened, each of the largest profile that has runs for it; counts, figures."""
     claims = {profile: claims_of(reference / profile) for profile in committed_profiles(reference)}
+    repeated = {profile: replications(reference / profile, by_id) for profile, by_id in claims.items()}
     largest = list(claims)[-1]
     run: dict[tuple[str, str], dict] = {}
     for profile, by_id in claims.items():
         of = {} if profile == largest else {"profile": profile}
-        run |= {key: {**claim, **of} for key, claim in by_id.items() if has_runs(claim)}
-    brief = [(about, re.sub(r" \[[^]]*\]", "", text)) for about, text in answers(list(run.values()))]
+        unlike = {key for one in repeated[profile] for key in one.differing}
+        run |= {key: {**claim, **of, "flips": key in unlike} for key, claim in by_id.items() if has_runs(claim)}
+    brief = [(about, shortened(text)) for about, text in answers(list(run.values()))]
     sentences = [f"{n}. **{about}:** {text}" for n, (about, text) in enumerate(brief, 1)]
     totals = []
     for profile, by_id in claims.items():
         runs = provenance_of(reference / profile)["runs"]
         totals.append(f"- [`{profile}`](results/reference/{profile}/claims.md), {runs} runs: {counts(by_id.values())}")
         totals += [
-            f"  - [Once more](results/reference/{one.folder}/claims.md), {one.counts()}."
-            for one in replications(reference / profile, by_id)
+            f"  - [Replication](results/reference/{one.folder}/claims.md), {one.counts()}." for one in repeated[profile]
         ]
     return "\n\n".join(["\n".join(sentences), "\n".join(totals), *pictures(reference, largest, "results/reference")])
 
 
+def shortened(text: str) -> str:
+    """Return an answer without its intervals, with the short names of the units that README.md explains."""
+    without_intervals = re.sub(r" \[[^]]*\]", "", text)
+    return without_intervals.replace("bits per character", "bpc").replace("percentage points", "points")
+
+
 def pictures(reference: Path, profile: str, link: str) -> list[str]:
-    """Return a profile's figures: what each normaliser does, and why, where its gradients were measured."""
-    named = {"What each normaliser does": "summary", "How far back its gradients reach": "recurrent_gain_gradients"}
+    """Return a profile's figures: the gain of each normaliser, and gradients through time where they were measured."""
+    named = {
+        "Gain of each normaliser over none": "summary",
+        "Norm of the gradient with respect to earlier hidden states": "recurrent_gain_gradients",
+    }
     return [
-        f"![{text} in {profile}]({link}/{profile}/figures/{name}.svg)"
+        f"![{text}, {profile}]({link}/{profile}/figures/{name}.svg)"
         for text, name in named.items()
         if (reference / profile / "figures" / f"{name}.svg").exists()
     ]
 
 
 def replications(folder: Path, by_id: dict[tuple[str, str], dict]) -> list[Replication]:
-    return beside(folder, {claim: entry["verdict"] for claim, entry in by_id.items() if has_runs(entry)})
+    return beside(folder, empirical(by_id.values()))
 
 
 # --- results/README.md ------------------------------------------------------------------------------------------------
@@ -98,7 +109,7 @@ def verdicts(reference: Path) -> str:
     lines = []
     for profile, by_id in claims.items():
         lines.append(total(reference / profile, by_id))
-        lines += [f"  - [Once more](reference/{one.folder}/claims.md), {one.sentence()}" for one in repeated[profile]]
+        lines += [f"  - [Replication](reference/{one.folder}/claims.md), {one.sentence()}" for one in repeated[profile]]
     figures = [line for profile in claims for line in pictures(reference, profile, "reference")]
     return "\n\n".join(["\n".join(lines), markdown(pd.DataFrame(rows)), *figures])
 
@@ -126,7 +137,8 @@ def entry(claim: dict | None, flips: bool = False) -> str:
         return verdict
     outcome = deciding(claim["verdict"], with_interval)
     interval = outcome["interval"]
-    numbers = f"{signed(interval['estimate'])} [{signed(interval['low'])}, {signed(interval['high'])}]"
+    mean, low, high = (signed(interval[name], claim["unit"]) for name in ("estimate", "low", "high"))
+    numbers = f"{mean} [{low}, {high}]"
     contrast = f"{outcome['where'] or outcome['label']}, one of {len(claim['outcomes'])}"
     return f"{verdict}<br>{numbers}, n = {outcome['pairs']}" + (f" ({contrast})" if len(claim["outcomes"]) > 1 else "")
 

@@ -6,25 +6,29 @@ results/reference/quick. scripts/replicate.sh makes one.
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.config.errors import first_line
 from experiments.judging.evidence import ExperimentResult
 from experiments.judging.verdict import CONTRADICTED, REPRODUCED
-from experiments.report.tables import has_runs
+from experiments.report.tables import is_empirical
 
 Verdicts = Mapping[tuple[str, str], str]  # of (experiment, claim)
 
 
 @dataclass(frozen=True)
 class Replication:
-    """Verdicts here and there, of the claims that both have. there: what was repeated, in words."""
+    """Verdicts here and there, of the claims that both have; not of identities, which cannot come out otherwise.
 
-    there: str
+    what: seeds and processor, in words. sides: what is here and what is there.
+    """
+
+    what: str
     pairs: dict[tuple[str, str], tuple[str, str]]
     folder: str = ""
+    sides: tuple[str, str] = ("here", "there")
 
     @property
     def differing(self) -> dict[tuple[str, str], tuple[str, str]]:
@@ -38,29 +42,36 @@ class Replication:
     def counts(self) -> str:
         """Return how many verdicts are the same, and how many reversed."""
         same = len(self.pairs) - len(self.differing)
-        return f"{self.there}: {same} of {len(self.pairs)} verdicts are the same, {len(self.reversed)} reversed"
+        return (
+            f"{self.what}: {same} of {len(self.pairs)} empirical verdicts are the same, {len(self.reversed)} reversed"
+        )
 
     def sentence(self) -> str:
         """Return the counts, and which verdicts differ."""
         details = [
-            f"{name}/{claim} (here {here}, there {there})" for (name, claim), (here, there) in self.differing.items()
+            f"{name}/{claim} ({', '.join(f'{side} {verdict}' for side, verdict in zip(self.sides, pair, strict=True))})"
+            for (name, claim), pair in self.differing.items()
         ]
         differ = f"; these differ: {', '.join(details)}" if details else ""
         return f"{self.counts()}{differ}."
 
 
-def of(results: list[ExperimentResult], reference: list[ExperimentResult], there: str) -> Replication:
+def of(results: list[ExperimentResult], reference: list[ExperimentResult], what: str) -> Replication:
     """Return how the verdicts of two sets of results agree."""
-    return compare(verdicts_of(results), verdicts_of(reference), there)
+    return Replication(what, paired(verdicts_of(results), verdicts_of(reference)))
 
 
-def compare(here: Verdicts, there: Verdicts, name: str, folder: str = "") -> Replication:
-    return Replication(name, {claim: (here[claim], there[claim]) for claim in here if claim in there}, folder)
+def paired(here: Verdicts, there: Verdicts) -> dict[tuple[str, str], tuple[str, str]]:
+    return {claim: (here[claim], there[claim]) for claim in here if claim in there}
 
 
 def verdicts_of(results: list[ExperimentResult]) -> Verdicts:
-    claims = [verdict.as_dict() for result in results for verdict in result.verdicts]
-    return {(claim["experiment"], claim["claim"]): claim["verdict"] for claim in claims if has_runs(claim)}
+    return empirical(verdict.as_dict() for result in results for verdict in result.verdicts)
+
+
+def empirical(claims: Iterable[Mapping]) -> Verdicts:
+    """Return the verdicts of claims, as claims.json has them, that rest on runs and are no identities."""
+    return {(claim["experiment"], claim["claim"]): claim["verdict"] for claim in claims if is_empirical(claim)}
 
 
 def beside(folder: Path, here: Verdicts) -> list[Replication]:
@@ -68,14 +79,13 @@ def beside(folder: Path, here: Verdicts) -> list[Replication]:
     found = []
     for other in sorted(folder.parent.glob(f"{folder.name}_*/claims.json")):
         try:
-            claims = json.loads(other.read_text(encoding="utf-8"))["claims"]
-            there = {(claim["experiment"], claim["claim"]): claim["verdict"] for claim in claims if has_runs(claim)}
+            there = empirical(json.loads(other.read_text(encoding="utf-8"))["claims"])
             provenance = dict(json.loads(other.with_name("provenance.json").read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError) as error:  # another's, or damaged
             print(f"{other.parent} is left out, it holds no report ({first_line(error)})", file=sys.stderr)
             continue
         if "first_seed" not in provenance:  # of another kind: a copy that was made before replications were
             continue
-        name = ", ".join([f"seeds from {provenance['first_seed']} on", *provenance.get("processor", [])])
-        found.append(compare(here, there, name, other.parent.name))
+        what = ", ".join([f"seeds {provenance['first_seed']} and up", *provenance.get("processor", [])])
+        found.append(Replication(what, paired(here, there), other.parent.name, ("reference", "replication")))
     return found

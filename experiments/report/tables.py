@@ -10,7 +10,7 @@ from experiments.config.experiment import Experiment
 from experiments.judging.cells import values
 from experiments.judging.evidence import ExperimentResult
 from experiments.judging.intervals import Interval, iqm
-from experiments.judging.verdict import REPRODUCED, VERDICTS, Outcome, Verdict
+from experiments.judging.verdict import REPRODUCED, VERDICTS, Outcome, Verdict, decimals
 from experiments.runs.rows import cell_columns
 
 DIGITS = 6  # significant; the last ones of a float64 differ between processors, and the tables must not
@@ -40,10 +40,10 @@ def contrasts(result: ExperimentResult) -> Iterator[tuple[Verdict, Outcome]]:
 # --- numbers as text --------------------------------------------------------------------------------------------------
 
 
-def signed(number: float | None) -> str:
+def signed(number: float | None, unit: str = "") -> str:
     if number is None or pd.isna(number):
         return ""
-    return f"{number:+.3f}" if np.isfinite(number) else ("+∞" if number > 0 else "-∞")
+    return f"{number:+.{decimals(unit)}f}" if np.isfinite(number) else ("+∞" if number > 0 else "-∞")
 
 
 def interval_text(interval: Interval | None) -> str:
@@ -75,6 +75,16 @@ def has_runs(claim: Mapping) -> bool:
     return any(outcome["pairs"] or outcome["diverged"] for outcome in claim["outcomes"])
 
 
+def is_empirical(claim: Mapping) -> bool:
+    """Return whether a claim, as claims.json has it, rests on runs and could have come out otherwise."""
+    return has_runs(claim) and not claim["identity"]
+
+
+def left_out(experiment: Experiment) -> list[str]:
+    """Return the statements of the claims that an experiment's profile leaves out."""
+    return [claim.statement for claim in experiment.claims if claim.id in experiment.without]
+
+
 def judged(result: ExperimentResult) -> list[Verdict]:
     """Return the verdicts that rest on runs."""
     return [verdict for verdict in result.verdicts if has_runs(verdict.as_dict())]
@@ -93,7 +103,7 @@ def counts(claims: Iterable[Mapping]) -> str:
     """
     everything = list(claims)
     claims = [claim for claim in everything if has_runs(claim)]
-    empirical = [claim for claim in claims if not claim["identity"]]
+    empirical = [claim for claim in claims if is_empirical(claim)]
     stated = [claim["verdict"] for claim in empirical if claim["stated"]]
     ours = [claim["verdict"] for claim in empirical if not claim["stated"]]
     identities = [claim["verdict"] for claim in claims if claim["identity"]]

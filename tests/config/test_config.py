@@ -19,7 +19,7 @@ from experiments.config.cell import cell, cell_key
 from experiments.config.errors import ConfigError
 from experiments.config.paths import CONFIGS, ROOT
 from experiments.config.schema import settings
-from experiments.judging.claims import check_cells
+from experiments.judging.claims import check_cells, kind_of
 from experiments.runs.identity import LONGEST_NAME, run_id, run_names
 from experiments.runs.run import Run
 from experiments.sweeps.grid import base, expand, run_columns, run_ids
@@ -75,7 +75,11 @@ def test_every_experiment_expands_to_its_grid_and_its_claims_name_cells_that_are
     assert {base(name, profile).hydra.sweeper.params.seed for name in sources} == {",".join(map(str, seeds))}
     assert not set(seeds) & set(rule.tune_seeds), "the seeds that decide must not have taken part in tuning"
     assert all(cfg.stage == "final" for cfg in configs)
-    check_cells(rule, [{**columns, "seed": seed} for columns in run_columns(configs) for seed in seeds])
+    runs = [{**columns, "seed": seed} for columns in run_columns(configs) for seed in seeds]
+    check_cells(rule, runs)
+    for claim in (claim for claim in rule.claims if claim.id in rule.without and claim.clock != "seconds"):
+        with pytest.raises(ConfigError):  # else a claim could be left out because of how it came out
+            kind_of(claim, rule).check_cells(runs)
 
 
 @pytest.mark.parametrize("experiment", ["invariance", "recurrent_batch_size"])

@@ -130,7 +130,7 @@ class Server:
 
 @functools.cache
 def project_modules() -> list[str]:
-    """Return the modules of the commands and of all rooms, which import those of data and models."""
+    """Return the modules of the commands and of all packages below them, which import those of data and models."""
     return [found.name for found in pkgutil.walk_packages([str(ROOT / "experiments")], "experiments.")]
 
 

@@ -22,7 +22,7 @@ def write(folder: Path, rows: list[dict]) -> None:
     content = {"environment": environment(), "machine": platform.machine(), "rows": rows}
     (folder / "faults.json").write_text(json.dumps(content, indent=1) + "\n")
     passed = sum(row["outcome"] == "passed" for row in rows)
-    title = "# Faults of runs, and what came of them\n\nWritten by `bash scripts/fault_campaign.sh` at commit "
+    title = "# Injected faults and their outcomes\n\nWritten by `bash scripts/fault_campaign.sh` at commit "
     table = tabulate(lines, ["row", "fault", "figure", "outcome", "test"], tablefmt="github")
     text = f"{title}{environment()['git'][:12]}: {passed} of {len(rows)} tests passed.\n\n{table}\n"
     (folder / "faults.md").write_text(text)

@@ -120,7 +120,7 @@ def test_linked_functions_stand_in_the_linked_file(page):
 
 
 def test_the_way_of_one_run_takes_less_than_400_words_and_ends_every_step_at_a_function():
-    _, _, rest = ARCHITECTURE.read_text().partition("## The way of one run\n")
+    _, _, rest = ARCHITECTURE.read_text().partition("## The path of one run\n")
     section = rest.partition("\n## ")[0]
     assert len(re.sub(r"\]\([^)]*\)", "]", section).split()) < 400
     steps = re.findall(r"^\d+\. .*(?:\n   .*)*", section, re.MULTILINE)
@@ -288,7 +288,8 @@ def test_the_data_card_names_every_set_and_every_checksum():
 
 def test_the_deviations_are_numbered_and_those_of_the_experiments_are_all_there():
     page = ROOT / "docs" / "deviations.md"
-    sections = [title for title in re.findall("^## (.+)$", page.read_text(), re.MULTILINE)]
+    *sections, history = re.findall("^## (.+)$", page.read_text(), re.MULTILINE)
+    assert history == "History of the rules"
     table = [row for section in sections for row in rows(page, section)]
     assert [int(row[0]) for row in table] == list(range(1, len(table) + 1))
     assert all(row[-1] for row in table), "a deviation without its reason"

@@ -90,10 +90,12 @@ def test_a_clause_names_every_contrast_under_its_verdict_with_its_numbers():
         outcome("reproduced", "gru", "0.70 [0.60, 0.80] of the steps (-0.36 in logarithms)"),
         {**outcome("not resolved", ""), "interval": None},
     ]
-    assert clause.text({"outcomes": outcomes}) == (
+    text = (
         "lower in the LSTM (+0.500 [+0.400, +0.600] bits) and GRU (0.70 [0.60, 0.80] of the steps), "
         "higher in the tanh RNN (+0.500 [+0.400, +0.600] bits), open for the LN - NONE (no interval)"
     )
+    assert clause.text({"outcomes": outcomes}) == text
+    assert clause.text({"outcomes": outcomes, "flips": True, "profile": "quick"}) == f"{text} † (`quick`)"
 
 
 def test_a_sentence_leaves_out_claims_that_a_profile_lacks():
@@ -135,11 +137,11 @@ def test_counts_keep_identities_and_questions_of_ours_apart():
 
 
 def test_verdicts_that_flip_in_a_replication_are_named(tmp_path):
-    here = {("e", str(k)): "reproduced" for k in range(3)}
-    verdicts = ["reproduced", "mixed", "contradicted"]
+    here = {("e", str(k)): "reproduced" for k in range(4)}
+    verdicts = ["reproduced", "mixed", "contradicted", "reproduced"]  # the last of an identity, which does not count
     outcomes = [{"pairs": 5, "diverged": 0}]
     there = [
-        {"experiment": "e", "claim": str(k), "verdict": verdict, "outcomes": outcomes}
+        {"experiment": "e", "claim": str(k), "verdict": verdict, "outcomes": outcomes, "identity": k == 3}
         for k, verdict in enumerate(verdicts)
     ]
     folder = tmp_path / "quick_seeds40"
@@ -149,8 +151,8 @@ def test_verdicts_that_flip_in_a_replication_are_named(tmp_path):
     (found,) = beside(tmp_path / "quick", here)
     assert found.folder == "quick_seeds40" and found.reversed == [("e", "2")]
     assert found.sentence() == (
-        "seeds from 40 on, A, B: 1 of 3 verdicts are the same, 1 reversed; these differ: e/1 (here reproduced, there "
-        "mixed), e/2 (here reproduced, there contradicted)."
+        "seeds 40 and up, A, B: 1 of 3 empirical verdicts are the same, 1 reversed; these differ: "
+        "e/1 (reference reproduced, replication mixed), e/2 (reference reproduced, replication contradicted)."
     )
     copied = tmp_path / "quick_copy"
     copied.mkdir()

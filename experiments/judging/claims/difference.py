@@ -120,7 +120,7 @@ class Difference(Kind):
 
     def numbers(self, interval: Interval) -> str:
         """Return an interval with its unit, for the sentence that says why."""
-        return f"{numbers_of(interval)} {self.unit}"
+        return f"{numbers_of(interval, self.unit)} {self.unit}"
 
     def decide(self, mean: float, p: float, p_margin: float) -> tuple[str, str]:
         """Return the verdict and its reason. p, p_margin: after Holm's correction."""
@@ -133,7 +133,7 @@ class Difference(Kind):
             return REPRODUCED, f"{effect} is ruled out (margin test, p = {p_margin:.2g})"
         large = p < LEVEL and abs(mean) >= margin
         if large and (self.claim.claimed == "same" or mean > 0):
-            return CONTRADICTED, f"beyond {margin:g} ({p_text})"
+            return CONTRADICTED, f"not 0 ({p_text}), the mean beyond {margin:g}"
         return NOT_RESOLVED, f"{effect} is neither ruled out (p = {p_margin:.2g}) nor shown ({p_text})"
 
     def _decide_direction(self, mean: float, significant: bool, ruled_out: bool, p_text: str) -> tuple[str, str]:
@@ -141,8 +141,8 @@ class Difference(Kind):
         as_claimed = (mean < 0) == (self.claim.claimed == "lower")
         if significant and abs(mean) >= margin:
             if as_claimed:
-                return REPRODUCED, f"beyond {margin:g} as claimed ({p_text})"
-            return CONTRADICTED, f"beyond {margin:g} in the other direction ({p_text})"
+                return REPRODUCED, f"as claimed ({p_text}), the mean beyond {margin:g}"
+            return CONTRADICTED, f"in the other direction ({p_text}), the mean beyond {margin:g}"
         if significant:
             direction = "as claimed" if as_claimed else "in the other direction"
             return NOT_RESOLVED, f"{direction}, but smaller than {margin:g} ({p_text})"

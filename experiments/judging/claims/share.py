@@ -48,7 +48,7 @@ class Share(Kind):
         compared = reader.compared(label, describe(over), len(gains), [base, first, second])
         if unresolved := compared.incomplete(len(reader.seeds)):
             return unresolved
-        means = f"gain({of_a}) = {gains['a'].mean():+.3f}, gain({of_b}) = {gains['b'].mean():+.3f}"
+        means = f"gain({of_a}) = {gains['a'].mean():+.3g}, gain({of_b}) = {gains['b'].mean():+.3g}"
         ratio = fieller_ratio(gains["a"], gains["b"])
         if ratio is None or gains["b"].mean() < 0:
             why = f"{means}: the gain of {of_b} is not surely above 0, so a share of it says nothing"

@@ -22,8 +22,7 @@ def gradients(result: ExperimentResult) -> Figure | None:
     ]
     caption = (
         f"Norm of the gradient of the last step's loss with respect to the hidden state some steps before, mean over "
-        f"cases of the validation split. Median over {seeds(measured)}; band: lowest to highest. A flat line: the loss "
-        "still says what to remember."
+        f"cases of the validation split. Median over {seeds(measured)}; band: lowest to highest."
     )
     columns = len(networks) if len(networks) in (2, 3) else 2
     name = f"{result.experiment.name}_gradients"

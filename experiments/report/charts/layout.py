@@ -120,8 +120,10 @@ class Layout:
 
 
 def seeds(rows: pd.DataFrame) -> str:
-    n = rows["seed"].nunique()
-    return f"{n} seed{'s' if n > 1 else ''}"
+    """Return how many seeds some runs have, of several experiments the fewest and the most: 5 to 7 seeds."""
+    counts = rows.groupby("experiment")["seed"].nunique()
+    fewest, most = counts.min(), counts.max()
+    return f"{most} seed{'s' if most > 1 else ''}" if fewest == most else f"{fewest} to {most} seeds"
 
 
 def words(metric: str) -> str:
