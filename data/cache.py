@@ -18,6 +18,8 @@ from platformdirs import user_cache_path
 
 from .files import DataError, home_expanded
 
+OTHERS = stat.S_IWGRP | stat.S_IWOTH  # who may not change an entry
+
 Prepared = tuple[dict[str, np.ndarray], dict]  # arrays by name, manifest
 
 
@@ -84,8 +86,8 @@ def _check_owner(path: Path) -> None:
     trusted = {os.geteuid(), 0, path.parent.stat().st_uid}
     for part in (path, path / "arrays.npz", path / "manifest.json"):
         status = part.lstat()
-        if status.st_uid not in trusted or stat.S_ISLNK(status.st_mode) or status.st_mode & stat.S_IWOTH:
-            raise ValueError(f"{part.name} is another user's, or any user can change it")
+        if status.st_uid not in trusted or stat.S_ISLNK(status.st_mode) or status.st_mode & OTHERS:
+            raise ValueError(f"{part.name} is another user's, or others can change it")
 
 
 def _write(path: Path, arrays: dict[str, Any], manifest: dict) -> None:
@@ -100,7 +102,7 @@ def _write(path: Path, arrays: dict[str, Any], manifest: dict) -> None:
         text = json.dumps(manifest | {"arrays_sha256": sha256}, indent=1)
         (draft / "manifest.json").write_text(text, encoding="utf-8")
         for part in (draft, *draft.iterdir()):
-            part.chmod(part.stat().st_mode & ~stat.S_IWOTH)  # whatever the umask is
+            part.chmod(part.stat().st_mode & ~OTHERS)  # whatever the umask is
         shutil.rmtree(path, ignore_errors=True)  # a folder can only be renamed onto nothing
         draft.rename(path)
     finally:

@@ -36,7 +36,8 @@ def sources(settings: HubText) -> list[Source]:
 
 def _files(local: Path) -> list[Path]:
     found = [local] if local.is_file() else sorted(local.rglob("*"))
-    return [path for path in found if path.is_file() and not path.name.startswith(".")]
+    hidden = (any(part.startswith(".") for part in path.relative_to(local).parts) for path in found)
+    return [path for path, is_hidden in zip(found, hidden, strict=True) if path.is_file() and not is_hidden]
 
 
 def read(settings: HubText, _: list[Source]) -> dict[str, np.ndarray]:

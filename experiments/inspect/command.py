@@ -40,6 +40,10 @@ class Inspect:
             "help": "folder of the pictures; null: inspect/ in the run's folder, of several runs one beside runs_dir"
         },
     )
+    online: bool = field(
+        default=False,
+        metadata={"help": "also upload the pictures of runs that were online; runs of others may name any account"},
+    )
 
 
 ConfigStore.instance().store(name="inspect_schema", node=Inspect)
@@ -65,7 +69,7 @@ def inspect(cfg: DictConfig) -> None:
         print(f"{svg} {png}")
     from experiments.inspect.wandb_media import log_pictures
 
-    log_pictures({picture: png for picture, (_, png) in paths.items()}, runs, name, output)
+    log_pictures({picture: png for picture, (_, png) in paths.items()}, runs, name, output, cfg.online)
 
 
 def run_folders(cfg: DictConfig) -> list[RunFolder]:

@@ -1,5 +1,6 @@
 """Pictures as media in Weights & Biases."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ from experiments.runs.wandb_mirror import WandbMirror
 from experiments.training.load import Trained
 
 
-def log_pictures(pictures: dict[str, Path], runs: list[Trained], name: str, output: Path) -> None:
-    """Log PNGs in a wandb run of their own, in the mode of the first run of training.
+def log_pictures(pictures: dict[str, Path], runs: list[Trained], name: str, output: Path, online: bool) -> None:
+    """Log PNGs in a wandb run of their own, in the mode of the first run of training, but offline unless `online`.
 
     The runs of training stay as they are: several may share a picture, and an offline run cannot be continued, only
     logged again under its id.
@@ -21,6 +22,8 @@ def log_pictures(pictures: dict[str, Path], runs: list[Trained], name: str, outp
     wandb_settings = settings(runs[0].cfg.wandb)
     if wandb_settings.mode == "disabled":
         return
+    if not online:
+        wandb_settings = replace(wandb_settings, mode="offline")
     folder = RunFolder(output, f"{name}-inspect")
     folder.path.mkdir(exist_ok=True)
     config: Any = OmegaConf.to_container(runs[0].cfg, resolve=True)

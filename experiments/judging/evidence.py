@@ -147,8 +147,15 @@ def from_tables(configs: dict[str, DictConfig], folder: Path) -> RunTables:
         raise ConfigError(f"{folder / GRADIENTS} is damaged in the column lag or norm; restore it, or delete the file")
     if rows.empty:
         raise ConfigError(f"{folder / 'runs.csv'} holds no run; name another folder")
+    profile = next(iter(configs.values())).profile.name
+    if others := sorted(set(rows["profile"]) - {profile}):
+        raise ConfigError(f"rows={folder} holds runs of profile {', '.join(others)}; give profile={others[0]}")
     if len(repeated := rows["run_id"][rows["run_id"].duplicated()]):
         raise ConfigError(f"{folder / 'runs.csv'} holds {repeated.iloc[0]} more than once; leave each run one row")
+    rows = rows[rows["experiment"].isin(configs)]
+    if rows.empty:
+        raise ConfigError(f"{folder / 'runs.csv'} holds no run of {', '.join(configs)}; name another folder")
+    curves, gradients = (table[table["run_id"].isin(rows["run_id"])] for table in (curves, gradients))
     holes = rows.columns[rows.isna().any()].intersection(NEEDED)
     if wrong := [*holes, *(column for column in NUMBERS if not pd.api.types.is_numeric_dtype(rows[column]))]:
         raise ConfigError(f"{folder / 'runs.csv'} is damaged in the column {', '.join(wrong)}; restore it")

@@ -124,6 +124,7 @@ def probe(title: str, regex: str) -> wr.LinePlot:
 def write(views: list[ws.Workspace], path: Path) -> None:
     """Write the specifications of the views into a file, by name."""
     specs = {view.name: view._to_model().spec.model_dump(by_alias=True, exclude_none=True) for view in views}
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, lambda file: file.write(json.dumps(specs, indent=1).encode()))
 
 

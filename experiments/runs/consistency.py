@@ -5,6 +5,7 @@ A check returns one sentence for each problem, and none if there is no problem. 
 
 import json
 import math
+import os
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from experiments.runs.schedule import Schedule, budget
 
 def run_problems(folder: RunFolder) -> list[str]:
     """Check a run's name, rows, summary and checkpoints, and whether its process died."""
+    if not os.access(folder.path, os.R_OK | os.X_OK):
+        return ["its folder may not be read"]
     problems = [f"{path.name} was left by a process that died" for path in folder.path.glob(".*.tmp")]
     if not (folder.path / "status.json").exists():
         problems.append("status.json is missing; start the run again")

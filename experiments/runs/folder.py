@@ -272,8 +272,15 @@ class RunFolder:
 
 def folders_in(runs_dir: str | Path) -> list[RunFolder]:
     """Return the folders of `runs_dir` that hold a file of a run, by name."""
-    paths = sorted(path for path in Path(runs_dir).glob("*/") if any((path / name).exists() for name in RUN_FILES))
+    paths = sorted(path for path in Path(runs_dir).glob("*/") if _holds_run(path))
     return [RunFolder(path.parent, path.name) for path in paths]
+
+
+def _holds_run(path: Path) -> bool:
+    try:
+        return any((path / name).exists() for name in RUN_FILES)
+    except PermissionError:  # another user's; its status is that it cannot be read
+        return True
 
 
 def row_line(row: dict) -> bytes:

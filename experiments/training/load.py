@@ -123,7 +123,12 @@ def load(folder: RunFolder) -> Trained:
         raise ConfigError(_no_checkpoint(folder))
     run = Run.stored(folder, cfg)
     input_shape, num_classes, vocabulary = _sizes(run, manifest)
-    model = build_model(run, input_shape, num_classes)
+    try:
+        model = build_model(run, input_shape, num_classes)
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise ConfigError(
+            f"{folder.path}: config.yaml describes no network that can be built ({first_line(error)}); choose another run"
+        ) from None
     try:
         model.load_state_dict(checkpoint["model"])
     except RuntimeError as error:

@@ -124,6 +124,11 @@ def _key(path: str, cpu_flag: str) -> str:
     return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:16]
 
 
+def _builder(process: int | str) -> str:
+    """Return what the name of an unfinished library begins with: machine and process."""
+    return f"building-{platform.node()}-{process}-"
+
+
 def _build(path: str, cpu_flag: str, folder: Path, key: str) -> Path:
     """Compile into `folder`; return the library, whose name holds its checksum.
 
@@ -131,7 +136,10 @@ def _build(path: str, cpu_flag: str, folder: Path, key: str) -> Path:
     """
     if sys.stderr.isatty():  # someone waits
         print(f"building the kernels for this CPU, once, into {folder} (seconds)", file=sys.stderr, flush=True)
-    descriptor, name = tempfile.mkstemp(dir=folder, suffix=".so")
+    for left in folder.glob(f"{_builder('*')}*.so"):
+        if not Path(f"/proc/{left.name.split('-')[-2]}").exists() and Path("/proc/self").exists():
+            left.unlink(missing_ok=True)  # of a process that was killed
+    descriptor, name = tempfile.mkstemp(dir=folder, prefix=_builder(os.getpid()), suffix=".so")
     os.close(descriptor)
     built = Path(name)
     try:

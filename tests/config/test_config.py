@@ -120,6 +120,18 @@ def test_a_rule_about_a_cell_that_is_not_run_is_refused_before_the_first_run(cli
     assert result.returncode == 2 and "gradients {norm: rsm}: no run has it; name cells" in result.stderr
 
 
+def test_a_metric_that_no_run_logs_is_refused_before_the_first_run(cli):
+    """One that other tasks log: a CNN has no bits per character."""
+    rule = "{id: c, statement: s, stated: here, kind: difference, a: {norm: ln}, b: [{norm: bn}], margin: 1.0, "
+    claims = f"experiment.claims=[{rule}metric: test/bpc}}]"
+    judged = cli("train", "-m", "experiment=conv_gain", "plan=true", claims, "experiment.without=[]")
+    tuned = cli("tune", "experiment=conv_gain", "plan=true", "experiment.tune_metric=val/bpc")
+    for result, message in ((judged, "claim c: no run of this grid logs test/bpc"), (tuned, "tuning: no run of")):
+        assert result.returncode and not result.stdout
+        assert result.stderr.startswith(f"error: {message}") and result.stderr.count("\n") == 1
+        assert "/error, " in result.stderr
+
+
 @pytest.mark.parametrize(
     "given, message",
     [

@@ -96,7 +96,7 @@ def test_a_cache_that_cannot_be_written_is_one_line(tmp_path):
 
 
 @pytest.mark.scorecard("R18", "prepared data that another user could have put there are not used")
-@pytest.mark.parametrize("change", ["mode", "owner", "link"])
+@pytest.mark.parametrize("change", ["mode", "group", "owner", "link"])
 def test_prepared_data_that_another_user_could_have_put_there_are_prepared_again(change, own_cache, capsys, tmp_path):
     """Their checksum lies beside them and proves nothing: here they are consistent, and false."""
     first = data.load(PythonDocs())
@@ -108,8 +108,8 @@ def test_prepared_data_that_another_user_could_have_put_there_are_prepared_again
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"arrays_sha256": sha256}))
     forget()
     assert not torch.equal(data.load(PythonDocs()).tokens["train"], first.tokens["train"]), "the control"
-    if change == "mode":
-        entry.chmod(0o777)
+    if change in ("mode", "group"):
+        entry.chmod(0o777 if change == "mode" else 0o775)
     elif change == "link":
         entry.rename(tmp_path / "elsewhere")
         entry.symlink_to(tmp_path / "elsewhere")
@@ -123,7 +123,7 @@ def test_prepared_data_that_another_user_could_have_put_there_are_prepared_again
         assert "cannot be written" in refusal(PythonDocs())
         return
     assert torch.equal(data.load(PythonDocs()).tokens["train"], first.tokens["train"])
-    assert "another user's, or any user can change it" in capsys.readouterr().err
+    assert "another user's, or others can change it" in capsys.readouterr().err
 
 
 def test_what_a_killed_process_left_is_swept(own_cache):

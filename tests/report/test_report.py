@@ -160,7 +160,10 @@ def test_a_replication_is_judged_on_its_own_seeds_and_compared_claim_by_claim(tm
     judged = [claim for claim in claims if claim["experiment"] in ("invariance", "train_test")]
     assert all(outcome["pairs"] == 5 for claim in judged for outcome in claim["outcomes"])
     for page in ("claims.md", "report.html"):
-        assert "Not judged in this profile: At a constant rate a layer-normalised language model " in (tmp_path / "out" / page).read_text()
+        assert (
+            "Not judged in this profile: At a constant rate a layer-normalised language model "
+            in (tmp_path / "out" / page).read_text()
+        )
     empirical = [claim for claim in judged if not claim["identity"]]
     for claim in empirical:
         (line,) = [line for line in result.stdout.splitlines() if f"│ {claim['claim']} " in line]
@@ -168,6 +171,17 @@ def test_a_replication_is_judged_on_its_own_seeds_and_compared_claim_by_claim(tm
     (compared,) = [line for line in result.stdout.splitlines() if line.startswith("against the committed runs: ")]
     assert f"of {len(empirical)} empirical verdicts are the same" in compared and "reversed" in compared
     assert json.loads((tmp_path / "out" / "provenance.json").read_text())["first_seed"] == 40
+
+
+def test_rows_of_another_profile_or_of_no_experiment_of_it_are_refused(tmp_path):
+    rows = ROOT / "results" / "reference" / "quick"
+    for given, message in (
+        ("profile=standard", "holds runs of profile quick; give profile=quick"),
+        ("profile.experiments=[placement]", "holds no run of placement"),
+    ):
+        result = report(given, f"rows={rows}", f"output={tmp_path / 'out'}")
+        assert result.returncode == 2 and message in result.stderr, result.stderr
+        assert not (tmp_path / "out").exists()
 
 
 def test_without_runs_the_committed_rows_are_read_and_that_is_printed(tmp_path, capsys):

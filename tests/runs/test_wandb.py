@@ -145,13 +145,21 @@ def test_an_online_run_arrives_whole_with_its_group_tags_and_axes(server, tmp_pa
 def test_pictures_of_an_online_run_go_into_a_run_beside_it_as_often_as_they_are_drawn(server, tmp_path):
     folder = train(server, tmp_path, *SHORT, "norm=ln", ONLINE)
     for times in (1, 2):
-        result = call(command("inspect", tmp_path, f"run={folder.run_id}"), server.environment)
+        result = call(command("inspect", tmp_path, f"run={folder.run_id}", "online=true"), server.environment)
         assert result.returncode == 0, result.stderr
         run = server.runs[f"{folder.run_id}-inspect"]
         assert run.fields["jobType"] == "inspect" and len(run.history) == times
         assert run.history[-1]["inspect/activations"]["path"] in run.files
         assert len([name for name in run.files if name.endswith(".png")]) == times
     assert whole(server, folder)
+
+
+def test_pictures_of_an_online_run_stay_here_unless_asked(server, tmp_path):
+    """It may be a stranger's, whose configuration names an account."""
+    folder = train(server, tmp_path, *SHORT, "norm=ln", ONLINE)
+    asked = len(server.asked)
+    result = call(command("inspect", tmp_path, f"run={folder.run_id}"), server.environment)
+    assert result.returncode == 0 and len(server.asked) == asked, result.stderr
 
 
 @pytest.mark.scorecard("R13", "an online run killed and resumed: no gap, no row twice")

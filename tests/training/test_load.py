@@ -120,6 +120,14 @@ def test_a_checkpoint_of_another_network_is_reported(folder):
     assert "not of the model in config.yaml" in refusal(lambda: load(folder))
 
 
+def test_a_configuration_that_no_network_has_is_reported(folder):
+    """As in a stranger's run: its values have the declared types, and make no sense."""
+    path = folder.path / "config.yaml"
+    path.write_text(path.read_text().replace("hidden_size: 8", "hidden_size: -8"))
+    assert "hidden_size: -8" in path.read_text()
+    assert "describes no network that can be built" in refusal(lambda: load(folder))
+
+
 def test_a_text_is_written_without_the_data_and_looked_into_only_with_them(tmp_path):
     book = tmp_path / "book.txt"
     book.write_text("the cat sat on the mat, and the dog on the log.\n" * 40)

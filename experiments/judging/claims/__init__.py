@@ -4,12 +4,12 @@ A claim has one or several contrasts and is about all of them. The metric is one
 paired over seeds, which share initial weights and the order of the data.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from experiments.config.errors import ConfigError, nearest
 from experiments.config.experiment import Claim, Experiment
-from experiments.judging.claims.base import Kind, check_metric, matching, written
+from experiments.judging.claims.base import UNITS_OF, Kind, check_metric, matching, written
 from experiments.judging.claims.difference import Difference
 from experiments.judging.claims.exact import Exact
 from experiments.judging.claims.interaction import Interaction
@@ -53,6 +53,24 @@ def check_cells(experiment: Experiment, runs: Sequence[Mapping[str, Any]]) -> No
     for cell in experiment.gradients:
         if not matching(cell, runs):
             raise ConfigError(f"gradients {written(cell)}: no run has it; name cells of the grid")
+
+
+def check_logged(experiment: Experiment, stage: str, kinds_of_data: Iterable[str]) -> None:
+    """Refuse a metric that no run of the grid logs. Raises ConfigError.
+
+    stage: tune, where one metric chooses the learning rate, or final. kinds_of_data: those of the runs.
+    """
+    units = {unit for kind in kinds_of_data for unit in UNITS_OF[kind]}
+    named = [
+        (f"claim {kind.claim.id}", metric) for kind in kinds_of(experiment).values() for metric in kind.logged_metrics()
+    ]
+    if stage == "tune":
+        named = [("tuning", experiment.tune_metric or experiment.metric)]
+    for what, metric in named:
+        split, _, unit = metric.partition("/")
+        if split in ("test", "val", "train") and unit not in units:
+            given = f"{what}: no run of this grid logs {metric}"
+            raise ConfigError(f"{given}; allowed: {', '.join(f'{split}/{unit}' for unit in sorted(units))}")
 
 
 def check_claims(experiment: Experiment) -> None:

@@ -19,6 +19,15 @@ CLAIMED = ("lower", "higher", "same", "not_higher")
 RANKS = ("r1", "r5", "r10", "mean_rank", "median_rank")
 RETRIEVAL = ("rsum", *(f"{side}_{metric}" for side in ("target", "source") for metric in RANKS))
 UNITS = ("loss", "bpc", "ppl", "nll", "bound", *RETRIEVAL, "accuracy", "error")
+UNITS_OF = {  # what a task logs of a split, by the kind of its data
+    "text": ("loss", "bpc", "ppl", "nll"),
+    "images": ("loss", "accuracy", "error"),
+    "binary": ("loss", "bound"),
+    "strokes": ("loss", "nll"),
+    "pairs": ("loss", *RETRIEVAL),
+    "sentences": ("loss",),
+    "cloze": ("loss", "accuracy", "error"),
+}
 TRANSFORMATIONS = (
     *("weight_matrix_rescaling", "weight_matrix_recentring", "weight_vector_rescaling"),
     *("dataset_rescaling", "dataset_recentring", "single_case_rescaling"),

@@ -68,7 +68,7 @@ class ResumableSweeper(BasicSweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         # Imported here, since Hydra imports its plugins whenever it starts, for tab completion too.
-        from experiments.judging.claims import check_cells
+        from experiments.judging.claims import check_cells, check_logged
         from experiments.sweeps.launch import conclude, select_pending
         from experiments.sweeps.plan import print_plan, workers
         from experiments.training.check import warn_of_unknown_words
@@ -84,6 +84,8 @@ class ResumableSweeper(BasicSweeper):
             columns = grid.run_columns(configs)
             for rule in rules:
                 check_cells(rule, [run for run in columns if run["experiment"] == rule.name])
+            for name, of in grid.by_experiment(configs).items():
+                check_logged(settings(of[0].experiment), self.config.stage, {config.data.kind for config in of})
             runs, pending = select_pending(configs, [grid.apart_from_seed(job) for job in jobs])
         no_effect.warn(arguments, configs)
         if self.config.plan:

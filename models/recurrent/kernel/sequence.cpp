@@ -1,7 +1,9 @@
 // Normalised RNN, LSTM and GRU over a whole sequence, forward and backward, on a CPU. The equations are in spec.py, the
 // caller is cpu.py, the layout of every buffer in layout.py. A plain C interface, no header of torch: builds in seconds.
 
+#include <exception>
 #include <memory>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -313,9 +315,24 @@ void backward_cases(const Sequence& q, int n0, int n1, T* sums) {
 template <class F>
 void run_spans(const std::vector<int>& bounds, F f) {
     std::vector<std::thread> others;
-    for (size_t k = 1; k + 1 < bounds.size(); k++) others.emplace_back(f, bounds[k], bounds[k + 1], int(k));
-    f(bounds[0], bounds[1], 0);
+    std::vector<std::exception_ptr> errors(bounds.size());
+    others.reserve(bounds.size());
+    auto span = [&](size_t k) noexcept {
+        try {
+            f(bounds[k], bounds[k + 1], int(k));
+        } catch (...) {  // a thread may not let it out
+            errors[k] = std::current_exception();
+        }
+    };
+    for (size_t k = 1; k + 1 < bounds.size(); k++) try {
+            others.emplace_back(span, k);
+        } catch (const std::system_error&) {  // the system gives no more threads
+            span(k);
+        }
+    span(0);
     for (auto& thread : others) thread.join();
+    for (auto& error : errors)
+        if (error) std::rethrow_exception(error);
 }
 // likewise for so many threads, each on its own of `count`
 template <class F>

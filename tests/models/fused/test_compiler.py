@@ -24,6 +24,7 @@ from tests.helpers.fused import (
     states_of,
     twin,
 )
+from tests.helpers.processes import wait_for
 
 LAYERS = """
     import sys, warnings
@@ -228,3 +229,40 @@ def test_other_instruction_sets(flag, kernels_for):
         x = torch.linspace(-80, 80, 24 * 100).view(1, -1, 24)
         y = identity_of_inputs(cell)(x, torch.ones(1, 100, 24) if cell == "gru" else None)[0]
         torch.testing.assert_close(y.double(), function(x.double()), rtol=4e-7, atol=0)
+
+
+def test_what_a_killed_build_left_is_swept(tmp_path):
+    slow = tmp_path / "slow_compiler"
+    slow.write_text(f'#!/bin/sh\n[ -e "{tmp_path}/again" ] || exec sleep 600\nexec "{compiler.compiler()}" "$@"\n')
+    slow.chmod(0o755)
+    environment = {"CXX": str(slow), "LAYERNORM_CACHE": str(tmp_path / "cache")}
+    killed = python(BUILD, **environment)
+    wait_for(lambda: list(tmp_path.glob("cache/kernels/*.so")), killed)
+    killed.kill()
+    killed.communicate()
+    assert len(list(tmp_path.glob("cache/kernels/*.so"))) == 1, "the control"
+    (tmp_path / "again").touch()
+    assert finished(python(BUILD, **environment)).strip() == "True"
+    (library,) = tmp_path.glob("cache/kernels/*.so")
+    assert not library.name.startswith("building-")
+
+
+FEW_THREADS = """
+    import os, resource
+    import torch
+    from models.recurrent import CELLS
+    layer = CELLS["lstm"](5, 9, norm="ln", backend="fused")
+    x = torch.randn(6, 8, 5)
+    torch.set_num_threads(4)
+    expected = layer(x)[0]
+    if os.geteuid() == 0:
+        os.setuid(65534)  # the limit is not root's
+    resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+    y = layer(x)[0]
+    y.sum().backward()
+    print(torch.equal(y, expected))
+"""
+
+
+def test_where_the_system_gives_no_thread_one_does_the_work():
+    assert finished(python(FEW_THREADS)).strip() == "True"
