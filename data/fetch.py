@@ -20,7 +20,7 @@ from filelock import FileLock
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from .files import DataError, digest, home_expanded
+from .files import DataError, candidates, digest, home_expanded
 from .sets import SETS, DataSet
 
 CHUNK = 1 << 20  # bytes
@@ -82,7 +82,7 @@ def fetch(name: str, entry: DataSet, root: Path) -> None:
 
 
 def _is_published(path: Path, sha256: str) -> bool:
-    return path.exists() and digest(path)[0] == sha256
+    return any(candidate.exists() and digest(candidate)[0] == sha256 for candidate in candidates(path))
 
 
 def _fetch_file(name: str, entry: DataSet, file: str, root: Path, progress: Progress) -> None:

@@ -74,12 +74,16 @@ def _find(settings: DataSettings, file: str, get: str) -> Path:
         )
     where = "data.root" if settings.root else "LAYERNORM_DATA"
     folder = home_expanded(where, root)
-    path = folder / file
-    packed = [path.with_name(path.name + packing) for ending, (packing, _) in PACKED.items() if path.suffix == ending]
-    for candidate in [path, *packed]:
+    for candidate in candidates(folder / file):
         if os.path.exists(candidate):  # False for a path that is too long, where Path.exists raises
             return candidate
     raise DataError(f"{settings.name}: {file} is not in {folder} ({where}); to get it: {get}")
+
+
+def candidates(path: Path) -> list[Path]:
+    """The files that may hold the content of a published one: itself, or packed."""
+    packed = [path.with_name(path.name + packing) for ending, (packing, _) in PACKED.items() if path.suffix == ending]
+    return [path, *packed]
 
 
 def unpacked(path: Path):

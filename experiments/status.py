@@ -19,11 +19,11 @@ from rich.table import Table
 
 from experiments.cli.command import command, refusals_in_one_line
 from experiments.config.errors import ConfigError, nearest
-from experiments.config.paths import CONFIGS
+from experiments.config.paths import CONFIGS, tuned_path
 from experiments.config.schema import RUNS_DIR
 from experiments.runs.folder import RunFolder, RunStatus, folders_in
 from experiments.runs.progress import format_duration
-from experiments.sweeps.grid import run_ids
+from experiments.sweeps.grid import base, run_ids
 
 ORDER = (  # what needs attention comes first
     RunStatus.RUNNING,
@@ -72,13 +72,22 @@ def folders_of(cfg: DictConfig) -> list[RunFolder]:
             allowed = f"allowed: {', '.join(names)}; nearest: {nearest(cfg.only, names)}"
             raise ConfigError(f"only={cfg.only} is not of profile={cfg.profile.name}; {allowed}")
         chosen = [cfg.only] if cfg.only else names
-        return [RunFolder(cfg.runs_dir, run) for name in chosen for run in run_ids(name, cfg.profile.name)]
+        return [RunFolder(cfg.runs_dir, run) for name in chosen for run in planned(name, cfg.profile)]
     if cfg.only is not None:
         raise ConfigError(f"only={cfg.only} needs a profile as well; give profile=quick or another")
     folders = folders_in(cfg.runs_dir)
     if not folders:
         raise ConfigError(f"runs_dir={cfg.runs_dir} holds no run; name the folder of the runs, or start one")
     return folders
+
+
+def planned(experiment: str, profile: DictConfig) -> list[str]:
+    """Return the ids of an experiment's runs; none, with a line, where its learning rates are not chosen yet."""
+    seeds = f"profile.first_seed={profile.first_seed}"
+    if base(experiment, profile.name).experiment.tune_lr and not tuned_path(profile.name, experiment).exists():
+        print(f"{experiment}: not tuned yet; python -m experiments.tune experiment={experiment} profile={profile.name}")
+        return []
+    return run_ids(experiment, profile.name, [seeds])
 
 
 def line(folder: RunFolder, state: RunStatus) -> list[str]:

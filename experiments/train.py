@@ -113,10 +113,11 @@ def exit_with(outcome: "Outcome") -> None:
 
 def main() -> None:
     if any(argument.startswith("run=") for argument in sys.argv[1:]):
+        from experiments.cli.typed_paths import typed_paths
         from experiments.sweeps.again import again
 
         with refusals_in_one_line():
-            sys.argv[1:] = again(sys.argv[1:])
+            sys.argv[1:] = again(typed_paths(sys.argv[1:]))
     arguments = set(sys.argv[1:])
     if arguments & PLAN and not arguments & MULTIRUN:
         sys.argv.insert(

@@ -10,6 +10,8 @@ test split is never looked at. A rate chosen at the end of the grid is reported:
 done is not repeated.
 """
 
+import re
+import shlex
 import subprocess
 import sys
 
@@ -23,6 +25,7 @@ from experiments.config.paths import CONFIGS, tuned_path
 from experiments.config.schema import settings
 from experiments.judging.power import pairs_needed
 from experiments.judging.tuning import (
+    all_diverged,
     at_chosen_rates,
     at_edge_of_grid,
     choose,
@@ -31,13 +34,17 @@ from experiments.judging.tuning import (
     write_chosen_rates,
 )
 from experiments.runs.rows import cell_columns, collect
-from experiments.sweeps.grid import run_ids
+from experiments.sweeps.grid import base, grid_keys, run_ids
+
+NO_RECIPE = ("experiment", "profile", "runs_dir", "wandb", "quiet", "plan")  # arguments that choose no rate
 
 
 @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="train")
 def tune(cfg: DictConfig) -> None:
     with refusals_in_one_line():
-        overrides = tuning_overrides(cfg.experiment, HydraConfig.get().overrides.task)
+        typed = list(HydraConfig.get().overrides.task)
+        overrides = tuning_overrides(cfg.experiment, typed)
+        whole_grid(cfg, typed)
         metric = tuning_metric(cfg.experiment)
         train_all(overrides)
         if cfg.plan:
@@ -48,21 +55,34 @@ def tune(cfg: DictConfig) -> None:
 
     means = choose(rows, cell_columns(cfg.experiment.axes), metric)
     path = tuned_path(cfg.profile.name, cfg.experiment.name)
+    others = [argument for argument in typed if re.split("[.=]", argument)[0] not in NO_RECIPE]
     origin = f"python -m experiments.tune experiment={cfg.experiment.name} profile={cfg.profile.name}"
+    origin = shlex.join([*origin.split(), *others])
     needed = pairs_needed(settings(cfg.experiment), at_chosen_rates(rows, means))
     write_chosen_rates(path, rows, means, origin, needed)
     print(means.to_string())
     for claim, pairs in needed.items():
         print(f"{claim}: {pairs} pairs for a power of 80 %")
     print(f"wrote {path}")
+    if lost := all_diverged(means):
+        print(f"diverged at every rate, lower tune_lr and run again: {', '.join(lost)}")
     if edge := at_edge_of_grid(means, list(cfg.experiment.tune_lr)):
         print(f"at the end of the grid, widen tune_lr and run again: {'; '.join(edge)}")
 
 
+def whole_grid(cfg: DictConfig, typed: list[str]) -> None:
+    """Refuse arguments that leave cells out: the file holds the rates of all. Raises ConfigError."""
+    experiment = base(cfg.experiment.name, cfg.profile.name)
+    keys = grid_keys(experiment.hydra.sweeper.params or {}, experiment.experiment.grids)
+    for argument in typed:
+        if (key := argument.lstrip("+~").partition("=")[0]) in keys:
+            raise ConfigError(f"{argument}: tuning writes the rates of every cell of the grid; leave {key} out")
+
+
 def train_all(overrides: list[str]) -> None:
     """Run the sweep as a command of its own. Exits with its code when it fails, after its own message."""
-    launcher = f"hydra/launcher={HydraConfig.get().runtime.choices['hydra/launcher']}"
-    sweep = subprocess.run([sys.executable, "-m", "experiments.train", "-m", *overrides, launcher])
+    launcher = [argument for argument in HydraConfig.get().overrides.hydra if not argument.startswith("hydra.mode")]
+    sweep = subprocess.run([sys.executable, "-m", "experiments.train", "-m", *overrides, *launcher])
     if sweep.returncode:
         sys.exit(sweep.returncode)
 

@@ -59,7 +59,7 @@ def verify(cfg: DictConfig) -> None:
     runs_dir = Path(cfg.runs_dir)
     with refusals_in_one_line("verify"):
         runs = folders_in(runs_dir)
-        tables = sorted({Path(path) for pattern in cfg.rows for path in glob(str(ROOT / pattern))})
+        tables = sorted({path for pattern in cfg.rows for path in tables_of(pattern)})
         if not runs and not tables:
             raise ConfigError(f"runs_dir={cfg.runs_dir} holds no run and rows={list(cfg.rows)} name no table")
         once_more = list(repeat(cfg, runs))
@@ -70,6 +70,11 @@ def verify(cfg: DictConfig) -> None:
     print(f"{len(runs)} runs and {len(tables)} tables: " + (f"{count} problems" if count else "all as written"))
     count += say_repeated(once_more, cfg)
     sys.exit(1 if count else 0)
+
+
+def tables_of(pattern: str) -> list[Path]:
+    """Return the files of a pattern, from here or else from the repository's root."""
+    return [Path(path) for path in glob(pattern)] or [ROOT / path for path in glob(pattern, root_dir=ROOT)]
 
 
 def repeat(cfg: DictConfig, runs: list[RunFolder]) -> list[Repeated]:

@@ -29,7 +29,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from experiments.benchmark import cases, figure, results, tables
 from experiments.benchmark.machine import available_cores, machine_facts, pin
 from experiments.benchmark.peers import BASE, BOTH, CANDIDATES, FORWARD, NORMS, TORCH, Candidate, Size
-from experiments.benchmark.readme import put_into_readme
+from experiments.benchmark.readme import SIZE, put_into_readme
 from experiments.benchmark.timing import Timing, fastest_gemm, work
 from experiments.benchmark.uses import USES, use
 from experiments.cli.command import command, refusals_in_one_line
@@ -261,6 +261,9 @@ def check(cfg: DictConfig) -> None:
     for name in ("sweep", "workers"):
         if cfg[name] is not None and cfg[name] < 1:
             raise ConfigError(f"{name}={cfg[name]} has no run; give 1 or more, or {name}=null for no such sweep")
+    measured = SIZE in cfg.sizes and set(TORCH) <= set(cfg.cells) and {"none", "ln"} <= set(cfg.norms)
+    if cfg.readme and cfg.rows is None and not measured:
+        raise ConfigError(f"readme=true needs the times of size {SIZE}, of every cell and of none and ln; leave it out")
     if not 0 <= cfg.minutes < math.inf or cfg.max_rounds < 1:
         raise ConfigError(f"minutes={cfg.minutes} max_rounds={cfg.max_rounds} leave no time; give both above 0")
     cores = len(available_cores())

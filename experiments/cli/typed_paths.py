@@ -10,7 +10,7 @@ from hydra.errors import HydraException
 from experiments.config.errors import ConfigError
 
 # Fields that hold one
-PATHS = ("runs_dir", "runs", "output", "rows", "against", "data.path", "data.root", "data.cache")
+PATHS = ("run", "runs_dir", "runs", "output", "rows", "against", "data.path", "data.root", "data.cache")
 
 
 def typed_paths(arguments: list[str]) -> list[str]:
@@ -47,4 +47,4 @@ def _is_read_as_typed(argument: str, sweeps: bool) -> bool:
         return False
     if override.is_sweep_override():
         return sweeps
-    return str(override.value()) == value or (key in ("rows", "runs") and isinstance(override.value(), list))
+    return str(override.value()) == value or (key in ("rows", "run", "runs") and isinstance(override.value(), list))

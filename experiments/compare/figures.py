@@ -154,7 +154,7 @@ def _curve_panel(title: str, cells: list[tuple[str, CellOfRuns]], looks: Looks, 
     records = []
     for name, cell in cells:
         points = [(row["step"], row[metric]) for run in cell.runs.values() for row in run.curve if metric in row]
-        frame = pd.DataFrame(points, columns=["step", "value"])
+        frame = pd.DataFrame(points, columns=["step", "value"], dtype=float)
         for step, values in frame[np.isfinite(frame["value"])].groupby("step")["value"]:
             spread = {"median": values.median(), "low": values.min(), "high": values.max()}
             records.append({"name": name, "step": int(step), **spread})

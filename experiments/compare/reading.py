@@ -65,7 +65,8 @@ def folders_of(patterns: list[str], runs_dir: str) -> list[RunFolder]:
 
 def _folders_of(pattern: str, here: list[RunFolder], runs_dir: str) -> list[RunFolder]:
     """Return the runs of one pattern: a run's folder, a folder of runs, or names of those here, in runs_dir."""
-    paths = [Path(path) for path in glob(pattern)] if "/" in pattern or Path(pattern).is_dir() else []
+    named = [pattern] if Path(pattern).is_dir() else glob(pattern) if "/" in pattern else []
+    paths = [Path(path) for path in named]
     found = [RunFolder(path.parent, path.name) for path in paths if (path / "config.yaml").is_file()]
     found += [folder for path in paths for folder in folders_in(path)]
     found += [one for one in here if one.run_id.startswith(pattern) or fnmatchcase(one.run_id, pattern)]

@@ -22,8 +22,10 @@ def unknown_word(key: str, value: object, allowed: Iterable[str]) -> str:
 
 
 def nearest(word: object, allowed: Iterable[str]) -> str:
-    """Return the allowed word whose spelling is nearest to the given one, in whatever case."""
+    """Return the allowed word whose spelling is nearest to the given one, in whatever case; "none" if none is."""
     by_lower_case = {other.lower(): other for other in allowed}
+    if not by_lower_case:
+        return "none"
     return by_lower_case[difflib.get_close_matches(str(word).lower(), list(by_lower_case), 1, cutoff=0.0)[0]]
 
 

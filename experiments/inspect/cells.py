@@ -5,6 +5,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from data import recorded_fingerprint
 from experiments.config.errors import ConfigError
 from experiments.report.style import OTHER, STYLE, norms_of
 from experiments.training.load import Trained
@@ -69,6 +70,13 @@ def check_same_network(runs: list[Trained]) -> None:
                 f"the {len(runs)} runs are of {section}={','.join(names)}: a picture is of one; give more of the name, "
                 "or a list of names"
             )
+    for what, of in (
+        ("layers", {str(run.cfg.model.get("num_layers", run.cfg.model.get("depth"))) for run in runs}),
+        ("shapes of inputs and outputs", {str((run.input_shape, run.num_classes)) for run in runs}),
+        ("data", {recorded_fingerprint(run.manifest) for run in runs}),
+    ):
+        if len(of) > 1:
+            raise ConfigError(f"the {len(runs)} runs have different {what}: a picture is of one; give a list of names")
 
 
 def network_kind(run: Trained) -> dict[str, str]:

@@ -1,6 +1,5 @@
 """The model card of a trained network: metadata for the Hugging Face hub, and a page to read."""
 
-import json
 import shlex
 
 import pandas as pd
@@ -9,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from data import SETS
 from experiments.runs.records import read_environment
+from experiments.sweeps.again import typed
 from experiments.training.check import unknown_words
 from experiments.training.load import Trained, defaults
 from models.create_norm import norm_entry
@@ -204,15 +204,10 @@ def train_command(cfg: DictConfig) -> str:
     for section in ("model", "norm", "data", "optim", "trainer"):
         for key, value in cfg[section].items():
             if value != base[section].get(key) and key not in ("root", "cache", "checkpoint_every"):
-                overrides.append(f"{section}.{key}={_override_value(value)}")
+                plain = OmegaConf.to_object(value) if OmegaConf.is_list(value) else value
+                overrides.append(f"{section}.{key}={typed(plain)}")
     overrides += [f"{key}={cfg[key]}" for key in ("stage", "seed", "threads") if cfg[key] != base[key]]
     return f"python -m experiments.train {shlex.join(overrides)}"
-
-
-def _override_value(value) -> str:
-    if OmegaConf.is_list(value):
-        return f"[{','.join(map(str, value))}]"
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def recipe(trained: Trained) -> str:

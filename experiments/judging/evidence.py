@@ -19,7 +19,7 @@ from experiments.runs.rows import CURVE_COLUMNS, GRADIENT_COLUMNS, ROW_COLUMNS, 
 from experiments.sweeps.grid import base, run_ids
 
 NUMBERS = ("batch_size", "seed", "lr", "wall_seconds")
-NEEDED = (*ROW_COLUMNS, "profile", "data", "wall_seconds", "git", "dirty", "torch", "python")
+NEEDED = (*ROW_COLUMNS, "profile", "stage", "data", "wall_seconds", "git", "dirty", "torch", "python")
 REFERENCE = ROOT / "results" / "reference"
 GRADIENTS = "gradients.csv"  # of the experiments that ask for them, from the runs whose checkpoints are there
 
@@ -82,17 +82,18 @@ def first_seed_override(first_seed: int) -> str:
 def from_folders(configs: dict[str, DictConfig], profile: str, runs_dir: str) -> RunTables | None:
     """Return the finished runs of exactly these grids; None when there is none.
 
-    An experiment without any run folder counts as not started; its runs are not reported as missing.
+    An experiment without a folder of any of these runs counts as not started; its runs are not reported as missing.
     """
     rows, curves, missing = [], [], []
     for name, cfg in configs.items():
-        started = any(Path(runs_dir).glob(f"{name}-*/summary.json"))
-        tuned = not cfg.experiment.tune_lr or tuned_path(profile, name).exists()
-        if not (started and tuned):
+        if not any(Path(runs_dir).glob(f"{name}-*")):  # ids take long
             continue
-        its_rows, its_curves, its_missing = collect(
-            run_ids(name, profile, [first_seed_override(cfg.profile.first_seed)]), runs_dir
-        )
+        if cfg.experiment.tune_lr and not tuned_path(profile, name).exists():
+            continue
+        ids = run_ids(name, profile, [first_seed_override(cfg.profile.first_seed)])
+        if not any((Path(runs_dir) / run_id).exists() for run_id in ids):
+            continue
+        its_rows, its_curves, its_missing = collect(ids, runs_dir)
         rows.append(its_rows)
         curves.append(its_curves)
         missing += its_missing
@@ -147,19 +148,29 @@ def from_tables(configs: dict[str, DictConfig], folder: Path) -> RunTables:
         raise ConfigError(f"{folder / GRADIENTS} is damaged in the column lag or norm; restore it, or delete the file")
     if rows.empty:
         raise ConfigError(f"{folder / 'runs.csv'} holds no run; name another folder")
+    if len(repeated := rows["run_id"][rows["run_id"].duplicated()]):
+        raise ConfigError(f"{folder / 'runs.csv'} holds {repeated.iloc[0]} more than once; leave each run one row")
+    for file, table in (("runs.csv", rows), ("curves.csv", curves)):
+        if wrong := damaged_columns(table):
+            raise ConfigError(f"{folder / file} is damaged in the column {', '.join(wrong)}; restore it")
     profile = next(iter(configs.values())).profile.name
     if others := sorted(set(rows["profile"]) - {profile}):
         raise ConfigError(f"rows={folder} holds runs of profile {', '.join(others)}; give profile={others[0]}")
-    if len(repeated := rows["run_id"][rows["run_id"].duplicated()]):
-        raise ConfigError(f"{folder / 'runs.csv'} holds {repeated.iloc[0]} more than once; leave each run one row")
     rows = rows[rows["experiment"].isin(configs)]
     if rows.empty:
         raise ConfigError(f"{folder / 'runs.csv'} holds no run of {', '.join(configs)}; name another folder")
     curves, gradients = (table[table["run_id"].isin(rows["run_id"])] for table in (curves, gradients))
-    holes = rows.columns[rows.isna().any()].intersection(NEEDED)
-    if wrong := [*holes, *(column for column in NUMBERS if not pd.api.types.is_numeric_dtype(rows[column]))]:
-        raise ConfigError(f"{folder / 'runs.csv'} is damaged in the column {', '.join(wrong)}; restore it")
     return RunTables(rows, curves, folder, [], gradients)
+
+
+def damaged_columns(table: pd.DataFrame) -> list[str]:
+    """Return the columns of runs or curves that have holes, or text in place of numbers or of True and False."""
+    holes = table.columns[table.isna().any()].intersection(NEEDED)
+    metrics = [column for column in table if "/" in column]
+    numbers = [column for column in (*NUMBERS, *CURVE_COLUMNS[1:], *metrics) if column in table]
+    text = [column for column in numbers if not pd.api.types.is_numeric_dtype(table[column]) and len(table)]
+    flags = [column for column in ("dirty",) if column in table and not pd.api.types.is_bool_dtype(table[column])]
+    return list(dict.fromkeys([*holes, *text, *flags]))
 
 
 def read(rows, curves, configs: dict[str, DictConfig]) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -8,6 +8,7 @@ import pandas as pd
 from experiments.config.cell import cell_key
 from experiments.config.errors import ConfigError
 from experiments.judging.power import FEWEST, MOST
+from experiments.runs.folder import write_atomically
 
 SET_BY_TUNING = {  # settings that the tuning sweep makes itself, and what to give in their place
     "optim.lr": "experiment.tune_lr=[...]",
@@ -34,15 +35,21 @@ def chosen_rates(rows: pd.DataFrame, columns: list[str], metric: str) -> dict[st
 
 
 def choose(rows: pd.DataFrame, columns: list[str], metric: str) -> pd.DataFrame:
-    """Return the chosen rate of each cell, and the mean metric of every rate (inf where a seed diverged)."""
+    """Return the chosen rate of each cell, and the mean metric of every rate (inf where a seed diverged).
+
+    NaN in place of the rate of a cell that diverged at all of them. Raises ConfigError where no run has the metric.
+    """
+    if metric not in rows:
+        raise ConfigError(f"no tuning run has {metric}, which is to choose the rate; give experiment.tune_metric")
     value = rows[metric].where(rows["status"] == "done", float("inf"))
     means = rows.assign(value=value).groupby([*columns, "lr"])["value"].mean().unstack("lr")
-    return means.assign(chosen=means.idxmin(axis=1))
+    return means.assign(chosen=means.idxmin(axis=1).where(means.min(axis=1) < float("inf")))
 
 
 def _rate_of_cell(means: pd.DataFrame) -> dict[str, float]:
     columns = means.index.names
-    return {cell_key(dict(zip(columns, values, strict=True))): rate for values, rate in means["chosen"].items()}
+    rates = means["chosen"].dropna().items()
+    return {cell_key(dict(zip(columns, values, strict=True))): rate for values, rate in rates}
 
 
 def tuning_overrides(experiment, arguments: Iterable[str]) -> list[str]:
@@ -85,10 +92,23 @@ def write_chosen_rates(
         lines.append(
             f"# Pairs for a power of 80 % at these rows' effect, at least at the margin ({FEWEST} to {MOST}): {each}."
         )
-    lines += [f"{key}: {rate:g}" for key, rate in _rate_of_cell(means).items()]
+    lines += [f"{key}: {_written(rate)}" for key, rate in _rate_of_cell(means).items()]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    rows.to_csv(path.with_suffix(".csv"), index=False)
+    # The rows first: rates without them would be trusted.
+    write_atomically(path.with_suffix(".csv"), lambda file: file.write(rows.to_csv(index=False).encode()))
+    write_atomically(path, lambda file: file.write(("\n".join(lines) + "\n").encode()))
+
+
+def _written(rate: float) -> str:
+    """Return a rate with all its digits, as YAML reads a number: 1.0e-05, where 1e-05 would be a word."""
+    mantissa, e, exponent = repr(float(rate)).partition("e")
+    return f"{mantissa}{'' if '.' in mantissa else '.0'}{e}{exponent}"
+
+
+def all_diverged(means: pd.DataFrame) -> list[str]:
+    """Return the cells that diverged at every rate."""
+    columns = means.index.names
+    return [cell_key(dict(zip(columns, values, strict=True))) for values in means.index[means["chosen"].isna()]]
 
 
 def at_edge_of_grid(means: pd.DataFrame, rates: list[float]) -> list[str]:

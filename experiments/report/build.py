@@ -132,7 +132,7 @@ def write(results: list[ExperimentResult], run_tables: RunTables, output: Path, 
     run_tables.write(output)
     tables.differences(results).to_csv(output / "differences.csv", index=False)
     cells = [frame for result in results if len(frame := tables.cells(result))]
-    pd.concat(cells).to_csv(output / "cells.csv", index=False)
+    pd.concat(cells or [pd.DataFrame(columns=["experiment"])]).to_csv(output / "cells.csv", index=False)
     verdicts = [tables.plain(verdict.as_dict()) for result in results for verdict in result.verdicts]
     write_json(output / "claims.json", {"profile": profile, "claims": verdicts})
 

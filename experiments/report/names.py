@@ -8,7 +8,7 @@ NETWORKS = {
 VALUES = NETWORKS | {
     **{"schedule constant": "constant rate", "schedule cosine": "cosine to 0"},
     **{"order rows": "by rows", "order pixels": "by pixels", "order permuted": "pixels permuted"},
-    **{"data init true": "data-dependent start", "data init false": "plain start"},
+    **{"data init True": "data-dependent start", "data init False": "plain start"},
 }
 
 

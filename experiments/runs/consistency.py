@@ -148,7 +148,7 @@ def table_problems(path: Path, runs_dir: Path) -> list[str]:
         summary = RunFolder(runs_dir, row["run_id"]).summary
         if summary is None:
             continue
-        differing = [name for name, text in row.items() if text and not is_equal(text, summary.get(name))]
+        differing = [name for name, text in row.items() if name in summary and not is_equal(text, summary[name])]
         if differing:
             problems.append(f"{row['run_id']} differs from its summary.json in {', '.join(differing)}")
     return problems

@@ -40,7 +40,8 @@ def written_as_one(output: Path, known_by: str | None = None) -> Iterator[Path]:
     made = [folder for folder in (output, *output.parents) if not folder.exists()]
     output.mkdir(parents=True, exist_ok=True)
     for left in output.glob(".written.*.partial"):  # by a process that was killed
-        if not psutil.pid_exists(int(left.name.split(".")[2])):
+        process = left.name.split(".")[2]
+        if process.isdigit() and not psutil.pid_exists(int(process)):
             shutil.rmtree(left, ignore_errors=True)
     partial = output / f".written.{os.getpid()}.partial"
     try:

@@ -161,9 +161,8 @@ def read_rows(path: Path) -> Rows:
             _check(path, row, ROW)
             _check(path, row, dict.fromkeys(row, NUMBER), finite=False)  # a perplexity can overflow
         except ValueError as error:
-            return Rows(
-                rows, f"line {number}: {str(error).removeprefix(f'{path.name} is damaged: ')}", line is lines[-1]
-            )
+            reason = str(error).removeprefix(f"{path.name} is damaged: ")
+            return Rows(rows, f"line {number}: {reason}", number == len(lines))
         rows.append(row)
     return Rows(rows, "", False)
 

@@ -31,7 +31,7 @@ class Destination:
     scratch: str  # folder of wandb's own files
 
     def path(self, config: dict, ids: dict) -> tuple[str, str, str]:
-        """Return entity, project and id of a run. ids: those of `wandb_mirror.identity`."""
+        """Return entity, project and id of a run. ids: those of `wandb_mirror.wandb_ids`."""
         entity = self.entity or ids.get("entity") or config["wandb"]["entity"] or self.api.default_entity
         project = self.project or ids.get("project") or config["wandb"]["project"]
         return entity, project, ids["id"]

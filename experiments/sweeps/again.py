@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import OmegaConf
 
@@ -29,18 +30,23 @@ def again(arguments: list[str]) -> list[str]:
 
     Raises ConfigError where no run or more than one has the name, and where it would be another run here.
     """
-    named = [argument.removeprefix(RUN) for argument in arguments if argument.startswith(RUN)]
+    named = [_value(argument) for argument in arguments if argument.startswith(RUN)]
     if not named:
         return arguments
     rest = [argument for argument in arguments if not argument.startswith(RUN)]
     if len(named) > 1:
         raise ConfigError(f"run= is given {len(named)} times; give one, or the experiment's grid with -m")
     given = [argument for argument in rest if not argument.startswith("-") and not argument.startswith("hydra")]
-    runs_dir = next((path.partition("=")[2] for path in given if path.startswith("runs_dir=")), "results/runs")
+    runs_dir = next((_value(argument) for argument in given if argument.startswith("runs_dir=")), "results/runs")
     found = find(named[0], runs_dir)
     overrides = _of_folder(found, given) if isinstance(found, RunFolder) else _of_row(found, given)
     print(f"python -m experiments.train {shlex.join([*overrides, *rest])}")
     return [*overrides, *rest]
+
+
+def _value(argument: str) -> str:
+    """Return the value of an override without the quotes that a path may need."""
+    return str(OverridesParser.create().parse_override(argument).value())
 
 
 def find(name: str, runs_dir: str) -> RunFolder | dict[str, str]:
@@ -112,7 +118,7 @@ def _of_folder(folder: RunFolder, given: Sequence[str]) -> list[str]:
         wanted |= {"device": environment["device"]} if "device" in environment else {}
         taken = {argument.partition("=")[0] for argument in given}
         overrides = groups + [
-            f"{name}={_typed(value)}"
+            f"{name}={typed(value)}"
             for name, value in wanted.items()
             if name not in {*PLACES, *taken} and (name in varied or value != _at(composed, name))
         ]
@@ -139,12 +145,12 @@ def _at(config: dict, name: str) -> Any:
     return (config[section] if section else config).get(field)
 
 
-def _typed(value: Any) -> str:
+def typed(value: Any) -> str:
     """Return a value as it is typed on the command line."""
     if value is None:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list):
-        return f"[{','.join(map(_typed, value))}]"
+        return f"[{','.join(map(typed, value))}]"
     return str(value) if isinstance(value, (int, float)) else QuotedString(str(value), Quote.double).with_quotes()

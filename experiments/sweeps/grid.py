@@ -46,9 +46,8 @@ def jobs(params: Mapping, grids: Iterable[Mapping], arguments: list[str], parser
 
 def values(override: Override) -> list[str]:
     """Return the values that an override gives its key, as text: several in a sweep."""
-    if override.is_sweep_override():
-        return [str(value) for value in override.sweep_string_iterator()]
-    return [override.get_value_element_as_str()]
+    given = override.sweep_string_iterator() if override.is_sweep_override() else [override.get_value_element_as_str()]
+    return [str(value).lower() if str(value) in ("True", "False") else str(value) for value in given]
 
 
 def select(grids: list[Mapping], chosen: Mapping[str, list[str]]) -> list[dict]:
@@ -98,8 +97,12 @@ def by_experiment(configs: Iterable[DictConfig]) -> dict[str, list[DictConfig]]:
 
 def narrows(arguments: Iterable[str], params: Mapping, grids: Iterable[Mapping]) -> bool:
     """Return whether an argument of the command line changes which runs an experiment has."""
-    keys = {*params, *(key for part in grids for key in part)}
+    keys = grid_keys(params, grids)
     return any(argument.lstrip("+~").partition("=")[0] in keys for argument in arguments)
+
+
+def grid_keys(params: Mapping, grids: Iterable[Mapping]) -> set[str]:
+    return {*params, *(key for part in grids for key in part)}
 
 
 def expand(experiment: str, profile: str, overrides: Iterable[str] = ()) -> list[DictConfig]:

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import contextmanager, suppress
 
 import psutil
@@ -191,19 +191,17 @@ def _training_below(folders: list[RunFolder]) -> set[int]:
 # --- After: the last lines --------------------------------------------------------------------------------------------
 
 
-def conclude(folders: list[RunFolder], skipped: int, failures: dict[RunFolder, str]) -> bool:
+def conclude(folders: list[RunFolder], skipped: Collection[RunFolder], failures: dict[RunFolder, str]) -> bool:
     """Print the last lines of a sweep; return whether every run is finished.
 
-    skipped: how many were finished before. failures: reasons, which a folder that cannot be written does not hold.
+    skipped: those that were finished before. failures: reasons, which a folder that cannot be written does not hold.
     """
     states = {folder: RunStatus.FAILED if folder in failures else folder.state for folder in folders}
     for folder, state in states.items():
         if state not in FINISHED:
             message = failures.get(folder) or folder.damage or folder.status.get("message", "")
             print(f"{state}: {folder.path}: {message}".rstrip(": "))
-    counts = Counter(states.values())
-    counts[RunStatus.DONE] -= min(skipped, counts[RunStatus.DONE])
-    counts[RunStatus.SKIPPED] = skipped
+    counts = Counter(RunStatus.SKIPPED if folder in skipped else state for folder, state in states.items())
     order = [RunStatus.DONE, RunStatus.SKIPPED, RunStatus.DIVERGED, RunStatus.FAILED]
     order += sorted(state for state in counts if state not in order)
     print(f"{len(folders)} runs: " + ", ".join(f"{counts[state]} {state}" for state in order))

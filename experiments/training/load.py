@@ -127,7 +127,7 @@ def load(folder: RunFolder) -> Trained:
         model = build_model(run, input_shape, num_classes)
     except (RuntimeError, ValueError, TypeError) as error:
         raise ConfigError(
-            f"{folder.path}: config.yaml describes no network that can be built ({first_line(error)}); choose another run"
+            f"{folder.path}: config.yaml describes no network that can be built ({first_line(error)}); choose another"
         ) from None
     try:
         model.load_state_dict(checkpoint["model"])

@@ -52,7 +52,7 @@ def _default_gain(cfg: DictConfig) -> bool:
 
 
 def _needs_no_files(cfg: DictConfig) -> bool:
-    return not data.SETS[cfg.data.name].files
+    return not data.SETS[cfg.data.name].files and "transfer" not in cfg.trainer.measure
 
 
 def _window_is_an_image(cfg: DictConfig) -> bool:

@@ -1,6 +1,8 @@
 """Every file of the user's that cannot be read is refused in one line: configurations, data, tables of results."""
 
+import csv
 import gzip
+import io
 import pickle
 
 import pytest
@@ -121,6 +123,18 @@ def rows_of(name: str) -> bytes:
 
 
 RUNS = rows_of("runs.csv")
+
+
+def rewritten(column: str, value: str, table: bytes = RUNS) -> bytes:
+    """The table with this value in the first row."""
+    first, *rows = csv.DictReader(io.StringIO(table.decode()))
+    out = io.StringIO()
+    writer = csv.DictWriter(out, first)
+    writer.writeheader()
+    writer.writerows([{**first, column: value}, *rows])
+    return out.getvalue().encode()
+
+
 HEADER, FIRST, *_ = RUNS.splitlines(keepends=True)
 TABLES = {
     "empty": (b"", "damaged (No columns to parse from file)"),
@@ -129,6 +143,11 @@ TABLES = {
     "binary": (bytes(range(128, 256)) * 9, "is damaged"),
     "half": (RUNS[: len(RUNS) // 2 + 7], "is damaged in the column"),
     "a word for a number": (RUNS.replace(b",20,", b",x,", 1), "is damaged in the column seed"),
+    "no stage": (RUNS.replace(b",stage,", b",stages,", 1), "has no column stage"),
+    "a comma for a point": (rewritten("test/error", "2,4"), "is damaged in the column test/error"),
+    "a word for true or false": (rewritten("dirty", "perhaps"), "is damaged in the column dirty"),
+    "no profile": (rewritten("profile", ""), "is damaged in the column profile"),
+    "a word for a loss": (RUNS, "curves.csv is damaged in the column val/loss"),
     "a row too long": (HEADER + FIRST + FIRST.rstrip() + b",1,2\n", "is damaged (Error tokenizing"),
     "joined": (RUNS + b"".join(RUNS.splitlines(keepends=True)[1:]), "more than once; leave each run one row"),
     "half the curves": (RUNS, "curves.csv has no column"),
@@ -142,7 +161,10 @@ def test_a_report_on_damaged_tables(case, refusal, tmp_path):
     runs, said = TABLES[case]
     (tmp_path / "rows").mkdir()
     (tmp_path / "rows" / "runs.csv").write_bytes(runs)
-    (tmp_path / "rows" / "curves.csv").write_bytes(b"run_id,step\n" if "curves" in case else rows_of("curves.csv"))
+    curves = b"run_id,step\n" if "curves" in case else rows_of("curves.csv")
+    if case == "a word for a loss":
+        curves = rewritten("val/loss", "abc", rows_of("curves.csv"))
+    (tmp_path / "rows" / "curves.csv").write_bytes(curves)
     if "gradient" in case:
         row = "run_id,moment\na,b\n" if "half" in case else "run_id,moment,lag,norm\na,b,1,x\n"
         (tmp_path / "rows" / "gradients.csv").write_text(row)

@@ -125,3 +125,19 @@ def test_every_text_file_is_read_and_written_as_utf_8():
         for path in (ROOT / package).rglob("*.py"):
             for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
                 assert not opened.search(line.partition("#")[0]), f"{path}:{number}"
+
+
+def test_status_of_a_profile_names_what_is_not_tuned_and_takes_its_seeds(cli):
+    """So that a profile of which a part is tuned has a status."""
+    untuned = cli("status", "profile=full", "only=draw")
+    assert untuned.returncode == 0 and untuned.stdout.startswith("draw: not tuned yet; python -m experiments.tune ")
+    fresh = cli("status", "profile=quick", "only=train_test", "profile.first_seed=40")
+    assert fresh.returncode == 0 and "-s40-" in fresh.stdout and "-s20-" not in fresh.stdout
+
+
+def test_tuning_hands_the_settings_of_the_launcher_on(cli):
+    for jobs, said in ((1, "one at a time"), (3, "3 at a time")):
+        plan = cli(
+            "tune", "experiment=conv_gain", "plan=true", "hydra/launcher=joblib", f"hydra.launcher.n_jobs={jobs}"
+        )
+        assert plan.returncode == 0 and said in plan.stdout, plan.stdout + plan.stderr

@@ -247,6 +247,31 @@ def test_a_report_says_first_that_it_is_not_about_the_users_runs(runs_dir, tmp_p
     assert "from results/reference/quick, the committed rows, none of your own" in done.stdout.splitlines()[0]
 
 
+def test_a_cell_that_diverged_before_its_first_evaluation_has_no_curve(copied, tmp_path):
+    for seed in SEEDS:
+        path = of_run(copied, "ln", seed)
+        (path / "metrics.jsonl").write_text("")
+        with (folder := RunFolder(copied, path.name)).lock():
+            write_json(path / "summary.json", {**folder.summary, "status": "diverged", "diverged_at": 1})
+            folder.set_status(RunStatus.DIVERGED)
+    done = command("compare", f"runs_dir={copied}", "baseline=norm:none", f"output={tmp_path / 'out'}")
+    assert done.returncode == 0 and "diverged" in done.stdout, done.stderr
+
+
+def test_a_folder_with_brackets_is_one(copied, tmp_path):
+    place = copied.rename(tmp_path / "my[1]")
+    done = command("compare", f"runs={place}", "baseline=norm:none", f"output={tmp_path / 'out'}")
+    assert done.returncode == 0 and "16 runs in 4 cells" in done.stdout, done.stderr
+
+
+def test_verify_takes_the_written_table_for_one_of_these_runs(runs_dir, tmp_path):
+    """It has columns beside those of a summary."""
+    output = tmp_path / "out"
+    assert command("compare", f"runs_dir={runs_dir}", "baseline=norm:none", f"output={output}").returncode == 0
+    done = command("verify", f"runs_dir={runs_dir}", f"rows=[{output}/runs.csv]")
+    assert done.returncode == 0 and "16 runs and 1 tables: all as written" in done.stdout, done.stdout
+
+
 def test_the_folder_of_runs_is_read_once_for_any_number_of_names(runs_dir, monkeypatch):
     """A shell's * gives a name for each run; with ten thousand of them each reading takes a second."""
     names, read = sorted(path.name for path in runs_dir.iterdir()), []

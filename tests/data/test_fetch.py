@@ -3,6 +3,7 @@
 import hashlib
 import http.server
 import io
+import lzma
 import subprocess
 import sys
 import tarfile
@@ -169,3 +170,10 @@ def test_the_command_ends_with_a_line_and_an_exit_code(tmp_path):
     assert result.returncode == 1 and result.stderr.startswith("data.fetch: no data set is called 'mnits'")
     assert len(result.stderr.splitlines()) == 1 and not list(tmp_path.iterdir())
     assert "mnist" in run("data.fetch", "--help").stdout
+
+
+def test_a_packed_file_counts_as_the_published_one(tmp_path):
+    """As a set is read, too."""
+    (tmp_path / "digits.amat.xz").write_bytes(lzma.compress(b"0 1"))
+    assert fetch._is_published(tmp_path / "digits.amat", hashlib.sha256(b"0 1").hexdigest())
+    assert not fetch._is_published(tmp_path / "digits.amat", hashlib.sha256(b"1 0").hexdigest())

@@ -2,9 +2,11 @@
 
 import re
 import subprocess
+from dataclasses import replace
 
 import matplotlib.image
 import pytest
+from omegaconf import OmegaConf
 
 from experiments.config.errors import ConfigError
 from experiments.inspect.cells import Look, cells_of
@@ -167,3 +169,14 @@ def test_layers_and_locations_are_named():
     assert evenly(list("abcdefg")) == ["a", "c", "e", "g"] and evenly(list("abc")) == ["a", "b", "c"]
     assert location_in_words("recurrent.norm_hh_l1") == "$W_h h_{t-1}$, layer 2"
     assert location_in_words("convs.3.1") == "convs.3"
+
+
+def test_networks_of_other_layers_or_data_are_no_one_picture(runs, tmp_path):
+    """Texts of two files under one name of a data set would be pooled as seeds."""
+    gru = load(find_all("train-gru", str(runs))[0])
+    shallow = replace(gru, cfg=OmegaConf.merge(gru.cfg, {"model": {"num_layers": 1}}))
+    with pytest.raises(ConfigError, match="different layers"):
+        cells_of([gru, shallow])
+    other = {**gru.manifest, "sources": [{**gru.manifest["sources"][0], "sha256": "0" * 64}]}
+    with pytest.raises(ConfigError, match="different data"):
+        cells_of([gru, replace(gru, manifest=other)])

@@ -234,6 +234,12 @@ def test_the_sign_of_a_difference_is_reversed_between_families():
     assert verdict(families(level, behind), **REVERSAL).verdict == NOT_RESOLVED
 
 
+def test_a_network_that_diverges_has_no_rank():
+    lost = {"none": 3.0, "ln": np.nan, "bn": 2.5 - NOISE}
+    result = verdict(families(lost, {"none": 90.0, "ln": 60.0 + NOISE, "bn": 50 - NOISE}), **REVERSAL)
+    assert result.outcomes[0].why == "5 of 5 pairs lack a result (5 runs diverged); a rank needs every run"
+
+
 @pytest.mark.parametrize("families", [[], [{**REVERSAL["families"][0]}] * 2])
 def test_a_reversal_is_between_opposite_claims(families):
     with pytest.raises(ConfigError, match="claim c: a reversal is between two families"):
@@ -244,6 +250,7 @@ def test_exact_statements_are_about_every_run():
     table = rows(ln=1.0).assign(**{"gap/output": 0.0, "change/dataset_rescaling": 0.3})
     rule = {
         "kind": "exact",
+        "b": [{}],
         "holds": ["gap/output"],
         "breaks": ["change/dataset_rescaling"],
         "at_most": 0.0,
@@ -387,8 +394,44 @@ def test_a_sensitivity_needs_every_rate():
     table = by_rate(ln=[2.1, 2.0, 2.0, 2.1], none=[3.0, 2.0, 2.0, 4.0])
     lost = table[(table["seed"] != 22) | (table["rate"] != "0.1")]
     assert verdict(lost, about=RATED, **SENSITIVITY).verdict == NOT_RESOLVED
+    unlike = table[(table["norm"] != "ln") | (table["rate"] != "1.0")]  # one that all seeds of one side lack
+    result = verdict(unlike, about=RATED, **SENSITIVITY)
+    assert result.verdict == NOT_RESOLVED and result.outcomes[0].pairs == 0
+    holes = table[(table["norm"] != "ln") | ((table["seed"] == 20) != (table["rate"] == "1.0"))]  # no seed has all
+    assert verdict(holes, about=RATED, **SENSITIVITY).verdict == NOT_RESOLVED
     with pytest.raises(ConfigError, match=r"needs experiment\.axes\.rate=optim\.lr and experiment.chance"):
         verdict(table, **SENSITIVITY)
+
+
+def test_a_logarithm_of_nothing_is_no_result():
+    table = rows(ln=[0.0, 1.0, 1.0, 1.0, 1.0], none=10.0)
+    result = verdict(table, **DIFFERENCE, log10=True)
+    assert result.verdict == NOT_RESOLVED and "1 of 5 pairs lack a result" in result.why
+
+
+SHARE = {"kind": "share", "base": {"norm": "none"}, "b": [{"norm": "bn"}], "at_most": 0.5, "surely_below": 0.75}
+
+
+@pytest.mark.parametrize(
+    "rule, reason",
+    [
+        ({**DIFFERENCE, "clock": "examples"}, "clock has no meaning for kind=difference"),
+        ({**DIFFERENCE, "at": [{"batch_size": 4}, {"batch_size": 8}]}, "at has no meaning"),
+        ({"kind": "speed", "margin": 0.1, "metric": "test/bpc"}, "metric has no meaning for kind=speed"),
+        ({**SHARE, "margin": 0.1}, "margin has no meaning for kind=share"),
+        ({**SHARE, "at_most": 0.0}, "a share needs 0 < at_most < surely_below"),
+    ],
+)
+def test_a_field_that_a_kind_does_not_read_is_refused(rule, reason):
+    with pytest.raises(ConfigError, match=f"claim c: {reason}"):
+        verdict(rows(ln=1.0, none=2.0, bn=1.5), **rule)
+
+
+def test_two_claims_of_one_id_are_refused():
+    claim = Claim(id="c", statement="s", stated="here", a={"norm": "ln"}, b=[{"norm": "none"}], **DIFFERENCE)
+    rule = Experiment(name="e", metric="test/bpc", unit="bits", final_seeds=SEEDS, claims=[claim, claim])
+    with pytest.raises(ConfigError, match="claim c stands twice"):
+        judge(rule, rows(ln=1.0, none=2.0), NO_CURVES)
 
 
 # --- simulated experiments --------------------------------------------------------------------------------------------

@@ -56,6 +56,18 @@ def test_whole_rows_have_no_problem(tables):
     assert check() == []
 
 
+def test_rates_without_the_rows_that_chose_them(tables, tmp_path):
+    final, _, check = tables
+    check()
+    (tmp_path / "e.csv").unlink()
+    assert problems(RULE, final, tmp_path / "e.yaml") == [
+        "tuned/e.csv is not there, whose rows chose the learning rates"
+    ]
+    check()
+    (tmp_path / "e.yaml").write_text("")
+    assert problems(RULE, final, tmp_path / "e.yaml") == ["tuned/e.yaml holds no rates"]
+
+
 def test_swapped_labels(tables):
     final, _, check = tables
     swapped = final.assign(norm=final["norm"].map({"ln": "gn", "gn": "ln"}))

@@ -22,6 +22,7 @@ class Level(Kind):
     """A claim about one cell alone: its metric stays below at_most."""
 
     name = "level"
+    fields = ("metric", "a", "at_most")
     has_margin = False
 
     def check(self):

@@ -13,7 +13,7 @@ from experiments.config.errors import ConfigError
 from experiments.config.experiment import Experiment
 from experiments.config.paths import CONFIGS
 from experiments.judging.evidence import REFERENCE
-from experiments.judging.tuning import choose, chosen_rates, tuning_metric
+from experiments.judging.tuning import all_diverged, choose, chosen_rates, tuning_metric, write_chosen_rates
 from experiments.runs.identity import run_id
 from experiments.runs.rows import cell_columns, collect, read_rows
 from experiments.runs.run import Run
@@ -48,6 +48,21 @@ def test_the_lowest_mean_over_the_seeds_is_chosen():
 def test_a_rate_at_which_a_seed_diverged_is_out():
     table = rows(lr_0_1=[20.0, 30.0], lr_0_3=[1.0, float("inf")])
     assert choose(table, CELL, "val/error")["chosen"].tolist() == [0.1]
+
+
+def test_a_cell_that_diverges_at_every_rate_has_none(tmp_path):
+    table = rows(lr_0_1=[float("inf")], lr_0_00001=[float("inf"), 1.0]).assign(git="0" * 40, dirty=False)
+    other = rows(lr_0_00001=[3.0], lr_0_1=[4.0]).assign(norm="bn", git="0" * 40, dirty=False)
+    both = pd.concat([table, other])
+    means = choose(both, CELL, "val/error")
+    assert all_diverged(means) == ["cnn/ln/b8"]
+    write_chosen_rates(tmp_path / "quick.yaml", both, means, "python -m ...", {})
+    assert yaml.safe_load((tmp_path / "quick.yaml").read_text()) == {"cnn/bn/b8": 1e-5}
+
+
+def test_a_metric_that_no_run_has_chooses_nothing():
+    with pytest.raises(ConfigError, match="no tuning run has val/bpc"):
+        choose(rows(lr_0_1=[1.0]), CELL, "val/bpc")
 
 
 @pytest.mark.parametrize("path", TUNED, ids=lambda path: f"{path.stem}-{experiment_of(path)}")

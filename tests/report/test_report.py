@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from experiments.cli.compose import hydra_configs
 from experiments.config.cell import cell
 from experiments.config.experiment import Claim, Experiment
-from experiments.judging.evidence import configs_of, from_tables, results_of
+from experiments.judging.evidence import configs_of, from_folders, from_tables, results_of
 from experiments.judging.judge import judge
 from experiments.report import replication, tables, vega
 from experiments.report.build import find, write_report
@@ -182,6 +182,19 @@ def test_rows_of_another_profile_or_of_no_experiment_of_it_are_refused(tmp_path)
         result = report(given, f"rows={rows}", f"output={tmp_path / 'out'}")
         assert result.returncode == 2 and message in result.stderr, result.stderr
         assert not (tmp_path / "out").exists()
+
+
+def test_an_experiment_without_runs_of_its_own_is_reported_alone(tmp_path):
+    rows = ROOT / "results" / "reference" / "quick"
+    result = report("profile.experiments=[family_contrast]", f"rows={rows}", f"output={tmp_path / 'out'}")
+    assert result.returncode == 0 and "is not resolved" not in result.stderr, result.stderr
+    assert (tmp_path / "out" / "cells.csv").read_text() == "experiment\n"
+
+
+def test_runs_of_another_profile_are_no_start_of_this_one(tmp_path):
+    (tmp_path / "train_test-cnn-bn-noisy_digits-b2-lr0.1-s20-01234567").mkdir()
+    configs = {"train_test": base("train_test", "standard")}
+    assert from_folders(configs, "standard", str(tmp_path)) is None
 
 
 def test_without_runs_the_committed_rows_are_read_and_that_is_printed(tmp_path, capsys):

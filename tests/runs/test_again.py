@@ -87,3 +87,17 @@ def test_a_row_in_the_table_wins_over_a_folder_and_a_name_over_a_beginning(tmp_p
     assert find(row["run_id"], str(tmp_path)) == row
     with pytest.raises(ConfigError, match="give more of the name"):
         find(row["run_id"].partition("-s2")[0], str(tmp_path))
+
+
+def test_a_folder_of_any_name_is_taken_as_it_is_typed(tmp_path, monkeypatch):
+    train(tmp_path / "runs", *MODELS["cnn-wn"])
+    place = (tmp_path / "runs").rename(tmp_path / "my runs (1)")
+    (folder,) = place.iterdir()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in (str(folder), f"~/{place.name}/{folder.name}"):
+        plan = command("train", f"run={name}", f"runs_dir={tmp_path / 'again'}", "plan=true")
+        assert plan.returncode == 0 and folder.name in plan.stdout, plan.stderr
+        looked = command("inspect", f"run={name}", f"output={tmp_path / 'pictures'}")
+        assert looked.returncode == 0, looked.stderr
+    by_id = command("train", f"run={folder.name}", f"runs_dir=~/{place.name}", "plan=true")
+    assert by_id.returncode == 0 and "1 done" in by_id.stdout, by_id.stderr

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from experiments.runs.consistency import run_problems
+from experiments.runs.records import read_rows
 from experiments.runs.rows import collect
 from tests.helpers.processes import folders
 
@@ -103,3 +104,11 @@ def test_damage_ends_the_command_with_1_and_rows_are_compared(runs, cli, tmp_pat
     result = cli(*arguments, runs=False)
     assert result.returncode == 1 and "differs from its summary.json in test/error" in result.stdout
     assert "last.pt is damaged" in result.stdout and result.stdout.strip().endswith("2 problems")
+
+
+def test_an_empty_line_among_the_rows_is_no_broken_end(tmp_path):
+    """Only a last line can have been cut off by a kill."""
+    row = '{"step": 1, "examples": 1, "seconds": 1.0}'
+    (tmp_path / "metrics.jsonl").write_text(f"{row}\n\n{row}\n\n\n")
+    found = read_rows(tmp_path / "metrics.jsonl")
+    assert found.damage.startswith("line 2: ") and not found.is_last

@@ -3,10 +3,11 @@
 import subprocess
 import sys
 
-from experiments.runs.folder import RunFolder
+from experiments.runs.folder import RunFolder, RunStatus, write_json
 from experiments.runs.identity import run_id
 from experiments.sweeps import launch
 from experiments.sweeps.grid import apart_from_seed
+from experiments.sweeps.launch import conclude
 from tests.helpers.configs import composed
 from tests.helpers.processes import TINY, finish
 
@@ -83,3 +84,15 @@ def test_a_failing_run_leaves_the_others_done(cli, tmp_path):
     assert "Traceback" in (broken / "error.txt").read_text()
     assert "Traceback" not in result.stdout + result.stderr
     assert RunFolder(broken.parent, broken.name).status["status"] == "failed"
+
+
+def test_the_last_line_counts_what_was_there_before_as_skipped(tmp_path, capsys):
+    """Also where that is a run that diverged."""
+    folders = [RunFolder(tmp_path, name) for name in ("diverged", "done", "new")]
+    for folder in folders:
+        finish(folder)
+    with folders[0].lock():
+        folders[0].set_status(RunStatus.DIVERGED)
+        write_json(folders[0].path / "summary.json", {**folders[0].summary, "status": "diverged", "diverged_at": 3})
+    assert conclude(folders, folders[:2], {})
+    assert capsys.readouterr().out.startswith("3 runs: 1 done, 2 skipped, 0 diverged, 0 failed")

@@ -124,3 +124,9 @@ def test_a_run_that_a_sweep_names_twice_is_trained_once(tmp_path):
     assert result.returncode == 0, result.stderr
     assert "warning: 1 of 2 jobs are runs that are asked for twice" in result.stderr
     assert len(list((tmp_path / "runs").iterdir())) == 1
+
+
+def test_the_folder_of_data_has_an_effect_where_the_transfer_sets_are_below_it(capsys):
+    cfg = composed("model=skip_thoughts", "data=python_docs_sentences", "trainer.measure=[transfer]", "data.root=/x")
+    warn(["data.root=/x"], [cfg])
+    assert not capsys.readouterr().err

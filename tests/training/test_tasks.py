@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import data
+from experiments.config.errors import ConfigError
 from experiments.config.schema import settings
 from experiments.training.tasks import LanguageModelling, make_task
 from tests.helpers.configs import composed
@@ -61,3 +62,10 @@ def test_the_order_of_the_data_is_the_same_for_every_norm():
     batches = [[task.batch(step)[1] for step in range(task.steps_per_epoch)] for task in tasks]
     assert all(torch.equal(a, b) for a, b in zip(batches[0], batches[1], strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(batches[0], batches[2], strict=True))
+
+
+def test_a_validation_split_without_a_window_is_refused():
+    """Else its mean loss is of nothing, and the run counts as diverged."""
+    cfg = settings(composed("data=python_docs", "data.val_symbols=60", "data.seq_len=64").data)
+    with pytest.raises(ConfigError, match="=60 leaves no window of 65 symbols to validate on"):
+        make_task(data.load(cfg), cfg, 0, "cpu")

@@ -60,6 +60,8 @@ def check_logged(experiment: Experiment, stage: str, kinds_of_data: Iterable[str
 
     stage: tune, where one metric chooses the learning rate, or final. kinds_of_data: those of the runs.
     """
+    if experiment.sources:  # it judges the runs of others
+        return
     units = {unit for kind in kinds_of_data for unit in UNITS_OF[kind]}
     named = [
         (f"claim {kind.claim.id}", metric) for kind in kinds_of(experiment).values() for metric in kind.logged_metrics()
@@ -83,6 +85,8 @@ def check_claims(experiment: Experiment) -> None:
             f"give profile.first_seed={max(experiment.tune_seeds) + 1} or more"
         )
     ids = [claim.id for claim in experiment.claims]
+    for twice in {name for name in ids if ids.count(name) > 1}:
+        raise ConfigError(f"claim {twice} stands twice among experiment.claims; give each an id of its own")
     for unknown in (name for name in experiment.without if name not in ids):
         raise ConfigError(
             f"experiment.without={unknown} is no claim; allowed: {', '.join(ids)}; nearest: {nearest(unknown, ids)}"

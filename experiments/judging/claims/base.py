@@ -41,6 +41,10 @@ METRICS = (  # what runs log of a trained network, and claims can be about
 )
 
 
+EVERY_KINDS_FIELDS = ("id", "statement", "stated", "kind", "unit", "over")
+DEFAULTS = vars(Claim(id="", statement="", stated=None, kind=""))
+
+
 def matching_columns(cell: Mapping, run: Mapping) -> list[str]:
     """Return the columns in which a run is of the cell."""
     return [column for column, value in cell.items() if text(value) == text(run.get(column))]
@@ -80,6 +84,7 @@ class Kind(ABC):
     has_interval: ClassVar[bool] = True  # its outcomes are intervals: they get a forest plot
     has_margin: ClassVar[bool] = True  # what it asserts is `claimed`, beyond the smallest effect of interest
     is_identity: ClassVar[bool] = False  # true by construction: a check of the layers, no finding about networks
+    fields: ClassVar[tuple[str, ...]]  # of config.experiment.Claim, besides those that every kind has
 
     def __init__(self, claim: Claim, experiment: Experiment):
         self.claim = claim
@@ -94,6 +99,11 @@ class Kind(ABC):
                 f"claimed={self.claim.claimed} is unknown; allowed: {', '.join(CLAIMED)}; "
                 f"nearest: {nearest(self.claim.claimed, CLAIMED)}"
             )
+        for name, default in DEFAULTS.items():
+            if name not in (*EVERY_KINDS_FIELDS, *self.fields) and getattr(self.claim, name) != default:
+                self.refuse(
+                    f"{name} has no meaning for kind={self.name}, which has {', '.join(self.fields)}; leave it out"
+                )
         for name in ("margin", "at_most", "surely_below", "at_least"):
             if not math.isfinite(value := getattr(self.claim, name)):
                 self.refuse(f"{name}={value} is no finite number; give one")

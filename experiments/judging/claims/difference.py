@@ -43,6 +43,7 @@ class Measured:
 
 class Difference(Kind):
     name = "difference"
+    fields: ClassVar[tuple[str, ...]] = ("metric", "log10", "a", "b", "claimed", "margin", "margin_from")
     in_tuning_rows: ClassVar[bool] = True  # what is compared is a column of the tuning runs too
 
     def check(self) -> None:
@@ -78,7 +79,7 @@ class Difference(Kind):
 
     def read(self, reader: "CellReader", cell: Mapping) -> "pd.Series":
         values = reader.values(cell)
-        return values.map(math.log10) if self.claim.log10 else values
+        return values.where(values > 0).map(math.log10) if self.claim.log10 else values  # 0 has none: no result
 
     @staticmethod
     def measured(

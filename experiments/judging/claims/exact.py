@@ -4,7 +4,7 @@ Reproduced when that is so, else contradicted. These are identities: they follow
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from experiments.judging.claims.base import Bound, Kind
 from experiments.judging.verdict import CONTRADICTED, REPRODUCED, Outcome
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 class Exact(Kind):
     name = "exact"
+    fields: ClassVar[tuple[str, ...]] = ("a", "holds", "breaks", "at_most", "at_least")
     has_interval = False
     has_margin = False
     is_identity = True

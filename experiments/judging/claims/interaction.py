@@ -1,7 +1,7 @@
 """d = metric(a) - metric(b) at the first of two cells, less the same at the second. Decided as a difference is."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from experiments.judging.claims.difference import Difference, Measured
 from experiments.judging.verdict import Outcome
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 class Interaction(Difference):
     name = "interaction"
+    fields: ClassVar[tuple[str, ...]] = (*Difference.fields, "at")
 
     def check(self) -> None:
         if len(self.claim.at) != 2 or self.claim.at[0] == self.claim.at[1]:

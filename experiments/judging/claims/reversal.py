@@ -8,7 +8,7 @@ reproduced needs all of them. Beside it stands the rank of a among `rivals`.
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from experiments.judging.claims.base import check_metric
 from experiments.judging.claims.difference import Difference
@@ -23,6 +23,7 @@ NEEDED = {"over", "metric", "unit", "claimed", "margin"}  # of a family
 
 class Reversal(Difference):
     name = "reversal"
+    fields: ClassVar[tuple[str, ...]] = ("a", "b", "rivals", "families", "margin_from")
     in_tuning_rows = False
     unit = "smallest effects of interest"
 
@@ -78,6 +79,8 @@ class Reversal(Difference):
 class Family(Difference):
     """The contrasts of one family, in units of its smallest effect of interest."""
 
+    fields: ClassVar[tuple[str, ...]] = (*Reversal.fields, *Difference.fields)
+
     def __init__(self, whole: Reversal, family: Mapping[str, Any]):
         rule = replace(whole.claim, over=family["over"], claimed=family["claimed"], margin=1.0)
         super().__init__(rule, whole.experiment)
@@ -101,6 +104,9 @@ class Family(Difference):
 
     def rank(self, reader: "CellReader", a: Mapping) -> str:
         """Return how many of the rivals have a lower mean than a, in words."""
-        means = {norm: reader.values({**a, "norm": norm}).mean() for norm in self.claim.rivals}
+        values = {norm: reader.values({**a, "norm": norm}) for norm in self.claim.rivals}
+        if any(len(of) < len(reader.seeds) or of.isna().any() for of in values.values()):
+            return "a rank needs every run"
+        means = {norm: of.mean() for norm, of in values.items()}
         better = sum(mean < means[a["norm"]] for mean in means.values())
         return f"{a['norm'].upper()} is number {better + 1} of {len(means)} ({', '.join(self.claim.rivals)})"

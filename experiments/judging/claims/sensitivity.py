@@ -6,7 +6,7 @@ chance. The grid is the column `rate` of the experiment's cells, one and the sam
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from experiments.judging.claims.base import matching
 from experiments.judging.claims.difference import Difference, Measured
@@ -22,6 +22,7 @@ FEWEST_RATES = 4
 
 class Sensitivity(Difference):
     name = "sensitivity"
+    fields: ClassVar[tuple[str, ...]] = ("metric", "a", "b", "claimed", "margin", "margin_from")
     in_tuning_rows = False
 
     def check(self) -> None:
@@ -38,19 +39,21 @@ class Sensitivity(Difference):
 
     def measure(self, reader: "CellReader", a: Mapping, b: Mapping) -> Measured:
         label, where = contrast(a, b)
-        first, second = (losses_by_rate(reader, cell) for cell in (a, b))
+        rates = sorted({rate for cell in (a, b) for rate in reader.runs(cell)["rate"]})
+        first, second = (losses_by_rate(reader, cell, rates) for cell in (a, b))
         d = (first.mean(axis=1) - first.min(axis=1)) - (second.mean(axis=1) - second.min(axis=1))
-        rated = [(cell, losses.mean()) for cell, losses in ((a, first), (b, second)) if losses.size]
+        rated = [(cell, losses.mean()) for cell, losses in ((a, first), (b, second)) if losses.notna().any(axis=None)]
         judged = [{**cell, "rate": mean.idxmin()} for cell, mean in rated]
         return self.measured(reader, label, where, d, [a, b], judged)
 
 
-def losses_by_rate(reader: "CellReader", cell: Mapping) -> "pd.DataFrame":
+def losses_by_rate(reader: "CellReader", cell: Mapping, rates: Sequence[str]) -> "pd.DataFrame":
     """Return the metric of a cell's runs: a row a seed, a column a rate. At most chance; NaN where a run is missing."""
     runs = reader.runs(cell)
     if reader.metric not in runs:  # of tables without any run of this experiment
         runs = runs.assign(**{reader.metric: float("nan")})
     chance = reader.experiment.chance
     metric = runs[reader.metric].where(runs["status"] == "done", chance).clip(upper=chance)
-    table = runs.assign(metric=metric).pivot(index="seed", columns="rate", values="metric").reindex(reader.seeds)
+    table = runs.assign(metric=metric).pivot(index="seed", columns="rate", values="metric")
+    table = table.reindex(index=reader.seeds, columns=rates)
     return table.where(table.notna().all(axis=1), axis=0)  # a seed without one of its rates has no sensitivity

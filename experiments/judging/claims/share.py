@@ -7,7 +7,7 @@ not resolved    otherwise, and wherever gain(b) is not surely above 0: a share o
 
 import itertools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from experiments.judging.claims.base import Kind, written
 from experiments.judging.intervals import Interval, fieller_ratio
@@ -20,11 +20,14 @@ if TYPE_CHECKING:
 
 class Share(Kind):
     name = "share"
+    fields: ClassVar[tuple[str, ...]] = ("metric", "base", "a", "b", "at_most", "surely_below")
     has_margin = False
     unit = "ratio"
 
     def check(self) -> None:
         super().check()
+        if not 0 < self.claim.at_most < self.claim.surely_below:
+            self.refuse("a share needs 0 < at_most < surely_below; give both")
         sides = [self.claim.base, self.claim.a, *self.claim.b]
         for first, second in itertools.combinations(sides, 2):
             if first == second:

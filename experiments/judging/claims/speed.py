@@ -6,7 +6,7 @@ the loss interpolated linearly between two evaluations; what is reached before t
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -26,6 +26,7 @@ CLOCKS = {"steps": "step", "examples": "examples", "seconds": "seconds"}  # clai
 
 class Speed(Difference):
     name = "speed"
+    fields: ClassVar[tuple[str, ...]] = ("clock", "a", "b", "claimed", "margin", "margin_from")
     in_tuning_rows = False
 
     @property

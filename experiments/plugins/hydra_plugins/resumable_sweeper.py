@@ -82,9 +82,9 @@ class ResumableSweeper(BasicSweeper):
             jobs, rules = self._jobs(arguments)
             configs = compose_all(jobs, self._compose)
             columns = grid.run_columns(configs)
-            for rule in rules:
+            for rule in rules if configs else []:  # else refused below
                 check_cells(rule, [run for run in columns if run["experiment"] == rule.name])
-            for name, of in grid.by_experiment(configs).items():
+            for of in grid.by_experiment(configs).values():
                 check_logged(settings(of[0].experiment), self.config.stage, {config.data.kind for config in of})
             runs, pending = select_pending(configs, [grid.apart_from_seed(job) for job in jobs])
         no_effect.warn(arguments, configs)
@@ -95,7 +95,8 @@ class ResumableSweeper(BasicSweeper):
         failures = self._train(jobs, runs, pending) if pending else {}
         folders = [run.folder for run in runs]
         reasons = {folders[index]: reason for index, reason in failures.items()}
-        all_finished = conclude(folders, len(runs) - len(pending), reasons)
+        skipped = [folder for index, folder in enumerate(folders) if index not in set(pending)]
+        all_finished = conclude(folders, skipped, reasons)
         if stop_request.number is not None:
             print("the same command goes on where this one was stopped", file=sys.stderr)
             sys.exit(stop_request.exit_code)
@@ -107,8 +108,9 @@ class ResumableSweeper(BasicSweeper):
         if self.max_batch_size is not None and self.max_batch_size < 1:
             given = f"hydra.sweeper.max_batch_size={self.max_batch_size}"
             raise ConfigError(f"{given} launches nothing; give 1 or more, or leave it out for all at once")
-        if self.config.hydra.launcher.get("n_jobs") == 0:
-            raise ConfigError("hydra.launcher.n_jobs=0 runs nothing; give 1 or more, or -1 for every core")
+        for key, otherwise in (("n_jobs", "or -1 for every core"), ("array_parallelism", "or leave it out")):
+            if self.config.hydra.launcher.get(key) == 0:
+                raise ConfigError(f"hydra.launcher.{key}=0 runs nothing; give 1 or more, {otherwise}")
 
     def _jobs(self, arguments: list[str]) -> tuple[list[list[str]], list[Experiment]]:
         """Return the overrides of every job, and the rules of the experiments whose whole grid is to be run.

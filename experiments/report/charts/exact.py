@@ -5,7 +5,7 @@ import pandas as pd
 
 from experiments.judging.cells import values
 from experiments.judging.claims import kinds_of
-from experiments.judging.claims.base import Bound, Kind
+from experiments.judging.claims.base import Bound, Kind, matching
 from experiments.judging.evidence import ExperimentResult
 from experiments.judging.words import column_name, describe
 from experiments.report.charts.layout import Figure, hover, seeds, varies
@@ -39,14 +39,10 @@ def heat_map(result: ExperimentResult) -> Figure | None:
 
 def _bound(kinds: list[Kind], cell: dict, column: str) -> Bound | None:
     """Return what the first claim about this cell holds the column against."""
-
-    def about(subject: dict) -> bool:
-        return all(str(cell.get(key)) == str(value) for key, value in subject.items())
-
     bounds = (
         kind.bounded_columns()[column]
         for kind in kinds
-        if column in kind.bounded_columns() and any(map(about, kind.subjects()))
+        if column in kind.bounded_columns() and any(matching(subject, [cell]) for subject in kind.subjects())
     )
     return next(bounds, None)
 

@@ -36,6 +36,11 @@ class LanguageModelling:
                 f"data.batch_size={self.batch_size} with data.seq_len={self.T} is more than the {max(self.windows, 0)} "
                 f"windows of data={settings.name}; choose a smaller batch or shorter windows"
             )
+        if len(self.tokens["val"]) < (needed := text.row_length or self.T + 1):
+            raise ConfigError(
+                f"data.val_symbols={settings.val_symbols} leaves no window of {needed} symbols to validate on; give "
+                "more, or shorter windows"
+            )
         self.steps_per_epoch = self.windows // self.batch_size
         self.input_shape: tuple[int, ...] = ()
         self.num_classes = len(text.vocabulary)
