@@ -13,9 +13,11 @@ import pandas as pd
 
 from experiments.config.errors import ConfigError
 from experiments.config.paths import ROOT
-from experiments.judging.evidence import REFERENCE
+from experiments.judging.evidence import GRADIENTS, REFERENCE
 from experiments.report.answers import answers
+from experiments.report.names import NETWORKS
 from experiments.report.replication import Replication, beside, empirical
+from experiments.report.style import norms_of
 from experiments.report.tables import counts, has_runs, markdown, signed
 from experiments.runs.progress import format_duration
 
@@ -110,8 +112,27 @@ def verdicts(reference: Path) -> str:
     for profile, by_id in claims.items():
         lines.append(total(reference / profile, by_id))
         lines += [f"  - [Replication](reference/{one.folder}/claims.md), {one.sentence()}" for one in repeated[profile]]
-    figures = [line for profile in claims for line in pictures(reference, profile, "reference")]
-    return "\n\n".join(["\n".join(lines), markdown(pd.DataFrame(rows)), *figures])
+    below = [
+        part for profile in claims for part in (*pictures(reference, profile, "reference"), reach(reference / profile))
+    ]
+    return "\n\n".join(["\n".join(lines), markdown(pd.DataFrame(rows)), *filter(None, below)])
+
+
+def reach(folder: Path) -> str:
+    """Return a table of gradients through time, their norms at the nearest and the farthest step; "" without any."""
+    if not (folder / GRADIENTS).exists():
+        return ""
+    rows = pd.read_csv(folder / "runs.csv", usecols=["run_id", "model", "norm"])
+    gradients = pd.read_csv(folder / GRADIENTS).rename(columns={"norm": "gradient"}).merge(rows, on="run_id")
+    near, far = gradients["lag"].min(), gradients["lag"].max()
+    medians = gradients.groupby(["model", "moment", "norm", "lag"], sort=False)["gradient"].median().unstack("lag")
+    texts = medians.apply(lambda of: f"{of[near]:.2g} → {of[far]:.2g}", axis=1).unstack("norm")
+    lines = []
+    for model, moment in texts.index:
+        by_norm = {norm.upper(): texts[norm][model, moment] for norm in norms_of(texts.columns)}
+        lines.append({"network": NETWORKS.get(model, model), "moment": moment, **by_norm})
+    title = f"Norm of the gradient {near} → {far} steps before the last, median over seeds ({folder.name}):"
+    return f"{title}\n\n{markdown(pd.DataFrame(lines).fillna('-'))}"
 
 
 def total(folder: Path, by_id: dict[tuple[str, str], dict]) -> str:
