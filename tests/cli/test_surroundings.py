@@ -136,8 +136,5 @@ def test_status_of_a_profile_names_what_is_not_tuned_and_takes_its_seeds(cli):
 
 
 def test_tuning_hands_the_settings_of_the_launcher_on(cli):
-    for jobs, said in ((1, "one at a time"), (3, "3 at a time")):
-        plan = cli(
-            "tune", "experiment=conv_gain", "plan=true", "hydra/launcher=joblib", f"hydra.launcher.n_jobs={jobs}"
-        )
-        assert plan.returncode == 0 and said in plan.stdout, plan.stdout + plan.stderr
+    plan = cli("tune", "experiment=conv_gain", "plan=true", "hydra/launcher=joblib", "hydra.launcher.n_jobs=3")
+    assert plan.returncode == 0 and "3 at a time" in plan.stdout, plan.stdout + plan.stderr

@@ -173,13 +173,16 @@ def test_a_replication_is_judged_on_its_own_seeds_and_compared_claim_by_claim(tm
     assert json.loads((tmp_path / "out" / "provenance.json").read_text())["first_seed"] == 40
 
 
-def test_rows_of_another_profile_or_of_no_experiment_of_it_are_refused(tmp_path):
-    rows = ROOT / "results" / "reference" / "quick"
+def test_rows_of_another_profile_or_of_other_experiments_are_refused(tmp_path):
+    rows = pd.read_csv(ROOT / "results" / "reference" / "quick" / "runs.csv", low_memory=False)
+    (tmp_path / "rows").mkdir()
+    rows[rows["experiment"] == "train_test"].to_csv(tmp_path / "rows" / "runs.csv", index=False)
+    shutil.copy(ROOT / "results" / "reference" / "quick" / "curves.csv", tmp_path / "rows")
     for given, message in (
         ("profile=standard", "holds runs of profile quick; give profile=quick"),
-        ("profile.experiments=[placement]", "holds no run of placement"),
+        ("profile.experiments=[invariance]", "holds no run of invariance; name another folder"),
     ):
-        result = report(given, f"rows={rows}", f"output={tmp_path / 'out'}")
+        result = report(given, f"rows={tmp_path / 'rows'}", f"output={tmp_path / 'out'}")
         assert result.returncode == 2 and message in result.stderr, result.stderr
         assert not (tmp_path / "out").exists()
 
@@ -199,7 +202,7 @@ def test_runs_of_another_profile_are_no_start_of_this_one(tmp_path):
 
 def test_without_runs_the_committed_rows_are_read_and_that_is_printed(tmp_path, capsys):
     cfg = OmegaConf.create({"rows": None, "runs_dir": str(tmp_path), "profile": {"name": "quick", "first_seed": 20}})
-    found = find(cfg, {})
+    found = find(cfg, {"train_test": base("train_test", "quick")})
     assert found.source.name == "quick" and len(found.rows) and not found.missing
     assert len(capsys.readouterr().out.splitlines()) == 1
 
