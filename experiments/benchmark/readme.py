@@ -27,9 +27,20 @@ def speed_table(data: dict) -> str:
     caption = (
         f"Forward and backward, relative to {BASE} without normalisation (below 1 is faster): median [quartiles]. "
         f"{size['H']} units, {size['I']} inputs, batch {size['B']}, {size['T']} steps; {machine['cpu']}, "
-        f"{machine['threads']} thread{'s' * (machine['threads'] > 1)}, torch {machine['torch']}."
+        f"{machine['threads']} thread{'s' * (machine['threads'] > 1)}, torch {machine['torch']}. {other_sizes(data)}"
     )
     return f"{pd.DataFrame(rows).to_markdown(index=False, tablefmt='github', disable_numparse=True)}\n\n{caption}"
+
+
+def other_sizes(data: dict) -> str:
+    """Return the first row's ratio for the LSTM at every other size: 256 units may be where it is best."""
+    cases = [
+        case for case in data["cases"] if case["kind"] == "cell" and case["cell"] == "lstm" and case["mode"] == BOTH
+    ]
+    units = {case["size"]: data["sizes"][case["size"]]["H"] for case in cases if case["size"] != SIZE}
+    ratios = {case["size"]: ratio(case, ROWS[0], BASE) for case in cases}
+    times = [f"{units[size]} units {ratios[size]}" for size in sorted(units, key=lambda size: units[size])]
+    return f"LSTM, {ROWS[0]}, at other sizes: {', '.join(times)}."
 
 
 def at_size(case: dict) -> bool:
