@@ -5,11 +5,9 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from experiments.judging.cells import CellReader, values
-from experiments.judging.claims import kinds_of
-from experiments.judging.claims.difference import Difference
 from experiments.judging.evidence import ExperimentResult
 from experiments.judging.intervals import Interval, paired_t
-from experiments.report.charts.gains import compares_with_none
+from experiments.report.charts.gains import compares_with_none, margin_of
 from experiments.report.charts.layout import Layout
 from experiments.report.names import in_words
 from experiments.report.style import norms_of
@@ -55,7 +53,7 @@ def _rows(result: ExperimentResult) -> list[Row]:
         for norm, name, of_norm in layout.series(runs):
             if norm != "none" and len(none):
                 gains.setdefault(norm, []).append(_gain(in_words(name), of_norm, none, reader, result))
-        rows.append(Row(in_words(network), unit, experiment.name, gains))
+        rows.append(Row(network, unit, experiment.name, gains))
     return rows
 
 
@@ -72,13 +70,9 @@ def _gain(
     interval = paired_t(d)
     if compared.unfit:
         return Gain(name, signed(interval.estimate), ends(interval), UNFIT, compared.unfit)
-    return Gain(name, signed(interval.estimate), ends(interval), *meaning(interval, _margin(result, reader.metric)))
-
-
-def _margin(result: ExperimentResult, metric: str) -> float:
-    """Return the smallest effect of interest of the experiment's claims about this metric; 0 if there is none."""
-    kinds = kinds_of(result.experiment).values()
-    return max((kind.claim.margin for kind in kinds if type(kind) is Difference and kind.metric == metric), default=0.0)
+    return Gain(
+        name, signed(interval.estimate), ends(interval), *meaning(interval, margin_of(result.experiment, reader.metric))
+    )
 
 
 def meaning(interval: Interval, margin: float) -> tuple[str, str]:

@@ -32,6 +32,7 @@ SHAPES = {  # matplotlib's names of markers to Vega's
     "X": "M-1,-.6L-.6,-1L0,-.4L.6,-1L1,-.6L.4,0L1,.6L.6,1L0,.4L-.6,1L-1,.6L-.4,0Z",
     "*": "M0,-1.1L.3,-.35L1.1,-.3L.5,.2L.7,1L0,.55L-.7,1L-.5,.2L-1.1,-.3L-.3,-.35Z",
 }
+PADDING = {"left": 20, "top": 5, "right": 12, "bottom": 5}  # pixels around a drawing
 GREY = "#888"
 INK = {"labelColor": "currentColor", "titleColor": "currentColor", "labelFontSize": 11}
 CONFIG = {
@@ -118,7 +119,8 @@ def titled(chart: dict, title: str, caption: str, width: float = 3 * PITCH) -> d
 
 def svg(chart: dict, background: str | None = "white") -> str:
     """Return the drawing. The same chart gives the same bytes: vl-convert brings the fonts that measure text."""
-    content = {**chart, "config": {**CONFIG, "background": background}}
+    # Labels of an axis reach further where a reader has other fonts than those that measured them.
+    content = {**chart, "padding": PADDING, "config": {**CONFIG, "background": background}}
     return vl_convert.vegalite_to_svg(content, vl_version=VERSION)
 
 

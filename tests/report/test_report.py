@@ -229,7 +229,12 @@ def test_gradients_through_time_are_a_chart_of_the_experiment_that_asks_for_them
     output, _ = made
     assert [path.name for path in (output / "figures").glob("*gradients*")] == ["recurrent_gain_gradients.svg"]
     drawn = (output / "figures" / "recurrent_gain_gradients.svg").read_text()
-    for word in ("Gradients through time", "lstm, at the start", "rnn, after training", "steps before the last one"):
+    for word in (
+        "Gradients through time",
+        "LSTM, at the start",
+        "tanh RNN, after training",
+        "steps before the last one",
+    ):
         assert word in drawn, word
     assert "cosine" not in drawn and "NaN" not in drawn
     assert (output / "gradients.csv").read_text() == (output.parent / "gradients.csv").read_text()

@@ -30,7 +30,10 @@ class Exact(Kind):
             self.refuse("neither holds nor breaks names a column; give one, as holds: [gap/output]")
 
     def decided_by(self) -> str:
-        return ", ".join(sorted({f"{column.partition('/')[0]}/..." for column in self.logged_metrics()}))
+        columns = self.logged_metrics()
+        return (
+            columns[0] if len(columns) == 1 else ", ".join(sorted({f"{one.partition('/')[0]}/..." for one in columns}))
+        )
 
     def logged_metrics(self) -> list[str]:
         return [*self.claim.holds, *self.claim.breaks]

@@ -12,7 +12,7 @@ from experiments.report.charts.axes import axis_panel, by_axis
 from experiments.report.charts.curves import learning
 from experiments.report.charts.exact import heat_map
 from experiments.report.charts.forest import domain, forest_drawing
-from experiments.report.charts.gains import comparable, compares_with_none, gain_panel, gains
+from experiments.report.charts.gains import GainPanel, comparable, compares_with_none, drawings, gains
 from experiments.report.charts.gradients import gradients
 from experiments.report.charts.layout import Figure, Layout, seeds, varies
 from experiments.report.charts.rates import rates
@@ -45,10 +45,11 @@ def summary(results: list[ExperimentResult], background: str | None = "white") -
             if batches:
                 by_batch.append(axis_panel(runs, experiment, layout, "batch_size", heading))
             elif comparable(runs):
-                gained.append(gain_panel(runs, experiment, layout, heading, legend=True))
+                gained.append(GainPanel.of(runs, experiment, layout, heading))
     caption = (
-        f"{n}. Gains: mean of paired differences and Student's 95 % interval; left of 0 is better than none. "
+        f"{n}. Gains: mean of paired differences and Student's 95 % interval; left of 0 is better than none; "
+        "band: smaller than the smallest effect of interest. "
         "By batch size: median, bars from the lowest to the highest."
     )
-    blocks = [side_by_side(panels) for panels in (gained, by_batch) if panels]
+    blocks = [side_by_side(panels) for panels in (drawings(gained, legend=True), by_batch) if panels]
     return svg(titled({"vconcat": blocks}, "Which normaliser does what for which network", caption), background)

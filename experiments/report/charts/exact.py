@@ -13,6 +13,7 @@ from experiments.report.tables import each_cell
 from experiments.report.vega import layered, mark
 from experiments.runs.rows import cell_columns
 
+OPACITY = 0.35  # of a cell behind its number
 GROUPS = {"the same": "#0072B2", "differs": "#E69F00", "not as claimed": "#D55E00", "no claim": "#888888"}
 
 
@@ -63,7 +64,7 @@ def _record(runs: pd.DataFrame, cell: str, column: str, bound: Bound | None) -> 
         "cell": cell,
         "column": column_name(column) or column,
         "value": value,
-        "text": f"{value:.0e}" if value else "0",
+        "text": f"{value:.1g}",
         "claimed": claimed,
         "n": len(measured),
         "group": group,
@@ -76,11 +77,11 @@ def _chart(records: list[dict], width: int) -> dict:
     x = alt.X("column:N", sort=None, title=None, axis=above)
     y = alt.Y("cell:N", sort=None, title=None, axis=alt.Axis(grid=False))
     scale = alt.Scale(domain=list(GROUPS), range=list(GROUPS.values()))
-    fill = alt.Color("group:N", scale=scale, legend=alt.Legend())
+    fill = alt.Color("group:N", scale=scale, legend=alt.Legend(symbolOpacity=OPACITY))
     chart = mark()
     return layered(
         records,
-        chart.mark_rect(opacity=0.35, stroke="#888", strokeWidth=0.5).encode(x=x, y=y, color=fill, tooltip=tips),
+        chart.mark_rect(opacity=OPACITY, stroke="#888", strokeWidth=0.5).encode(x=x, y=y, color=fill, tooltip=tips),
         chart.mark_text(fontSize=10.5).encode(x=x, y=y, text=alt.Text("text:N"), tooltip=tips),
         width=width,
         height=26 * len({record["cell"] for record in records}),

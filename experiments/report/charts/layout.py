@@ -8,6 +8,7 @@ import pandas as pd
 
 from experiments.config.experiment import Experiment
 from experiments.judging.words import describe
+from experiments.report.names import in_words
 from experiments.report.style import norms_of
 from experiments.report.vega import PITCH, for_page, side_by_side, svg, titled
 from experiments.runs.rows import cell_columns
@@ -92,13 +93,13 @@ class Layout:
         return Layout([c for c in panels if c != without], [c for c in lines if c != without], norms)
 
     def split(self, rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-        """Yield (title, rows) of every panel, in the rows' order."""
+        """Yield (title in words, rows) of every panel, in the rows' order."""
         if not self.panels:
-            yield ", ".join(dict.fromkeys(rows["model"].astype(str))), rows
+            yield in_words(", ".join(dict.fromkeys(rows["model"].astype(str)))), rows
             return
         fixed = [] if "model" in self.panels else list(dict.fromkeys(rows["model"].astype(str)))
         for key, runs in rows.groupby(self.panels, sort=False):
-            yield ", ".join([*fixed, describe(dict(zip(self.panels, key, strict=True)))]), runs
+            yield in_words(", ".join([*fixed, describe(dict(zip(self.panels, key, strict=True)))])), runs
 
     def series(self, rows: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
         """Yield (norm, name, rows) of every line in a panel: LN; GN, groups 4."""
