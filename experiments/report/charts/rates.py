@@ -48,16 +48,17 @@ def rate_panel(rows, experiment: Experiment, layout: Layout, chosen: pd.Series, 
         scale=alt.Scale(type="log", nice=False, padding=12),
         axis=alt.Axis(values=sorted(set(rows["lr"])), format="~g"),
     )
-    y = alt.Y("median:Q", title=words(metric), scale=alt.Scale(zero=False))
+    unit = f" ({experiment.unit})" if metric.partition("/")[2] == experiment.metric.partition("/")[2] else ""
+    y = alt.Y("median:Q", title=f"{words(metric)}{unit}", scale=alt.Scale(zero=False, padding=8))
     tips = hover(normaliser="name:N", learning_rate="lr:Q", median="median:Q", lowest="low:Q", highest="high:Q")
     tips += hover(runs="n:Q", diverged="diverged:Q", choice="chosen:N")
-    chart = mark()
+    chart, dash = mark(), layout.dash([record["name"] for record in records])
     return layered(
         records,
         chart.mark_rule(strokeWidth=1.2, opacity=0.5).encode(
             x=x, y=alt.Y("low:Q"), y2=alt.Y2("high"), color=colour(norms)
         ),
-        chart.mark_line(strokeWidth=1.4).encode(x=x, y=y, color=colour(norms), detail=alt.Detail("name:N")),
+        chart.mark_line(strokeWidth=1.4).encode(x=x, y=y, color=colour(norms), detail=alt.Detail("name:N"), **dash),
         chart.mark_point(size=45, filled=True, opacity=1).encode(
             x=x, y=y, color=colour(norms), shape=shape(norms), tooltip=tips
         ),
