@@ -153,7 +153,7 @@ def trainer(timing: Timing, name: str, size: Size, seconds: float) -> dict:
 
 
 class OneBatch:
-    """A task (experiments/training/tasks.py) that costs nothing itself: the same batch always, no validation."""
+    """A task (experiments.training.protocols.Task) that costs nothing itself: the same batch always, no validation."""
 
     steps_per_epoch = 1
 

@@ -9,7 +9,7 @@ Batch = tuple[Tensor, Tensor]  # inputs and targets
 
 
 class Task(Protocol):
-    """What is learnt (tasks.py)."""
+    """What is learnt (experiments.training.tasks)."""
 
     @property
     def batch_size(self) -> int:
