@@ -232,16 +232,19 @@ def test_other_instruction_sets(flag, kernels_for):
 
 
 def test_what_a_killed_build_left_is_swept(tmp_path):
-    slow = tmp_path / "slow_compiler"
-    slow.write_text(f'#!/bin/sh\n[ -e "{tmp_path}/again" ] || exec sleep 600\nexec "{compiler.compiler()}" "$@"\n')
+    slow, again = tmp_path / "slow_compiler", tmp_path / "again"
+    slow.write_text(
+        f'#!/bin/sh\nif [ -e "{again}" ]; then exec "{compiler.compiler()}" "$@"; fi\n'
+        f'touch "{tmp_path}/started"\nexec sleep 30\n'
+    )
     slow.chmod(0o755)
     environment = {"CXX": str(slow), "LAYERNORM_CACHE": str(tmp_path / "cache")}
     killed = python(BUILD, **environment)
-    wait_for(lambda: list(tmp_path.glob("cache/kernels/*.so")), killed)
+    wait_for((tmp_path / "started").exists, killed)
     killed.kill()
     killed.communicate()
     assert len(list(tmp_path.glob("cache/kernels/*.so"))) == 1, "the control"
-    (tmp_path / "again").touch()
+    again.touch()
     assert finished(python(BUILD, **environment)).strip() == "True"
     (library,) = tmp_path.glob("cache/kernels/*.so")
     assert not library.name.startswith("building-")
