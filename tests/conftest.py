@@ -12,6 +12,14 @@ from tests.helpers.commands import Server, run
 torch.set_num_threads(1)
 
 
+# Files with tests of about a minute: they are begun first, else one of them is left alone at the end.
+LONGEST = ("test_extending.py", "test_wandb.py", "test_benchmark.py", "test_distributed.py", "test_launchers.py")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
     """Keep the user's cache of prepared data out of the tests; those of one worker share another."""
