@@ -5,7 +5,6 @@ A check returns one sentence for each problem, and none if there is no problem. 
 
 import json
 import math
-import os
 from itertools import pairwise
 from pathlib import Path
 
@@ -22,7 +21,9 @@ from experiments.runs.schedule import Schedule, budget
 
 def run_problems(folder: RunFolder) -> list[str]:
     """Check a run's name, rows, summary and checkpoints, and whether its process died."""
-    if not os.access(folder.path, os.R_OK | os.X_OK):
+    try:
+        (folder.path / "status.json").exists()
+    except PermissionError:
         return ["its folder may not be read"]
     problems = [f"{path.name} was left by a process that died" for path in folder.path.glob(".*.tmp")]
     if not (folder.path / "status.json").exists():
@@ -148,7 +149,9 @@ def table_problems(path: Path, runs_dir: Path) -> list[str]:
         summary = RunFolder(runs_dir, row["run_id"]).summary
         if summary is None:
             continue
-        differing = [name for name, text in row.items() if name in summary and not is_equal(text, summary[name])]
+        # Columns of other experiments are empty here: what a summary lacks can differ only by a metric's value.
+        compared = [name for name, text in row.items() if name in summary or ("/" in name and text)]
+        differing = [name for name in compared if name not in summary or not is_equal(row[name], summary[name])]
         if differing:
             problems.append(f"{row['run_id']} differs from its summary.json in {', '.join(differing)}")
     return problems

@@ -13,6 +13,7 @@ import io
 import json
 import os
 import pickle
+import re
 import socket
 import sys
 import time
@@ -30,6 +31,7 @@ LOCK_TIMEOUT = 0.5  # seconds that a lock is waited for: another process may hol
 HEARTBEAT = 0.5  # seconds between two statuses of a running run, at least
 RESULT_FILES = ("config.yaml", "environment.json", "metrics.jsonl", "summary.json")  # status.json has their checksums
 RUN_FILES = (*RESULT_FILES, "status.json", "last.pt")  # a folder with one of them is a run's
+RUN_NAME = re.compile(r"-s\d+-[0-9a-f]{8}$")  # how the folder of a run is named (identity.run_name)
 
 
 class DamagedCheckpointError(ValueError):
@@ -279,8 +281,8 @@ def folders_in(runs_dir: str | Path) -> list[RunFolder]:
 def _holds_run(path: Path) -> bool:
     try:
         return any((path / name).exists() for name in RUN_FILES)
-    except PermissionError:  # another user's; its status is that it cannot be read
-        return True
+    except PermissionError:  # another user's, whose name alone tells that it is a run's
+        return RUN_NAME.search(path.name) is not None
 
 
 def row_line(row: dict) -> bytes:

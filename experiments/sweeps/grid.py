@@ -87,14 +87,6 @@ def run_columns(configs: Iterable[DictConfig]) -> list[dict[str, Any]]:
     return [{"experiment": cfg.experiment.name, **cell(cfg), "seed": cfg.seed} for cfg in configs]
 
 
-def by_experiment(configs: Iterable[DictConfig]) -> dict[str, list[DictConfig]]:
-    """Return the configurations by the name of their experiment."""
-    found: dict[str, list[DictConfig]] = {}
-    for cfg in configs:
-        found.setdefault(cfg.experiment.name, []).append(cfg)
-    return found
-
-
 def narrows(arguments: Iterable[str], params: Mapping, grids: Iterable[Mapping]) -> bool:
     """Return whether an argument of the command line changes which runs an experiment has."""
     keys = grid_keys(params, grids)

@@ -129,6 +129,16 @@ def _builder(process: int | str) -> str:
     return f"building-{platform.node()}-{process}-"
 
 
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
+
+
 def _build(path: str, cpu_flag: str, folder: Path, key: str) -> Path:
     """Compile into `folder`; return the library, whose name holds its checksum.
 
@@ -137,7 +147,7 @@ def _build(path: str, cpu_flag: str, folder: Path, key: str) -> Path:
     if sys.stderr.isatty():  # someone waits
         print(f"building the kernels for this CPU, once, into {folder} (seconds)", file=sys.stderr, flush=True)
     for left in folder.glob(f"{_builder('*')}*.so"):
-        if not Path(f"/proc/{left.name.split('-')[-2]}").exists() and Path("/proc/self").exists():
+        if not _is_alive(int(left.name.split("-")[-2])):
             left.unlink(missing_ok=True)  # of a process that was killed
     descriptor, name = tempfile.mkstemp(dir=folder, prefix=_builder(os.getpid()), suffix=".so")
     os.close(descriptor)

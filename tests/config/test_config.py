@@ -22,7 +22,7 @@ from experiments.config.schema import settings
 from experiments.judging.claims import check_cells, kind_of
 from experiments.runs.identity import LONGEST_NAME, run_id, run_names
 from experiments.runs.run import Run
-from experiments.sweeps.grid import base, expand, run_columns, run_ids
+from experiments.sweeps.grid import base, expand, jobs, run_columns, run_ids
 from models.norms import NORMS
 from tests.helpers.configs import composed
 
@@ -126,10 +126,15 @@ def test_a_metric_that_no_run_logs_is_refused_before_the_first_run(cli):
     claims = f"experiment.claims=[{rule}metric: test/bpc}}]"
     judged = cli("train", "-m", "experiment=conv_gain", "plan=true", claims, "experiment.without=[]")
     tuned = cli("tune", "experiment=conv_gain", "plan=true", "experiment.tune_metric=val/bpc")
-    for result, message in ((judged, "claim c: no run of this grid logs test/bpc"), (tuned, "tuning: no run of")):
+    of_words = cli("tune", "experiment=recurrent_gain", "plan=true", "experiment.tune_metric=val/ppl")
+    for result, message, allowed in (
+        (judged, "claim c: no run of this grid logs test/bpc", "/error, "),
+        (tuned, "tuning: no run of this grid logs val/bpc", "/error, "),
+        (of_words, "tuning: no run of this grid logs val/ppl", "allowed: val/bpc, val/loss"),
+    ):
         assert result.returncode and not result.stdout
         assert result.stderr.startswith(f"error: {message}") and result.stderr.count("\n") == 1
-        assert "/error, " in result.stderr
+        assert allowed in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -182,6 +187,15 @@ def test_an_argument_selects_from_an_experiments_grids():
     assert cells("norm=ln", "data.batch_size=64,32") == {"cnn/ln/b64", "cnn/ln/b32"}
     with pytest.raises(ConfigError, match=r"norm=lm is in no part of .* it has: gn, ln, in; nearest: ln"):
         cells("norm=gn,lm")
+
+
+def test_true_and_false_select_from_a_grid_however_they_are_written():
+    grids = [{"norm": "wn", "norm.data_init": "false,true"}, {"norm": "ln"}]
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        parser = OverridesParser.create(GlobalHydra.instance().config_loader())
+        for written in ("true", "True"):
+            (job,) = jobs({}, grids, [f"norm.data_init={written}"], parser)
+            assert [override.lower() for override in job] == ["norm=wn", "norm.data_init=true"]
 
 
 def test_names_of_runs_where_a_value_is_made_from_the_seed():

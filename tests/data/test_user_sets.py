@@ -59,6 +59,8 @@ def test_hf_text_from_local_parquet(tmp_path, no_network):
         assert spelled(loaded, split) == "\n".join(lines[name])
 
     before = data.fingerprint(settings)
+    write_parquet(tmp_path / "set" / ".git" / "object.parquet", ["hidden"] * 40)  # as a clone of the set has
+    assert data.fingerprint(settings) == before
     write_parquet(tmp_path / "set" / "test.parquet", ["other"] * 40)
     assert data.fingerprint(settings) != before
     assert spelled(data.load(settings), "test").startswith("other\nother")

@@ -1,10 +1,15 @@
 """python -m experiments.verify, on whole run folders and on damaged ones."""
 
 import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
 
 import pytest
 
-from experiments.runs.consistency import run_problems
+from experiments.runs.consistency import run_problems, table_problems
+from experiments.runs.folder import RunFolder, folders_in
 from experiments.runs.records import read_rows
 from experiments.runs.rows import collect
 from tests.helpers.processes import folders
@@ -104,6 +109,33 @@ def test_damage_ends_the_command_with_1_and_rows_are_compared(runs, cli, tmp_pat
     result = cli(*arguments, runs=False)
     assert result.returncode == 1 and "differs from its summary.json in test/error" in result.stdout
     assert "last.pt is damaged" in result.stdout and result.stdout.strip().endswith("2 problems")
+
+
+def test_a_table_is_compared_in_what_a_summary_has_and_in_its_metrics(runs, tmp_path):
+    """Tables of several experiments have columns that a run lacks: a label is no problem, a number from nowhere is."""
+    rows, _, _ = collect([folder.run_id for folder in folders(runs)], runs)
+    for column, value, found in (("groups", "4", 0), ("test/bpc", "", 0), ("test/bpc", "1.5", len(rows))):
+        rows.assign(**{column: value}).to_csv(tmp_path / "runs.csv", index=False)
+        problems = table_problems(tmp_path / "runs.csv", runs)
+        assert len(problems) == found and all(problem.endswith(f"in {column}") for problem in problems)
+
+
+def test_a_folder_of_another_user_is_told_by_its_name_and_not_entered():
+    outer = Path(tempfile.mkdtemp())  # not tmp_path, which lies in a folder that no other user may enter
+    user = os.geteuid()
+    try:
+        outer.chmod(0o755)
+        for name in ("train-lstm-ln-s0-01234567", "private"):
+            (outer / name).mkdir(mode=0o700 if user == 0 else 0o000)
+        if user == 0:
+            os.seteuid(65534)  # root may read everything
+        assert [folder.run_id for folder in folders_in(outer)] == ["train-lstm-ln-s0-01234567"]
+        assert run_problems(RunFolder(outer, "train-lstm-ln-s0-01234567")) == ["its folder may not be read"]
+    finally:
+        os.seteuid(user)
+        for path in outer.iterdir():
+            path.chmod(0o700)
+        shutil.rmtree(outer)
 
 
 def test_an_empty_line_among_the_rows_is_no_broken_end(tmp_path):

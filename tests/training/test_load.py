@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 import data
 from experiments.config.errors import ConfigError
 from experiments.config.schema import settings
+from experiments.judging.claims.base import UNITS_OF
 from experiments.runs.folder import RunFolder
 from experiments.runs.identity import run_id
 from experiments.training import load as trained_module
@@ -72,6 +73,15 @@ def test_the_model_is_that_of_the_checkpoint_and_of_the_start(name, runs):
     assert any(not torch.equal(value, saved[key]) for key, value in trained.at_start().state_dict().items())
     task = trained.task()
     assert (task.input_shape, task.num_classes) == (trained.input_shape, trained.num_classes)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_task_logs_what_rules_may_ask_of_it(name, runs):
+    folder = find(f"train-{name}", str(runs))
+    data_config = load(folder).cfg.data
+    units = UNITS_OF[data_config.unit if data_config.kind == "text" else data_config.kind]
+    logged = {column.removeprefix("val/") for column in folder.summary if column.startswith("val/")}
+    assert logged == set(units)
 
 
 def test_the_start_is_that_of_the_run(tmp_path):

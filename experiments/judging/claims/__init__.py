@@ -58,7 +58,7 @@ def check_cells(experiment: Experiment, runs: Sequence[Mapping[str, Any]]) -> No
 def check_logged(experiment: Experiment, stage: str, kinds_of_data: Iterable[str]) -> None:
     """Refuse a metric that no run of the grid logs. Raises ConfigError.
 
-    stage: tune, where one metric chooses the learning rate, or final. kinds_of_data: those of the runs.
+    stage: tune, where one metric chooses the learning rate, or final. kinds_of_data: keys of UNITS_OF.
     """
     if experiment.sources:  # it judges the runs of others
         return

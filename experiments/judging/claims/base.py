@@ -18,9 +18,10 @@ if TYPE_CHECKING:  # pandas is not needed to check a rule
 CLAIMED = ("lower", "higher", "same", "not_higher")
 RANKS = ("r1", "r5", "r10", "mean_rank", "median_rank")
 RETRIEVAL = ("rsum", *(f"{side}_{metric}" for side in ("target", "source") for metric in RANKS))
-UNITS = ("loss", "bpc", "ppl", "nll", "bound", *RETRIEVAL, "accuracy", "error")
-UNITS_OF = {  # what a task logs of a split, by the kind of its data
-    "text": ("loss", "bpc", "ppl", "nll"),
+UNITS_OF = {  # what a task logs of a split, by the kind of its data, or a text's symbol
+    "char": ("loss", "bpc"),
+    "word": ("loss", "ppl"),
+    "pixel": ("loss", "nll"),
     "images": ("loss", "accuracy", "error"),
     "binary": ("loss", "bound"),
     "strokes": ("loss", "nll"),
@@ -28,6 +29,7 @@ UNITS_OF = {  # what a task logs of a split, by the kind of its data
     "sentences": ("loss",),
     "cloze": ("loss", "accuracy", "error"),
 }
+UNITS = tuple(dict.fromkeys(unit for units in UNITS_OF.values() for unit in units))
 TRANSFORMATIONS = (
     *("weight_matrix_rescaling", "weight_matrix_recentring", "weight_vector_rescaling"),
     *("dataset_rescaling", "dataset_recentring", "single_case_rescaling"),
