@@ -7,7 +7,7 @@ Runs the experiment's grid with stage=tune over its tune_seeds and tune_lr, the 
 configs/experiment/<name>/tuned/<profile>.yaml beside the rows that chose it. The rate with the lowest mean over the
 seeds is taken, of the metric that will decide, on the validation split; a rate at which a seed diverged is out. The
 test split is never looked at. A rate chosen at the end of the grid is reported: widen tune_lr and run again, what is
-done is not repeated.
+done is not repeated. Without the folders of what is done, known=configs/experiment/<name>/tuned/<profile>.csv has it.
 """
 
 import re
@@ -33,10 +33,11 @@ from experiments.judging.tuning import (
     tuning_overrides,
     write_chosen_rates,
 )
-from experiments.runs.rows import cell_columns, collect
-from experiments.sweeps.grid import base, grid_keys, run_ids
+from experiments.runs.known import known_rows
+from experiments.runs.rows import cell_columns, collect, with_known_rows
+from experiments.sweeps.grid import grid_keys, run_ids
 
-NO_RECIPE = ("experiment", "profile", "runs_dir", "wandb", "quiet", "plan")  # arguments that choose no rate
+NO_RECIPE = ("experiment", "profile", "runs_dir", "known", "wandb", "quiet", "plan")  # arguments that choose no rate
 
 
 @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="train")
@@ -44,12 +45,16 @@ def tune(cfg: DictConfig) -> None:
     with refusals_in_one_line():
         typed = list(HydraConfig.get().overrides.task)
         overrides = tuning_overrides(cfg.experiment, typed)
-        whole_grid(cfg, typed)
+        check_whole_grid(cfg.experiment, typed)
         metric = tuning_metric(cfg.experiment)
         train_all(overrides)
         if cfg.plan:
             return
-        rows, _, missing = collect(run_ids(cfg.experiment.name, cfg.profile.name, overrides), cfg.runs_dir)
+        ids = run_ids(cfg.experiment.name, cfg.profile.name, overrides)
+        rows, _, missing = collect(ids, cfg.runs_dir)
+        if cfg.known is not None:
+            known = known_rows(cfg.known)
+            rows, missing = with_known_rows(rows, known, ids, cfg.experiment.axes), set(missing).difference(known)
         if missing:
             raise ConfigError(f"{len(missing)} tuning runs are not finished; run the command again to finish them")
 
@@ -70,10 +75,9 @@ def tune(cfg: DictConfig) -> None:
         print(f"at the end of the grid, widen tune_lr and run again: {'; '.join(edge)}")
 
 
-def whole_grid(cfg: DictConfig, typed: list[str]) -> None:
+def check_whole_grid(experiment: DictConfig, typed: list[str]) -> None:
     """Refuse arguments that leave cells out: the file holds the rates of all. Raises ConfigError."""
-    experiment = base(cfg.experiment.name, cfg.profile.name)
-    keys = grid_keys(experiment.hydra.sweeper.params or {}, experiment.experiment.grids)
+    keys = grid_keys(HydraConfig.get().sweeper.params or {}, experiment.grids)
     for argument in typed:
         if (key := argument.lstrip("+~").partition("=")[0]) in keys:
             raise ConfigError(f"{argument}: tuning writes the rates of every cell of the grid; leave {key} out")

@@ -10,7 +10,7 @@ from hydra.errors import HydraException
 from experiments.config.errors import ConfigError
 
 # Fields that hold one
-PATHS = ("run", "runs_dir", "runs", "output", "rows", "against", "data.path", "data.root", "data.cache")
+PATHS = ("run", "runs_dir", "runs", "output", "rows", "known", "against", "data.path", "data.root", "data.cache")
 
 
 def typed_paths(arguments: list[str]) -> list[str]:

@@ -125,18 +125,37 @@ def _gradients(configs: dict[str, DictConfig], rows: pd.DataFrame, runs_dir: str
     return gradients_of_runs(dict.fromkeys(chosen), runs_dir)
 
 
-def from_tables(configs: dict[str, DictConfig], folder: Path) -> RunTables:
-    """Read the tables that a report wrote. Raises ConfigError when they are not there or not whole."""
+def with_known(found: RunTables | None, known: RunTables) -> RunTables:
+    """Return the runs that were found, and those of `known` that were not."""
+    if found is None:
+        return known
+    others = known.rows[~known.rows["run_id"].isin(found.rows["run_id"])]
+    rest = [table[table["run_id"].isin(others["run_id"])] for table in (known.curves, known.gradients)]
+    rows, curves, gradients = (
+        pd.concat([some for some in pair if len(some)] or pair[:1], ignore_index=True)
+        for pair in zip((others, *rest), (found.rows, found.curves, found.gradients), strict=True)
+    )
+    missing = [run_id for run_id in found.missing if run_id not in set(others["run_id"])]
+    return RunTables(rows, curves, found.source, missing, gradients)
+
+
+def from_tables(configs: dict[str, DictConfig], folder: Path, named_by: str = "rows") -> RunTables:
+    """Read the tables that a report wrote. Raises ConfigError when they are not there or not whole.
+
+    named_by: the option that names the folder.
+    """
     for file in ("runs.csv", "curves.csv"):
         if not (folder / file).exists():
-            raise ConfigError(f"rows={folder} has no {file}; name a folder that a report wrote")
+            raise ConfigError(f"{named_by}={folder} has no {file}; name a folder that a report wrote")
     try:
         rows, curves = read(folder / "runs.csv", folder / "curves.csv", configs)
         measured = (folder / GRADIENTS).exists()
         gradients = pd.read_csv(folder / GRADIENTS) if measured else pd.DataFrame(columns=GRADIENT_COLUMNS)
     except (OSError, ValueError) as error:  # pandas' own are ValueErrors
         reason = " ".join(str(error).split())
-        raise ConfigError(f"rows={folder}: one of its tables is damaged ({reason}); name another folder") from None
+        raise ConfigError(
+            f"{named_by}={folder}: one of its tables is damaged ({reason}); name another folder"
+        ) from None
     for file, content, columns in (
         ("runs.csv", rows, NEEDED),
         ("curves.csv", curves, CURVE_COLUMNS),
@@ -155,7 +174,7 @@ def from_tables(configs: dict[str, DictConfig], folder: Path) -> RunTables:
             raise ConfigError(f"{folder / file} is damaged in the column {', '.join(wrong)}; restore it")
     profile = next(iter(configs.values())).profile.name
     if others := sorted(set(rows["profile"]) - {profile}):
-        raise ConfigError(f"rows={folder} holds runs of profile {', '.join(others)}; give profile={others[0]}")
+        raise ConfigError(f"{named_by}={folder} holds runs of profile {', '.join(others)}; give profile={others[0]}")
     rows = rows[rows["experiment"].isin(configs)]
     if rows.empty:
         raise ConfigError(f"{folder / 'runs.csv'} holds no run of {', '.join(configs)}; name another folder")

@@ -2,6 +2,7 @@
 
 python -m experiments.report profile=quick                            from the run folders, or the committed rows
 python -m experiments.report rows=results/reference/quick             from rows alone, without the runs
+python -m experiments.report known=results/reference/quick            from rows, and the run folders that they lack
 
 Writes into `output`: runs.csv (a row a run), curves.csv, gradients.csv (where an experiment asks for them),
 differences.csv (a row a contrast), cells.csv, claims.md, claims.json, figures/*.svg, provenance.json and report.html,
@@ -27,6 +28,9 @@ class Report:
     runs_dir: str = field(default="results/runs", metadata=RUNS_DIR)
     rows: str | None = field(
         default=None, metadata={"help": "a folder with runs.csv and curves.csv to rebuild from; null: the run folders"}
+    )
+    known: str | None = field(
+        default=None, metadata={"help": "a folder like `rows`, which is taken beside the run folders"}
     )
     output: str = field(default=MISSING, metadata={"help": "folder that is written"})
     readme: bool = field(default=False, metadata={"help": "put the verdicts into README.md; for the reference results"})

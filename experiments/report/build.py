@@ -23,6 +23,7 @@ from experiments.judging.evidence import (
     from_folders,
     from_tables,
     results_of,
+    with_known,
 )
 from experiments.report import charts, replication, tables
 from experiments.report.page import page
@@ -82,10 +83,14 @@ def write_report(
 
 
 def find(cfg: DictConfig, configs: dict[str, DictConfig]) -> RunTables:
-    """Return the rows that `rows` names, else of the run folders, else the committed ones."""
+    """Return the rows that `rows` names, else of the run folders and of `known`, else the committed ones."""
+    if cfg.rows is not None and cfg.known is not None:
+        raise ConfigError("rows= is a report from rows alone, known= adds rows to those of the run folders; give one")
     if cfg.rows is not None:
         return from_tables(configs, Path(cfg.rows))
     run_tables = from_folders(configs, cfg.profile.name, cfg.runs_dir)
+    if cfg.known is not None:
+        return with_known(run_tables, from_tables(configs, Path(cfg.known), "known"))
     if run_tables is not None:
         return run_tables
     committed = REFERENCE / cfg.profile.name

@@ -1,7 +1,8 @@
 """Run folders as tables: one row per run, and the learning curves."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from io import StringIO
 from pathlib import Path
 
 import pandas as pd
@@ -47,8 +48,17 @@ def _curve(folder: RunFolder) -> list[dict]:
     return [{"run_id": folder.run_id, **{key: row.get(key) for key in CURVE_COLUMNS[1:]}} for row in evaluated]
 
 
-def read_rows(path: Path, axes: Iterable[str] = ()) -> pd.DataFrame:
+def with_known_rows(
+    rows: pd.DataFrame, known: Mapping[str, Mapping[str, str]], run_ids: Iterable[str], axes: Iterable[str]
+) -> pd.DataFrame:
+    """Return the rows of these runs in their order: `rows`, and of those that have none there the ones of `known`."""
+    by_id = {**known, **{row["run_id"]: row for row in rows.to_dict("records")}}
+    of_both = pd.DataFrame([by_id[run_id] for run_id in run_ids if run_id in by_id])
+    return read_rows(StringIO(of_both.to_csv(index=False)), axes)
+
+
+def read_rows(source: Path | StringIO, axes: Iterable[str] = ()) -> pd.DataFrame:
     """Read rows from a CSV file as `collect` gave them: an axis is text, "" where a run has none."""
-    rows = pd.read_csv(path, dtype=dict.fromkeys(axes, str))
+    rows = pd.read_csv(source, dtype=dict.fromkeys(axes, str))
     present = [axis for axis in axes if axis in rows]
     return rows.fillna(dict.fromkeys(present, ""))

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable, Set
 from contextlib import contextmanager, suppress
 
 import psutil
@@ -29,16 +29,28 @@ class LaunchError(RuntimeError):
 # --- Before: which runs are pending -----------------------------------------------------------------------------------
 
 
-def select_pending(configs: list[DictConfig], kinds: list) -> tuple[list[Run], list[int]]:
-    """Return all runs, and the indices of those that are not finished. Raises what `check` refuses, of any run.
+def runs_of(configs: list[DictConfig], kinds: list) -> list[Run]:
+    """Return the runs of these configurations. Raises ConfigError for a field of any, and where there is none.
 
-    kinds: equal for configurations that differ in their seed alone, of which the first is checked for all. Where
-    several jobs are the same run, the first is taken.
+    kinds: equal for configurations that differ in their seed alone, of which the first is checked for all.
     """
     if not configs:
         raise ConfigError("this sweep has no run; a value is empty, or matches nothing")
-    _check_fields_by_kind(configs, kinds)
-    runs = [Run.of(cfg) for cfg in configs]
+    checked = set()
+    for cfg, kind in zip(configs, kinds, strict=True):
+        if kind in checked:
+            check_value("seed", cfg.seed)
+        else:
+            check_fields(cfg)
+            checked.add(kind)
+    return [Run.of(cfg) for cfg in configs]
+
+
+def select_pending(runs: list[Run], kinds: list) -> list[int]:
+    """Return the indices of the runs that are not finished. Raises what `check` refuses, of any of them.
+
+    kinds: as for runs_of. Where several jobs are the same run, the first is taken.
+    """
     first_index = {run.id: index for index, run in reversed(list(enumerate(runs)))}
     pending = [index for index in sorted(first_index.values()) if not runs[index].folder.finished]
     for index in set(first_index.values()).difference(pending):
@@ -51,17 +63,7 @@ def select_pending(configs: list[DictConfig], kinds: list) -> tuple[list[Run], l
             built.add(kinds[index])
     if repeated := len(runs) - len(first_index):
         print(f"warning: {repeated} of {len(runs)} jobs are runs that are asked for twice", file=sys.stderr)
-    return runs, pending
-
-
-def _check_fields_by_kind(configs: list[DictConfig], kinds: list) -> None:
-    checked = set()
-    for cfg, kind in zip(configs, kinds, strict=True):
-        if kind in checked:
-            check_value("seed", cfg.seed)
-        else:
-            check_fields(cfg)
-            checked.add(kind)
+    return pending
 
 
 # --- During: launch until all have ended ------------------------------------------------------------------------------
@@ -191,7 +193,7 @@ def _training_below(folders: list[RunFolder]) -> set[int]:
 # --- After: the last lines --------------------------------------------------------------------------------------------
 
 
-def conclude(folders: list[RunFolder], skipped: Collection[RunFolder], failures: dict[RunFolder, str]) -> bool:
+def conclude(folders: list[RunFolder], skipped: Set[RunFolder], failures: dict[RunFolder, str]) -> bool:
     """Print the last lines of a sweep; return whether every run is finished.
 
     skipped: those that were finished before. failures: reasons, which a folder that cannot be written does not hold.

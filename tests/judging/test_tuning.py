@@ -12,10 +12,12 @@ from experiments.config import cell as cells
 from experiments.config.errors import ConfigError
 from experiments.config.experiment import Experiment
 from experiments.config.paths import CONFIGS
+from experiments.config.schema import settings
 from experiments.judging.evidence import REFERENCE
-from experiments.judging.tuning import all_diverged, choose, chosen_rates, tuning_metric, write_chosen_rates
+from experiments.judging.power import pairs_needed
+from experiments.judging.tuning import all_diverged, at_chosen_rates, choose, tuning_metric, write_chosen_rates
 from experiments.runs.identity import run_id
-from experiments.runs.rows import cell_columns, collect, read_rows
+from experiments.runs.rows import cell_columns, collect, read_rows, with_known_rows
 from experiments.runs.run import Run
 from experiments.sweeps.grid import base, expand
 from experiments.training.run import train_run
@@ -66,10 +68,16 @@ def test_a_metric_that_no_run_has_chooses_nothing():
 
 
 @pytest.mark.parametrize("path", TUNED, ids=lambda path: f"{path.stem}-{experiment_of(path)}")
-def test_the_committed_rates_are_what_the_committed_rows_choose(path):
+def test_the_committed_rates_are_what_the_committed_rows_choose(path, tmp_path):
+    """The whole file, with the pairs that the claims need: a claim that is added to a rule changes it."""
     rule = base(experiment_of(path), path.stem).experiment
-    committed, table = yaml.safe_load(path.read_text()), read_rows(path.with_suffix(".csv"), rule.axes)
-    assert committed == chosen_rates(table, cell_columns(rule.axes), tuning_metric(rule))
+    table = read_rows(path.with_suffix(".csv"), rule.axes)
+    means = choose(table, cell_columns(rule.axes), tuning_metric(rule))
+    command = f"python -m experiments.tune experiment={experiment_of(path)} profile={path.stem}"
+    needed = pairs_needed(settings(rule), at_chosen_rates(table, means))
+    write_chosen_rates(tmp_path / path.name, table, means, command, needed)
+    for written in tmp_path.iterdir():
+        assert written.read_text() == (path.parent / written.name).read_text()
     assert set(table["lr"]) == set(rule.tune_lr) and set(table["seed"]) == set(rule.tune_seeds)
     assert (table["stage"] == "tune").all() and not [column for column in table if column.startswith("test/")]
     assert not table["dirty"].any()
@@ -115,3 +123,10 @@ def test_rows_are_of_exactly_the_runs_that_were_asked_for(tmp_path):
     assert table["norm"].tolist() == ["bn"] and len(missing) == 1 and "-ln-" in missing[0]
     assert set(curves["run_id"]) == set(table["run_id"])
     assert OmegaConf.select(configs[0], "stage") == "tune" and "test/loss" not in table
+
+    ids = [run_id(cfg) for cfg in configs]
+    known = {name: {"run_id": name, "norm": "ln", "val/error": "1e-05", "groups": "4"} for name in ids}
+    of_both = with_known_rows(table, known, ids, ["groups"])
+    assert of_both["norm"].tolist() == ["bn", "ln"] and of_both["groups"].tolist() == ["", "4"]
+    assert of_both["val/error"].tolist() == [table["val/error"][0], 1e-05]
+    assert with_known_rows(table.iloc[:0], {ids[1]: known[ids[1]]}, ids, [])["run_id"].tolist() == ids[1:]

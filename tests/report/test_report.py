@@ -119,6 +119,30 @@ def test_run_folders_and_the_tables_written_from_them_give_the_same_files(own, t
         assert (tmp_path / name).read_text() == (first / name).read_text(), name
 
 
+def test_a_report_of_known_rows_and_run_folders_is_that_of_all_its_runs(tmp_path):
+    """A part of the experiment was run elsewhere; without the other part a claim waits for its runs."""
+    rows, curves = synthetic("quick", ("invariance",))
+    here = rows["norm"] == "bn"
+    folders(rows[here], curves, tmp_path / "runs")
+    (tmp_path / "rows").mkdir()
+    for table, name in ((rows[~here], "runs"), (curves[~curves["run_id"].isin(rows.loc[here, "run_id"])], "curves")):
+        table.to_csv(tmp_path / "rows" / f"{name}.csv", index=False)
+    waiting, judged = {}, {}
+    for given in ("rows", "known"):
+        out = tmp_path / given / "report"
+        arguments = (f"{given}={tmp_path / 'rows'}", f"runs_dir={tmp_path / 'runs'}", f"output={out}")
+        result = report("profile.experiments=[invariance]", *arguments)
+        assert result.returncode == 0, result.stderr
+        claims = json.loads((out / "claims.json").read_text())["claims"]
+        judged[given] = {claim["claim"] for claim in claims if tables.has_runs(claim)}
+        waiting[given] = {claim["claim"] for claim in claims} - judged[given]
+    assert waiting == {"rows": {"table1_bn"}, "known": set()} and judged["rows"]
+    written = pd.read_csv(out / "runs.csv", dtype={"git": str}).set_index("run_id")
+    made = rows.set_index("run_id").loc[written.index, written.columns]
+    pd.testing.assert_frame_equal(written, made, check_dtype=False)
+    assert len(written) == len(rows) and len(pd.read_csv(out / "curves.csv")) == len(curves)
+
+
 def test_a_missing_run_is_reported_and_a_users_runs_stand_beside_the_reference(own):
     output, result = own
     assert result.returncode == 1 and "1 runs lack a result" in result.stderr
@@ -201,7 +225,9 @@ def test_runs_of_another_profile_are_no_start_of_this_one(tmp_path):
 
 
 def test_without_runs_the_committed_rows_are_read_and_that_is_printed(tmp_path, capsys):
-    cfg = OmegaConf.create({"rows": None, "runs_dir": str(tmp_path), "profile": {"name": "quick", "first_seed": 20}})
+    cfg = OmegaConf.create(
+        {"rows": None, "known": None, "runs_dir": str(tmp_path), "profile": {"name": "quick", "first_seed": 20}}
+    )
     found = find(cfg, {"train_test": base("train_test", "quick")})
     assert found.source.name == "quick" and len(found.rows) and not found.missing
     assert len(capsys.readouterr().out.splitlines()) == 1

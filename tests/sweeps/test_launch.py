@@ -9,7 +9,7 @@ from experiments.sweeps import launch
 from experiments.sweeps.grid import apart_from_seed
 from experiments.sweeps.launch import conclude
 from tests.helpers.configs import composed
-from tests.helpers.processes import TINY, finish
+from tests.helpers.processes import MLP, TINY, finish
 
 
 def wandb_records(folder: RunFolder) -> str:
@@ -42,6 +42,22 @@ def test_multirun_of_two_jobs_with_wandb_offline_runs(cli, tmp_path):
     assert again.returncode == 0 and "2 runs: 0 done, 2 skipped, 0 diverged, 0 failed" in again.stdout
 
 
+def test_known_runs_are_left_out_of_a_sweep(cli, tmp_path):
+    grid = ["-m", "norm=none,ln", "seed=0,1", "trainer.steps=4", *MLP]
+    ids = [line.split()[-1] for line in cli("train", *grid, "plan=true").stdout.splitlines() if "-s" in line]
+    table = tmp_path / "report"
+    table.mkdir()
+    rows = [f"{ids[0]},done", f"{ids[1]},diverged", f"{ids[2]},interrupted", "another,done"]
+    (table / "runs.csv").write_text("\n".join(["run_id,status", *rows]))
+    result = cli("train", *grid, f"known={table}")
+    assert result.returncode == 0, result.stderr
+    assert f"2 of 4 runs are known from {table}" in result.stdout and "2 runs: 2 done, 0 skipped" in result.stdout
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == set(ids[2:])
+    (table / "runs.csv").write_text("\n".join(["run_id,status", *(f"{name},done" for name in ids)]))
+    result = cli("train", *grid, f"known={table / 'runs.csv'}")
+    assert result.returncode == 0 and result.stdout.strip() == f"4 of 4 runs are known from {table / 'runs.csv'}"
+
+
 def test_sweep_with_joblib_runs_in_other_processes(cli, tmp_path):
     arguments = ["-m", "model=cnn,mlp", "norm=bn", "data=digits", "trainer.steps=4", "trainer.evaluations=1"]
     result = cli("train", *arguments, "hydra/launcher=joblib", "wandb.mode=disabled")
@@ -68,7 +84,8 @@ def test_of_runs_that_differ_in_their_seed_alone_one_is_checked_for_all(tmp_path
     checked = []
     monkeypatch.setattr(launch, "check_build", lambda run: checked.append((run.cfg.norm.name, run.cfg.seed)))
     finish(RunFolder(tmp_path, run_id(configs[0])))
-    _, pending = launch.select_pending(configs, [apart_from_seed(job) for job in jobs])
+    kinds = [apart_from_seed(job) for job in jobs]
+    pending = launch.select_pending(launch.runs_of(configs, kinds), kinds)
     assert pending == [1, 2, 3, 4, 5] and checked == [("ln", 1), ("bn", 0)]
 
 
@@ -94,5 +111,5 @@ def test_the_last_line_counts_what_was_there_before_as_skipped(tmp_path, capsys)
     with folders[0].lock():
         folders[0].set_status(RunStatus.DIVERGED)
         write_json(folders[0].path / "summary.json", {**folders[0].summary, "status": "diverged", "diverged_at": 3})
-    assert conclude(folders, folders[:2], {})
+    assert conclude(folders, set(folders[:2]), {})
     assert capsys.readouterr().out.startswith("3 runs: 1 done, 2 skipped, 0 diverged, 0 failed")

@@ -69,7 +69,7 @@ class ResumableSweeper(BasicSweeper):
     def sweep(self, arguments: list[str]) -> None:
         # Imported here, since Hydra imports its plugins whenever it starts, for tab completion too.
         from experiments.judging.claims import check_cells, check_logged
-        from experiments.sweeps.launch import conclude, select_pending
+        from experiments.sweeps.launch import conclude, runs_of, select_pending
         from experiments.sweeps.plan import print_plan, workers
         from experiments.training.check import warn_of_unknown_words
 
@@ -84,18 +84,24 @@ class ResumableSweeper(BasicSweeper):
             columns = grid.run_columns(configs)
             for rule in rules if configs else []:  # else refused below
                 check_cells(rule, [run for run in columns if run["experiment"] == rule.name])
-            for of in grid.by_experiment(configs).values():
-                check_logged(settings(of[0].experiment), self.config.stage, {config.data.kind for config in of})
-            runs, pending = select_pending(configs, [grid.apart_from_seed(job) for job in jobs])
+            for name in dict.fromkeys(run["experiment"] for run in columns):
+                of = [config for config, run in zip(configs, columns, strict=True) if run["experiment"] == name]
+                if of[0].experiment.claims or self.config.stage == "tune":
+                    check_logged(settings(of[0].experiment), self.config.stage, set(map(_kind_of_data, of)))
+            runs = runs_of(configs, list(map(grid.apart_from_seed, jobs)))
+            jobs, runs = self._without_known(jobs, runs)
+            pending = select_pending(runs, list(map(grid.apart_from_seed, jobs)))
         no_effect.warn(arguments, configs)
+        if not runs:
+            return None
         if self.config.plan:
             return print_plan(runs, workers(self.config.hydra.launcher))
         warn_of_unknown_words(runs[index] for index in pending)
 
         failures = self._train(jobs, runs, pending) if pending else {}
-        folders = [run.folder for run in runs]
+        folders, left = [run.folder for run in runs], set(pending)
         reasons = {folders[index]: reason for index, reason in failures.items()}
-        skipped = [folder for index, folder in enumerate(folders) if index not in set(pending)]
+        skipped = {folder for index, folder in enumerate(folders) if index not in left}
         all_finished = conclude(folders, skipped, reasons)
         if stop_request.number is not None:
             print("the same command goes on where this one was stopped", file=sys.stderr)
@@ -136,6 +142,17 @@ class ResumableSweeper(BasicSweeper):
                 rules.append(rule)
         return jobs, rules
 
+    def _without_known(self, jobs: list[list[str]], runs: "list[Run]") -> tuple[list[list[str]], "list[Run]"]:
+        """Leave out the jobs whose rows `known` holds, and say how many. Raises ConfigError."""
+        if self.config.known is None:
+            return jobs, runs
+        from experiments.runs.known import known_rows
+
+        known = known_rows(self.config.known)
+        left = [(job, run) for job, run in zip(jobs, runs, strict=True) if run.id not in known]
+        print(f"{len(runs) - len(left)} of {len(runs)} runs are known from {self.config.known}", flush=True)
+        return [job for job, _ in left], [run for _, run in left]
+
     def _experiments(self, arguments: list[str], parsed: list[Override]) -> Iterator[tuple[DictConfig, list[str]]]:
         """Yield every experiment's configuration and arguments."""
         chosen = [override for override in parsed if override.key_or_group == "experiment"]
@@ -173,3 +190,8 @@ class ResumableSweeper(BasicSweeper):
         with open_dict(cfg):
             del cfg["hydra"]
         return cfg
+
+
+def _kind_of_data(config: DictConfig) -> str:
+    """Return the kind of a run's data, of a text its symbol: what a task logs depends on it (claims.base.UNITS_OF)."""
+    return config.data.unit if config.data.kind == "text" else config.data.kind
