@@ -10,11 +10,12 @@ from experiments.compare.comparison import CellOfRuns, Comparison, Difference
 from experiments.judging.words import describe
 from experiments.report.charts.forest import cut
 from experiments.report.charts.layout import DASHES, UP_TO_THE_EDGE, words
+from experiments.report.style import OTHER, STYLE
 from experiments.report.tables import interval_text, signed
 from experiments.report.vega import HEIGHT, PITCH, WIDTH, layered, look, mark, side_by_side, svg, titled
 
 ROW, FOREST = 58, 480  # pixels: height of a difference, width of the plot
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#777777")  # as report/style.py
+COLOURS = (*(STYLE[norm][0] for norm in ("ln", "gn", "wn", "in", "bn", "rms")), OTHER[0])
 
 
 # --- Differences ------------------------------------------------------------------------------------------------------

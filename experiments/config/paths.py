@@ -4,6 +4,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
+REFERENCE = ROOT / "results" / "reference"  # a folder for each committed report
 
 
 def tuned_path(profile: str, experiment: str) -> Path:

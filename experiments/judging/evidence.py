@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from experiments.config.errors import ConfigError
 from experiments.config.experiment import Experiment
-from experiments.config.paths import ROOT, tuned_path
+from experiments.config.paths import tuned_path
 from experiments.config.schema import settings
 from experiments.judging.cells import mask
 from experiments.judging.integrity import problems
@@ -20,7 +20,6 @@ from experiments.sweeps.grid import base, run_ids
 
 NUMBERS = ("batch_size", "seed", "lr", "wall_seconds")
 NEEDED = (*ROW_COLUMNS, "profile", "stage", "data", "wall_seconds", "git", "dirty", "torch", "python")
-REFERENCE = ROOT / "results" / "reference"
 GRADIENTS = "gradients.csv"  # of the experiments that ask for them, from the runs whose checkpoints are there
 
 

@@ -12,11 +12,10 @@ from rich.table import Table
 
 from experiments.cli.command import refusals_in_one_line
 from experiments.config.errors import ConfigError
-from experiments.config.paths import ROOT
+from experiments.config.paths import REFERENCE, ROOT
 from experiments.judging.claims import kinds_of
 from experiments.judging.evidence import (
     GRADIENTS,
-    REFERENCE,
     ExperimentResult,
     RunTables,
     configs_of,
@@ -200,6 +199,8 @@ def markdown(results: list[ExperimentResult], provenance: dict) -> str:
         sections += [f"These rows are not consistent: {problem}." for problem in result.problems]
         if result.experiment.without:
             sections.append(f"Not judged in this profile: {' '.join(tables.left_out(result.experiment))}")
+        if waiting := tables.not_run(result):
+            sections.append(f"Not run yet, what these claims need: {' '.join(waiting)}")
         for verdict in tables.judged(result):
             about = f"**{verdict.statement}** {verdict.verdict} ({verdict.metric}, {verdict.unit})"
             sections += [about, tables.source(verdict), tables.markdown(tables.difference_table(verdict))]

@@ -13,7 +13,6 @@ from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
 from experiments.judging.evidence import ExperimentResult, RunTables
-from experiments.judging.verdict import CONTRADICTED, MIXED, NOT_RESOLVED, REPRODUCED
 from experiments.report import charts, tables, vega
 from experiments.report.answers import answers
 from experiments.report.cell_runs import CellRuns, cell_runs, recipe
@@ -30,7 +29,6 @@ MARKS = {  # paths within a circle of radius 1, as the charts draw them
     "triangle-down": "M0,1.1L1.2,-1L-1.2,-1Z",
     "cross": "M-1.2,-.4H-.4V-1.2H.4V-.4H1.2V.4H.4V1.2H-.4V.4H-1.2Z",
 }
-SIGN = {REPRODUCED: "✓", MIXED: "±", CONTRADICTED: "✗", NOT_RESOLVED: "?"}
 SUMMARY = "Gains over no normalisation, and the metric by batch size, of all experiments"
 NORMS = {
     "none": "no normalisation",
@@ -53,6 +51,7 @@ class Section:
     specs: dict[str, Markup]
     cells: pd.DataFrame
     runs: list[CellRuns]
+    not_run: list[str]
     recipe: list[tuple[str, str]]
     script: str
 
@@ -83,7 +82,7 @@ def page(
         replications=replications,
         source=tables.source,
         left_out=tables.left_out,
-        sign=SIGN,
+        sign=tables.SIGN,
         norms=norms,
         matrix=matrix(results),
         looks={norm: (colour, MARKS.get(shape, shape)) for norm in norms for colour, shape in [vega.look(norm)]},
@@ -103,6 +102,7 @@ def section(result: ExperimentResult, figures: list[charts.Figure], everything: 
         {figure.name: script_json(figure.specs()) for figure in figures},
         tables.cell_table(result),
         cell_runs(result.rows, result, profile),
+        tables.not_run(result),
         recipe(result.config),
         f"bash scripts/{result.experiment.name}.sh profile={profile}",
     )

@@ -12,19 +12,18 @@ from pathlib import Path
 import pandas as pd
 
 from experiments.config.errors import ConfigError
-from experiments.config.paths import ROOT
-from experiments.judging.evidence import GRADIENTS, REFERENCE
+from experiments.config.paths import REFERENCE, ROOT
+from experiments.judging.evidence import GRADIENTS
 from experiments.report.answers import answers
 from experiments.report.names import NETWORKS
 from experiments.report.replication import Replication, beside, empirical
 from experiments.report.style import norms_of
-from experiments.report.tables import counts, has_runs, markdown, signed
+from experiments.report.tables import SIGN, counts, has_runs, markdown, signed
 from experiments.runs.progress import format_duration
 
 FINDINGS_START, FINDINGS_END = "<!-- findings: written by experiments.report -->", "<!-- end of findings -->"
 VERDICTS_START, VERDICTS_END = "<!-- verdicts: written by experiments.report -->", "<!-- end of verdicts -->"
 PROFILES = ("quick", "standard", "full")  # from left to right
-MARKS = {"reproduced": "✓", "mixed": "±", "contradicted": "✗", "not resolved": "?"}
 
 # --- the pages --------------------------------------------------------------------------------------------------------
 
@@ -152,7 +151,7 @@ def entry(claim: dict | None, flips: bool = False) -> str:
         return ""
     if not has_runs(claim):
         return "not run"
-    verdict = f"{MARKS[claim['verdict']]} **{claim['verdict']}**{' †' if flips else ''}"
+    verdict = f"{SIGN[claim['verdict']]} **{claim['verdict']}**{' †' if flips else ''}"
     with_interval = [outcome for outcome in claim["outcomes"] if outcome["interval"]]
     if not with_interval:
         return verdict

@@ -10,9 +10,19 @@ from experiments.config.experiment import Experiment
 from experiments.judging.cells import values
 from experiments.judging.evidence import ExperimentResult
 from experiments.judging.intervals import Interval, iqm
-from experiments.judging.verdict import REPRODUCED, VERDICTS, Outcome, Verdict, decimals
+from experiments.judging.verdict import (
+    CONTRADICTED,
+    MIXED,
+    NOT_RESOLVED,
+    REPRODUCED,
+    VERDICTS,
+    Outcome,
+    Verdict,
+    decimals,
+)
 from experiments.runs.rows import cell_columns
 
+SIGN = {REPRODUCED: "✓", MIXED: "±", CONTRADICTED: "✗", NOT_RESOLVED: "?"}  # of a verdict
 DIGITS = 6  # significant; the last ones of a float64 differ between processors, and the tables must not
 
 
@@ -83,6 +93,12 @@ def is_empirical(claim: Mapping) -> bool:
 def left_out(experiment: Experiment) -> list[str]:
     """Return the statements of the claims that an experiment's profile leaves out."""
     return [claim.statement for claim in experiment.claims if claim.id in experiment.without]
+
+
+def not_run(result: ExperimentResult) -> list[str]:
+    """Return the statements of the claims that wait for runs of an experiment that has others."""
+    waiting = [verdict.statement for verdict in result.verdicts if not has_runs(verdict.as_dict())]
+    return waiting if len(result.rows) else []
 
 
 def judged(result: ExperimentResult) -> list[Verdict]:

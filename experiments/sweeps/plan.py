@@ -19,14 +19,14 @@ from statistics import median
 from omegaconf import DictConfig
 from tabulate import tabulate
 
-from experiments.config.paths import ROOT
+from experiments.config.paths import REFERENCE
 from experiments.config.schema import Trainer
 from experiments.runs.folder import RunFolder, RunStatus
 from experiments.runs.progress import Watched, format_duration
 from experiments.runs.run import Run
 from experiments.runs.schedule import budget
 
-REFERENCE = "reference, "
+COMMITTED = "reference, "
 NUMBERS = ("steps", "examples", "epochs", "seconds", "wall_seconds")  # columns of a row that an estimate reads
 
 
@@ -89,7 +89,7 @@ def estimates(runs: list[Run]) -> list[Estimate | None]:
     paths = Path(runs[0].cfg.runs_dir).glob("*/summary.json")
     summaries = (RunFolder(path.parent.parent, path.parent.name).summary for path in paths)
     local = FinishedRuns(filter(None, summaries), source="")
-    committed = FinishedRuns(_reference_rows(profile), source=REFERENCE)
+    committed = FinishedRuns(_reference_rows(profile), source=COMMITTED)
     known: dict[tuple, Estimate | None] = {}  # runs of a cell have one, for which all rows are looked through
 
     def estimate(run: Run) -> Estimate | None:
@@ -109,7 +109,7 @@ def estimates(runs: list[Run]) -> list[Estimate | None]:
 
 
 def _reference_rows(profile: str) -> list[dict]:
-    path = ROOT / "results" / "reference" / profile / "runs.csv"
+    path = REFERENCE / profile / "runs.csv"
     if not path.exists():
         return []
     with open(path, newline="", encoding="utf-8") as file:
@@ -153,7 +153,7 @@ def sums(runs: int, left: list[float], sources: Counter, workers: int, profile: 
     side_by_side = f"{workers} at a time" if workers > 1 else "one at a time (hydra/launcher=joblib: several)"
     lines = [f"{counts}; {time_left}, {side_by_side}"]
     lines.append("learnt from: " + ", ".join(f"{source} ({count})" for source, count in sources.most_common()))
-    if any(source.startswith(REFERENCE) for source in sources):
+    if any(source.startswith(COMMITTED) for source in sources):
         lines.append(f"reference: results/reference/{profile}/runs.csv, of another machine")
     return "\n".join(lines)
 

@@ -11,9 +11,8 @@ from omegaconf import OmegaConf
 from experiments.config import cell as cells
 from experiments.config.errors import ConfigError
 from experiments.config.experiment import Experiment
-from experiments.config.paths import CONFIGS
+from experiments.config.paths import CONFIGS, REFERENCE
 from experiments.config.schema import settings
-from experiments.judging.evidence import REFERENCE
 from experiments.judging.power import pairs_needed
 from experiments.judging.tuning import all_diverged, at_chosen_rates, choose, tuning_metric, write_chosen_rates
 from experiments.runs.identity import run_id

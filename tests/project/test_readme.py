@@ -8,8 +8,7 @@ import pytest
 from experiments.benchmark import readme as benchmark
 from experiments.benchmark.results import read
 from experiments.config.errors import ConfigError
-from experiments.config.paths import CONFIGS
-from experiments.judging.evidence import REFERENCE
+from experiments.config.paths import CONFIGS, REFERENCE
 from experiments.report.answers import SENTENCES, Clause, answers
 from experiments.report.readme import (
     FINDINGS_END,

@@ -21,7 +21,7 @@ from experiments.judging.judge import judge
 from experiments.report import replication, tables, vega
 from experiments.report.build import find, write_report
 from experiments.report.page import library
-from experiments.report.style import STYLE, norms_of
+from experiments.report.style import OTHER, STYLE, norms_of
 from experiments.runs.identity import run_id
 from experiments.runs.outputs import RECORD
 from experiments.runs.rows import CURVE_COLUMNS
@@ -91,9 +91,8 @@ def test_reference_rows_are_whole_and_of_one_clean_commit(rebuilt):
     assert not rows["dirty"].any() and not rows["run_id"].duplicated().any()
     assert "are not consistent" not in (reference / "claims.md").read_text()
     claims = json.loads((reference / "claims.json").read_text())["claims"]
-    lacking = [
-        o["why"] for claim in claims for o in claim["outcomes"] if "lack a result" in o["why"] and not o["diverged"]
-    ]
+    judged = [outcome for claim in claims if tables.has_runs(claim) for outcome in claim["outcomes"]]
+    lacking = [one["why"] for one in judged if "lack a result" in one["why"] and not one["diverged"]]
     assert not lacking, lacking
 
 
@@ -134,6 +133,8 @@ def test_a_report_of_known_rows_and_run_folders_is_that_of_all_its_runs(tmp_path
         result = report("profile.experiments=[invariance]", *arguments)
         assert result.returncode == 0, result.stderr
         claims = json.loads((out / "claims.json").read_text())["claims"]
+        assert ("Not run yet, what these claims need: " in (out / "claims.md").read_text()) == (given == "rows")
+        assert ("Not run yet, what these claims need: " in (out / "report.html").read_text()) == (given == "rows")
         judged[given] = {claim["claim"] for claim in claims if tables.has_runs(claim)}
         waiting[given] = {claim["claim"] for claim in claims} - judged[given]
     assert waiting == {"rows": {"table1_bn"}, "known": set()} and judged["rows"]
@@ -351,6 +352,18 @@ def test_own_runs_agree_with_the_reference_when_verdict_and_interval_do():
 
 
 # --- charts -----------------------------------------------------------------------------------------------------------
+
+
+def test_every_colour_has_the_contrast_of_graphics_with_the_page():
+    """At least 3 with white (WCAG 2.1, 1.4.11)."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[index : index + 2], 16) / 255 for index in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return float(np.dot([0.2126, 0.7152, 0.0722], linear))
+
+    for norm, (colour, _) in [*STYLE.items(), ("other", OTHER)]:
+        assert 1.05 / (luminance(colour) + 0.05) >= 3, norm
 
 
 def test_a_normaliser_without_a_colour_is_drawn_all_the_same():

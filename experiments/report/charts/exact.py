@@ -14,7 +14,7 @@ from experiments.report.vega import layered, mark
 from experiments.runs.rows import cell_columns
 
 OPACITY = 0.35  # of a cell behind its number
-GROUPS = {"the same": "#0072B2", "differs": "#E69F00", "not as claimed": "#D55E00", "no claim": "#888888"}
+GROUPS = {"the same": "#0072B2", "differs": "#C08400", "not as claimed": "#D55E00", "no claim": "#888888"}
 
 
 def heat_map(result: ExperimentResult) -> Figure | None:
