@@ -54,7 +54,8 @@ def tune(cfg: DictConfig) -> None:
         rows, _, missing = collect(ids, cfg.runs_dir)
         if cfg.known is not None:
             known = known_rows(cfg.known)
-            rows, missing = with_known_rows(rows, known, ids, cfg.experiment.axes), set(missing).difference(known)
+            rows = with_known_rows(rows, known, ids, cfg.experiment.axes)
+            missing = [run_id for run_id in missing if run_id not in known]
         if missing:
             raise ConfigError(f"{len(missing)} tuning runs are not finished; run the command again to finish them")
 

@@ -94,5 +94,7 @@ def strips(verdict: Verdict, kind: Kind) -> list[IntervalStrip]:
         t = outcome.interval
         interval = (percent(t.low), percent(t.estimate), percent(t.high)) if t else None
         name = in_words(label_of(outcome, verdict, kind))
-        views.append(IntervalStrip(name, outcome.verdict, percent(0.0), band, interval, tables.interval_text(t)))
+        views.append(
+            IntervalStrip(name, outcome.verdict, percent(0.0), band, interval, tables.interval_text(t, verdict.unit))
+        )
     return views

@@ -67,12 +67,11 @@ def _gain(
     compared = reader.compared("", "", len(d), cells)
     if missing := len(reader.seeds) - len(d):
         return Gain(name, "", "", UNFIT, f"{missing} of {len(reader.seeds)} pairs lack a result")
-    interval = paired_t(d)
+    interval, unit = paired_t(d), metric_of(result.rows, result.experiment)[1]
+    numbers = signed(interval.estimate, unit), ends(interval, unit)
     if compared.unfit:
-        return Gain(name, signed(interval.estimate), ends(interval), UNFIT, compared.unfit)
-    return Gain(
-        name, signed(interval.estimate), ends(interval), *meaning(interval, margin_of(result.experiment, reader.metric))
-    )
+        return Gain(name, *numbers, UNFIT, compared.unfit)
+    return Gain(name, *numbers, *meaning(interval, margin_of(result.experiment, reader.metric)))
 
 
 def meaning(interval: Interval, margin: float) -> tuple[str, str]:

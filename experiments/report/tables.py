@@ -56,13 +56,13 @@ def signed(number: float | None, unit: str = "") -> str:
     return f"{number:+.{decimals(unit)}f}" if np.isfinite(number) else ("+∞" if number > 0 else "-∞")
 
 
-def interval_text(interval: Interval | None) -> str:
+def interval_text(interval: Interval | None, unit: str = "") -> str:
     """Return mean [low, high]."""
-    return f"{signed(interval.estimate)} {ends(interval)}" if interval else ""
+    return f"{signed(interval.estimate, unit)} {ends(interval, unit)}" if interval else ""
 
 
-def ends(interval: Interval | None) -> str:
-    return f"[{signed(interval.low)}, {signed(interval.high)}]" if interval else ""
+def ends(interval: Interval | None, unit: str = "") -> str:
+    return f"[{signed(interval.low, unit)}, {signed(interval.high, unit)}]" if interval else ""
 
 
 def p_value(p: float | None) -> str:
@@ -203,17 +203,17 @@ def differences(results: list[ExperimentResult]) -> pd.DataFrame:
     return pd.DataFrame([{key: rounded(value) for key, value in line.items()} for line in lines])
 
 
-def difference_line(outcome: Outcome) -> dict[str, str]:
+def difference_line(outcome: Outcome, unit: str) -> dict[str, str]:
     """Return a contrast in the report's columns."""
     return {
         "contrast": outcome.label,
         "where": outcome.where,
         "n": str(outcome.pairs),
-        "mean [95 %]": interval_text(outcome.interval),
+        "mean [95 %]": interval_text(outcome.interval, unit),
         "verdict": outcome.verdict,
-        "bootstrap": ends(outcome.second),
-        "median": signed(outcome.median),
-        "IQM": signed(outcome.iqm),
+        "bootstrap": ends(outcome.second, unit),
+        "median": signed(outcome.median, unit),
+        "IQM": signed(outcome.iqm, unit),
         "p": p_value(outcome.p),
         "p Holm": p_value(outcome.p_holm),
         "p margin": p_value(outcome.p_margin),
@@ -223,7 +223,7 @@ def difference_line(outcome: Outcome) -> dict[str, str]:
 
 def difference_table(verdict: Verdict) -> pd.DataFrame:
     """Return a claim's contrasts, without the columns that its kind leaves empty."""
-    frame = pd.DataFrame([difference_line(outcome) for outcome in verdict.outcomes])
+    frame = pd.DataFrame([difference_line(outcome, verdict.unit) for outcome in verdict.outcomes])
     return frame.loc[:, (frame != "").any()]
 
 
@@ -330,8 +330,8 @@ def comparison(results: list[ExperimentResult], reference: list[ExperimentResult
                 {
                     "claim": f"{result.experiment.name}: {verdict.claim}",
                     "contrast": f"{here.label} ({here.where})" if here.where not in ("", here.label) else here.label,
-                    "here": f"{interval_text(here.interval)} {here.verdict}".strip(),
-                    "reference": f"{interval_text(there.interval)} {there.verdict}".strip(),
+                    "here": f"{interval_text(here.interval, verdict.unit)} {here.verdict}".strip(),
+                    "reference": f"{interval_text(there.interval, verdict.unit)} {there.verdict}".strip(),
                     "agree": agreement(here, there),
                 }
             )

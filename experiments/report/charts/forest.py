@@ -33,7 +33,7 @@ def forest(verdict: Verdict, kind: Kind) -> dict:
             "row": row,
             "norm": norm.upper(),
             "name": f"{outcome.where}: {outcome.label}" if outcome.where else outcome.label,
-            "numbers": f"{interval_text(outcome.interval)}   n = {outcome.pairs}"
+            "numbers": f"{interval_text(outcome.interval, verdict.unit)}   n = {outcome.pairs}"
             if outcome.interval
             else f"no interval   n = {outcome.pairs}",
             "verdict": outcome.verdict,

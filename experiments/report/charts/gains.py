@@ -42,7 +42,7 @@ class GainPanel:
             t = paired_t(d) if len(d) > 1 else None
             lost = losses(runs) + losses(rows[rows["norm"] == "none"])
             ends = {"mean": t and t.estimate, "low": t and t.low, "high": t and t.high}
-            shown = {"difference": interval_text(t) if t else "no interval", "n": len(d), "diverged": lost}
+            shown = {"difference": interval_text(t, unit) if t else "no interval", "n": len(d), "diverged": lost}
             lost_text = f"{lost} diverged" if lost else ""
             records.append({"name": name, "norm": norm.upper(), **ends, **shown, "lost": lost_text})
         return GainPanel(records, margin_of(experiment, metric), unit, layout.norms, title)
