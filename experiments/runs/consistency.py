@@ -5,6 +5,7 @@ A check returns one sentence for each problem, and none if there is no problem. 
 
 import json
 import math
+import os
 from itertools import pairwise
 from pathlib import Path
 
@@ -22,9 +23,9 @@ from experiments.runs.schedule import Schedule, budget
 def run_problems(folder: RunFolder) -> list[str]:
     """Check a run's name, rows, summary and checkpoints, and whether its process died."""
     try:
-        (folder.path / "status.json").exists()
-    except PermissionError:
-        return ["its folder may not be read"]
+        os.listdir(folder.path)
+    except OSError as error:
+        return [f"its folder cannot be read ({error.strerror})"]
     problems = [f"{path.name} was left by a process that died" for path in folder.path.glob(".*.tmp")]
     if not (folder.path / "status.json").exists():
         problems.append("status.json is missing; start the run again")

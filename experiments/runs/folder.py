@@ -280,9 +280,11 @@ def folders_in(runs_dir: str | Path) -> list[RunFolder]:
 
 def _holds_run(path: Path) -> bool:
     try:
-        return any((path / name).exists() for name in RUN_FILES)
+        return not set(RUN_FILES).isdisjoint(os.listdir(path))
     except PermissionError:  # another user's, whose name alone tells that it is a run's
         return RUN_NAME.search(path.name) is not None
+    except OSError:  # just deleted
+        return False
 
 
 def row_line(row: dict) -> bytes:

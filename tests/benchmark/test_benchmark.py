@@ -180,8 +180,8 @@ def test_a_use_is_what_its_name_says(name):
     assert all(y.shape == (steps, 2, 16 * directions) and y.isfinite().all() for y in outputs.values())
     assert all(y.requires_grad == (use.mode == BOTH) for y in outputs.values())
     assert (uses.OURS_16 in outputs) == use.bfloat16
-    if use.bfloat16:
-        assert outputs[uses.OURS_16].dtype == outputs[uses.BASE_16].dtype == torch.bfloat16
+    if use.bfloat16:  # torch.nn's does not run on every CPU
+        assert outputs[uses.OURS_16].dtype == outputs.get(uses.BASE_16, outputs[uses.OURS_16]).dtype == torch.bfloat16
     if use.by_step and use.mode == FORWARD:
         assert not torch.equal(calls[OURS](), outputs[OURS]), "the state of the call before goes into the next one"
 

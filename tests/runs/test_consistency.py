@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from experiments.runs.consistency import run_problems, table_problems
-from experiments.runs.folder import RunFolder, folders_in
+from experiments.runs.folder import folders_in
 from experiments.runs.records import read_rows
 from experiments.runs.rows import collect
 from tests.helpers.processes import folders
@@ -129,8 +129,9 @@ def test_a_folder_of_another_user_is_told_by_its_name_and_not_entered():
             (outer / name).mkdir(mode=0o700 if user == 0 else 0o000)
         if user == 0:
             os.seteuid(65534)  # root may read everything
-        assert [folder.run_id for folder in folders_in(outer)] == ["train-lstm-ln-s0-01234567"]
-        assert run_problems(RunFolder(outer, "train-lstm-ln-s0-01234567")) == ["its folder may not be read"]
+        (folder,) = folders_in(outer)
+        assert folder.run_id == "train-lstm-ln-s0-01234567"
+        assert run_problems(folder) == ["its folder cannot be read (Permission denied)"]
     finally:
         os.seteuid(user)
         for path in outer.iterdir():
