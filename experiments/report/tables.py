@@ -130,7 +130,7 @@ def counts(claims: Iterable[Mapping]) -> str:
     if identities:
         parts.append(f"{identities.count(REPRODUCED)} of {len(identities)} identities hold")
     if waiting := len(everything) - len(claims):
-        parts.append(f"{waiting} claims wait for their runs")
+        parts.append(f"{waiting} claims wait for their runs" if waiting > 1 else "1 claim waits for its runs")
     return f"{'; '.join(parts).capitalize()}."
 
 
@@ -295,7 +295,8 @@ def times(results: list[ExperimentResult]) -> pd.DataFrame:
     """Return a row for each experiment: runs, seconds of one core, the slowest run, verdicts."""
     lines = []
     for result in results:
-        outcomes = pd.Series([verdict.verdict for verdict in result.verdicts]).value_counts()
+        known = [verdict.verdict if has_runs(verdict.as_dict()) else "not run" for verdict in result.verdicts]
+        outcomes = pd.Series(known).value_counts()
         run = len(result.rows) > 0
         slowest: Any = result.rows.loc[result.rows["wall_seconds"].idxmax()] if run else None
         lines.append(

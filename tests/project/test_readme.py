@@ -119,7 +119,7 @@ def test_findings_are_of_the_largest_profile_that_has_runs_for_them(tmp_path):
     text = findings(tmp_path)
     assert "LN loses to BN in the plain CNN (+0.500 bits) (`quick`)." in text
     assert "GN is ahead of LN in the plain CNN (standard)." in text
-    assert "2 reproduced" in text and "1 reproduced; 1 claims wait for their runs" in text
+    assert "2 reproduced" in text and "1 reproduced; 1 claim waits for its runs" in text
 
 
 def test_counts_keep_identities_and_questions_of_ours_apart():
@@ -131,7 +131,7 @@ def test_counts_keep_identities_and_questions_of_ours_apart():
     claims.append(claim("not resolved", pairs=0))
     assert counts(claims) == (
         "Of 2 claims of the papers: 1 reproduced, 1 mixed; of 1 questions of our own: 1 contradicted; "
-        "1 of 1 identities hold; 1 claims wait for their runs."
+        "1 of 1 identities hold; 1 claim waits for its runs."
     )
 
 

@@ -313,6 +313,7 @@ def test_an_experiment_without_runs_is_reported_not_left_out(made):
     claims = json.loads((output / "claims.json").read_text())["claims"]
     lost = [claim for claim in claims if claim["experiment"] == "conv_gain"]
     assert lost and all(claim["verdict"] == "not resolved" and "conv_gain" in printed for claim in lost)
+    assert f"{len(lost)} not run" in next(line for line in printed.splitlines() if "conv_gain" in line)
     assert "no run of this experiment yet" in (output / "report.html").read_text()
     for text in (printed, (output / "claims.md").read_text()):
         assert "No run yet of " in text and "claims wait for their runs" in " ".join(text.split())
