@@ -7,6 +7,8 @@ their numbers, so that no sentence can say more than its rows do.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from experiments.judging.verdict import CONTRADICTED, NOT_RESOLVED, REPRODUCED
@@ -27,19 +29,21 @@ class Clause:
     def text(self, claim: Mapping[str, Any]) -> str:
         """Return the clause for the claim as claims.json has it.
 
-        Its "profile" is named where it has one; a dagger where its verdict "flips" in a replication.
+        A dagger stands where its verdict "flips" in a replication.
         """
-        parts = []
+        parts: list[str] = []
         for verdict, template in (
             (REPRODUCED, self.reproduced),
             (CONTRADICTED, self.contradicted),
             (NOT_RESOLVED, self.open),
         ):
             contrasts = [named(outcome) for outcome in claim["outcomes"] if outcome["verdict"] == verdict]
-            if contrasts:
+            if contrasts and parts and verdict == NOT_RESOLVED:
+                parts.append(f"open for the {listed(contrasts)}")
+            elif contrasts:
                 parts.append(template.format(of=listed(contrasts)))
         flips = " †" if claim.get("flips") else ""
-        return ", ".join(parts) + flips + (f" (`{claim['profile']}`)" if "profile" in claim else "")
+        return ", ".join(parts) + flips
 
 
 @dataclass(frozen=True)
@@ -178,14 +182,17 @@ SENTENCES = (
 def answers(claims: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """Return (what it is about, sentence) for every sentence of whose clauses a claim has been run.
 
-    claims: as claims.json has them.
+    claims: as claims.json has them; the "profile" of one that has it is named behind the clauses that share it.
     """
     by_id = {(claim["experiment"], claim["claim"]): claim for claim in claims if has_runs(claim)}
     found = []
     for sentence in SENTENCES:
-        clauses = [c.text(by_id[c.experiment, c.claim]) for c in sentence.clauses if (c.experiment, c.claim) in by_id]
-        if clauses:
-            found.append((sentence.about, f"{'; '.join(clauses)}."))
+        made = [(clause, by_id.get((clause.experiment, clause.claim))) for clause in sentence.clauses]
+        clauses = [(clause.text(claim), claim.get("profile")) for clause, claim in made if claim]
+        groups = [(profile, [text for text, _ in part]) for profile, part in groupby(clauses, key=itemgetter(1))]
+        texts = ["; ".join(part) + (f" (`{profile}`)" if profile else "") for profile, part in groups]
+        if texts:
+            found.append((sentence.about, f"{'; '.join(texts)}."))
     return found
 
 
