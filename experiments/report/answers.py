@@ -182,15 +182,16 @@ SENTENCES = (
 def answers(claims: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """Return (what it is about, sentence) for every sentence of whose clauses a claim has been run.
 
-    claims: as claims.json has them; the "profile" of one that has it is named behind the clauses that share it.
+    claims: as claims.json has them. Those that name a "profile" come after the others, behind its name.
     """
     by_id = {(claim["experiment"], claim["claim"]): claim for claim in claims if has_runs(claim)}
     found = []
     for sentence in SENTENCES:
         made = [(clause, by_id.get((clause.experiment, clause.claim))) for clause in sentence.clauses]
-        clauses = [(clause.text(claim), claim.get("profile")) for clause, claim in made if claim]
-        groups = [(profile, [text for text, _ in part]) for profile, part in groupby(clauses, key=itemgetter(1))]
-        texts = ["; ".join(part) + (f" (`{profile}`)" if profile else "") for profile, part in groups]
+        clauses = [(claim.get("profile", ""), clause.text(claim)) for clause, claim in made if claim]
+        texts = []
+        for profile, part in groupby(sorted(clauses, key=itemgetter(0)), key=itemgetter(0)):
+            texts.append((f"`{profile}`: " if profile else "") + "; ".join(text for _, text in part))
         if texts:
             found.append((sentence.about, f"{'; '.join(texts)}."))
     return found

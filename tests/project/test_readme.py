@@ -94,7 +94,7 @@ def test_a_clause_names_every_contrast_under_its_verdict_with_its_numbers():
         "higher in the tanh RNN (+0.500 [+0.400, +0.600] bits), open for the LN - NONE (no interval)"
     )
     assert clause.text({"outcomes": outcomes}) == text
-    assert clause.text({"outcomes": outcomes, "flips": True, "profile": "quick"}) == f"{text} † (`quick`)"
+    assert clause.text({"outcomes": outcomes, "flips": True}) == f"{text} †"
 
 
 def test_a_sentence_leaves_out_claims_that_a_profile_lacks():
@@ -102,6 +102,18 @@ def test_a_sentence_leaves_out_claims_that_a_profile_lacks():
     assert answers([claim]) == [
         ("CNNs at batch 128", "LN loses to BN in the plain CNN (+0.500 [+0.400, +0.600] bits).")
     ]
+    ours = {**claim, "claim": "gn_beats_ln_conv"}
+    other = {**claim, "claim": "gn_loses_to_bn_conv"}
+    for of, expected in (
+        ([ours, other], "GN is ahead of LN {cnn}; GN is behind BN {cnn}."),
+        ([ours, {**other, "profile": "quick"}], "GN is ahead of LN {cnn}; `quick`: GN is behind BN {cnn}."),
+        ([{**ours, "profile": "quick"}, other], "GN is behind BN {cnn}; `quick`: GN is ahead of LN {cnn}."),
+        (
+            [{**one, "profile": "quick"} for one in (ours, other)],
+            "`quick`: GN is ahead of LN {cnn}; GN is behind BN {cnn}.",
+        ),
+    ):
+        assert answers(of) == [("The others", expected.format(cnn="in the plain CNN (+0.500 [+0.400, +0.600] bits)"))]
     waiting = {**claim, "claim": "ln_helps_conv", "outcomes": [{**outcome("not resolved", "cnn"), "pairs": 0}]}
     assert answers([waiting]) == [] and len(answers([claim, waiting])) == 1
 
@@ -117,8 +129,8 @@ def test_findings_are_of_the_largest_profile_that_has_runs_for_them(tmp_path):
         (tmp_path / profile / "claims.json").write_text(json.dumps({"claims": claims}))
         (tmp_path / profile / "provenance.json").write_text(json.dumps({"runs": 10}))
     text = findings(tmp_path)
-    assert "LN loses to BN in the plain CNN (+0.500 bits) (`quick`)." in text
-    assert "GN is ahead of LN in the plain CNN (standard)." in text
+    assert "`quick`: LN loses to BN in the plain CNN (+0.500 bits)." in text
+    assert "** GN is ahead of LN in the plain CNN (standard)." in text
     assert "2 reproduced" in text and "1 reproduced; 1 claim waits for its runs" in text
 
 
