@@ -22,6 +22,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.cli.command import command, refusals_in_one_line
+from experiments.config.errors import ConfigError
 from experiments.config.paths import CONFIGS
 from experiments.config.schema import settings
 from experiments.runs.run import Run
@@ -57,6 +58,10 @@ def train_single(cfg: DictConfig) -> None:
 
     with refusals_in_one_line():
         check_fields(cfg)
+        if cfg.known is not None:
+            raise ConfigError(
+                f"known={cfg.known} leaves runs out of a sweep, and this is one run; add -m, or leave it out"
+            )
         if cfg.experiment.claims:
             from experiments.judging.claims import check_claims
 

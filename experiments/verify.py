@@ -30,7 +30,8 @@ from experiments.config.paths import CONFIGS, ROOT
 from experiments.config.schema import RUNS_DIR
 from experiments.runs.consistency import run_problems, table_problems
 from experiments.runs.folder import RunFolder, folders_in
-from experiments.runs.repeated import Repeated, read_committed, repeated
+from experiments.runs.known import known_rows
+from experiments.runs.repeated import Repeated, repeated
 
 
 @dataclass
@@ -85,7 +86,7 @@ def repeat(cfg: DictConfig, runs: list[RunFolder]) -> list[Repeated]:
         if cfg.tolerance is not None:
             raise ConfigError(f"tolerance={cfg.tolerance:g} needs rows; give against=results/reference/quick as well")
         return []
-    found = list(repeated(runs, read_committed(Path(cfg.against))))
+    found = list(repeated(runs, known_rows(cfg.against, named_by="against")))
     if not found:
         lacking = f"none of the {len(runs)} runs in {cfg.runs_dir} is finished and has a row in {cfg.against}"
         raise ConfigError(f"{lacking}; train one by its id, as python -m experiments.train run=ID")

@@ -16,9 +16,6 @@ from experiments.config.experiment import Experiment
 RUNS_DIR = {
     "help": "folder of the run folders; relative to the working directory"
 }  # of a field that most commands have
-KNOWN = {
-    "help": "finished runs whose folders are elsewhere, which a sweep leaves out: the folder of a report, or a CSV file"
-}
 
 
 @dataclass
@@ -196,7 +193,12 @@ class Config:
         },
     )
     runs_dir: str = field(default="results/runs", metadata=RUNS_DIR)
-    known: str | None = field(default=None, metadata=KNOWN)
+    known: str | None = field(
+        default=None,
+        metadata={
+            "help": "finished runs whose folders are elsewhere, which a sweep leaves out: a report's folder or a CSV"
+        },
+    )
     plan: bool = field(
         default=False, metadata={"help": "print the table of runs with the time that they will take, and stop"}
     )

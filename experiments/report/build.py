@@ -200,7 +200,7 @@ def markdown(results: list[ExperimentResult], provenance: dict) -> str:
         if result.experiment.without:
             sections.append(f"Not judged in this profile: {' '.join(tables.left_out(result.experiment))}")
         if waiting := tables.not_run(result):
-            sections.append(f"Not run yet, what these claims need: {' '.join(waiting)}")
+            sections.append(f"These claims wait for runs: {' '.join(waiting)}")
         for verdict in tables.judged(result):
             about = f"**{verdict.statement}** {verdict.verdict} ({verdict.metric}, {verdict.unit})"
             sections += [about, tables.source(verdict), tables.markdown(tables.difference_table(verdict))]

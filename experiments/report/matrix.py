@@ -52,13 +52,13 @@ def _rows(result: ExperimentResult) -> list[Row]:
         gains: dict[str, list[Gain]] = {}
         for norm, name, of_norm in layout.series(runs):
             if norm != "none" and len(none):
-                gains.setdefault(norm, []).append(_gain(in_words(name), of_norm, none, reader, result))
+                gains.setdefault(norm, []).append(_gain(in_words(name), of_norm, none, reader, result, unit))
         rows.append(Row(network, unit, experiment.name, gains))
     return rows
 
 
 def _gain(
-    name: str, of_norm: pd.DataFrame, of_none: pd.DataFrame, reader: CellReader, result: ExperimentResult
+    name: str, of_norm: pd.DataFrame, of_none: pd.DataFrame, reader: CellReader, result: ExperimentResult, unit: str
 ) -> Gain:
     base = values(of_none.drop_duplicates("seed"), reader.metric, {})
     d = (values(of_norm, reader.metric, {}) - base).dropna()
@@ -67,7 +67,7 @@ def _gain(
     compared = reader.compared("", "", len(d), cells)
     if missing := len(reader.seeds) - len(d):
         return Gain(name, "", "", UNFIT, f"{missing} of {len(reader.seeds)} pairs lack a result")
-    interval, unit = paired_t(d), metric_of(result.rows, result.experiment)[1]
+    interval = paired_t(d)
     numbers = signed(interval.estimate, unit), ends(interval, unit)
     if compared.unfit:
         return Gain(name, *numbers, UNFIT, compared.unfit)

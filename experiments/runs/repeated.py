@@ -1,13 +1,10 @@
 """Runs that were trained once more, against the committed rows of the same ids."""
 
-import csv
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from experiments.config.errors import ConfigError
 from experiments.runs.folder import RunFolder
 from experiments.runs.records import RunStatus
 
@@ -38,17 +35,6 @@ class Repeated:
         changes = [f"{name} {change:+.3g}" for name, change in self.differing.items()]
         differences = ", ".join([*([self.status] if self.status else []), *changes])
         return f"{self.run_id}: differs, {differences}; the row is of {self.origin}, the run of {self.here}"
-
-
-def read_committed(folder: Path) -> dict[str, dict[str, str]]:
-    """Return the rows of a report's folder by run id. Raises ConfigError where it has none."""
-    try:
-        with open(folder / "runs.csv", newline="", encoding="utf-8") as file:
-            rows = {row["run_id"]: row for row in csv.DictReader(file)}
-    except (OSError, ValueError, KeyError) as error:
-        reason = "no runs.csv" if isinstance(error, FileNotFoundError) else f"no table of runs ({error})"
-        raise ConfigError(f"against={folder} has {reason}; name a folder that a report wrote") from None
-    return rows
 
 
 def repeated(runs: list[RunFolder], rows: Mapping[str, Mapping[str, str]]) -> Iterator[Repeated]:

@@ -129,14 +129,14 @@ def _builder(process: int | str) -> str:
     return f"building-{platform.node()}-{process}-"
 
 
-def _is_alive(pid: int) -> bool:
+def _has_ended(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
-        return False
-    except PermissionError:  # another user's
         return True
-    return True
+    except PermissionError:  # another user's, alive
+        pass
+    return False
 
 
 def _build(path: str, cpu_flag: str, folder: Path, key: str) -> Path:
@@ -147,7 +147,8 @@ def _build(path: str, cpu_flag: str, folder: Path, key: str) -> Path:
     if sys.stderr.isatty():  # someone waits
         print(f"building the kernels for this CPU, once, into {folder} (seconds)", file=sys.stderr, flush=True)
     for left in folder.glob(f"{_builder('*')}*.so"):
-        if not _is_alive(int(left.name.split("-")[-2])):
+        process = left.name.split("-")[-2]
+        if process.isdigit() and _has_ended(int(process)):
             left.unlink(missing_ok=True)  # of a process that was killed
     descriptor, name = tempfile.mkstemp(dir=folder, prefix=_builder(os.getpid()), suffix=".so")
     os.close(descriptor)

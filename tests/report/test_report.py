@@ -133,8 +133,8 @@ def test_a_report_of_known_rows_and_run_folders_is_that_of_all_its_runs(tmp_path
         result = report("profile.experiments=[invariance]", *arguments)
         assert result.returncode == 0, result.stderr
         claims = json.loads((out / "claims.json").read_text())["claims"]
-        assert ("Not run yet, what these claims need: " in (out / "claims.md").read_text()) == (given == "rows")
-        assert ("Not run yet, what these claims need: " in (out / "report.html").read_text()) == (given == "rows")
+        assert ("These claims wait for runs: " in (out / "claims.md").read_text()) == (given == "rows")
+        assert ("These claims wait for runs: " in (out / "report.html").read_text()) == (given == "rows")
         judged[given] = {claim["claim"] for claim in claims if tables.has_runs(claim)}
         waiting[given] = {claim["claim"] for claim in claims} - judged[given]
     assert waiting == {"rows": {"table1_bn"}, "known": set()} and judged["rows"]
