@@ -58,32 +58,32 @@ class Difference:
         return np.array(list(self.by_seed.values()))
 
     @property
-    def n(self) -> int:
+    def pairs(self) -> int:
         return len(self.by_seed)
 
     @property
     def mean(self) -> float | None:
-        return float(self.values.mean()) if self.n else None
+        return float(self.values.mean()) if self.pairs else None
 
     @property
     def interval(self) -> Interval | None:
-        return paired_t(self.values) if self.n > 1 else None
+        return paired_t(self.values) if self.pairs > 1 else None
 
     @property
     def second(self) -> Interval | None:
-        return bootstrap(self.values) if self.n > 1 else None
+        return bootstrap(self.values) if self.pairs > 1 else None
 
     @property
     def median(self) -> float | None:
-        return float(np.median(self.values)) if self.n else None
+        return float(np.median(self.values)) if self.pairs else None
 
     @property
     def iqm(self) -> float | None:
-        return iqm(self.values) if self.n else None
+        return iqm(self.values) if self.pairs else None
 
     @property
     def p(self) -> float | None:
-        return p_difference(self.values) if self.n > 1 else None
+        return p_difference(self.values) if self.pairs > 1 else None
 
     @property
     def diverged(self) -> int:
@@ -279,8 +279,8 @@ def _lacking(cells: Iterable[CellOfRuns], metric: str) -> list[str]:
 
 def _pairs_notices(differences: list[Difference]) -> list[str]:
     notices = []
-    for n in sorted({one.n for one in differences if one.n < 2}):
-        few = [one for one in differences if one.n == n]
+    for n in sorted({one.pairs for one in differences if one.pairs < 2}):
+        few = [one for one in differences if one.pairs == n]
         which = "All differences" if len(few) == len(differences) else f"{len(few)} of {len(differences)} differences"
         what = "rest on one seed: they have no interval, which takes two pairs" if n else "have no seed in common"
         notices.append(f"{which} {what}; train more seeds, as seed=0,1,2,3,4 with -m.")

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 
 from experiments.compare.comparison import CellOfRuns, Comparison, Difference
+from experiments.judging.numbers import interval_text, signed
 from experiments.judging.words import describe
 from experiments.report.charts.forest import cut
 from experiments.report.charts.layout import DASHES, UP_TO_THE_EDGE, words
 from experiments.report.style import OTHER, STYLE
-from experiments.report.tables import interval_text, signed
 from experiments.report.vega import HEIGHT, PITCH, WIDTH, layered, look, mark, side_by_side, svg, titled
 
 ROW, FOREST = 58, 480  # pixels: height of a difference, width of the plot
@@ -48,7 +48,7 @@ def _forest_panel(title: str, rows: list[Difference]) -> dict:
         record = {
             "row": index,
             "name": f"{one.where}: {one.label}" if one.where else one.label,
-            "numbers": f"{numbers}   n = {one.n}" + (f", {one.diverged} diverged" if one.diverged else ""),
+            "numbers": f"{numbers}   n = {one.pairs}" + (f", {one.diverged} diverged" if one.diverged else ""),
             "colour": look(one.norm)[0],
         }
         records.append(record | cut(one.interval, low, high) | {"at": one.mean})

@@ -11,9 +11,18 @@ from rich.table import Table
 
 from experiments.compare.comparison import CellOfRuns, Comparison, Difference
 from experiments.compare.figures import CAPTION, curve_metric, curves, forest, panels_of
-from experiments.judging.intervals import iqm
+from experiments.judging.numbers import signed
 from experiments.report.charts.layout import words
-from experiments.report.tables import ends, interval_text, markdown, p_value, rounded, signed
+from experiments.report.columns import (
+    cell_line,
+    cell_numbers,
+    difference_line,
+    difference_numbers,
+    markdown,
+    rounded,
+    rounded_table,
+    without_empty,
+)
 from experiments.report.vega import inline
 
 HERE = Path(__file__).parent
@@ -41,26 +50,13 @@ def write(comparison: Comparison, folder: Path) -> None:
 # --- Tables -----------------------------------------------------------------------------------------------------------
 
 
-def difference_line(one: Difference) -> dict[str, str]:
-    """Return a difference in the columns of the report."""
-    return {
-        "contrast": one.label,
-        "where": one.where,
-        "n": str(one.n),
-        "mean [95 %]": interval_text(one.interval) or f"{signed(one.mean)} no interval".strip(),
-        "bootstrap": ends(one.second),
-        "median": signed(one.median),
-        "IQM": signed(one.iqm),
-        "p": p_value(one.p),
-        "p Holm": p_value(one.p_holm),
-        "diverged": str(one.diverged),
-    }
-
-
 def difference_table(differences: list[Difference]) -> pd.DataFrame:
     """Return differences as text, without the columns that all leave empty."""
-    frame = pd.DataFrame([difference_line(one) for one in differences])
-    return frame.loc[:, (frame != "").any()]
+    lines = []
+    for one in differences:
+        alone = {} if one.interval else {"mean [95 %]": f"{signed(one.mean)} no interval".strip()}
+        lines.append(difference_line(one) | alone)
+    return without_empty(lines)
 
 
 def tables_of(comparison: Comparison) -> dict[str, pd.DataFrame]:
@@ -74,38 +70,27 @@ def tables_of(comparison: Comparison) -> dict[str, pd.DataFrame]:
 def cell_table(comparison: Comparison) -> pd.DataFrame:
     """Return the cells as text."""
     lines = []
+    following = list(comparison.following.values())
+    few = following if len(following) <= MOST_FOLLOWING else []
     for row in cells_of(comparison).to_dict("records"):
-        spread = f"{row['median']:.3f} [{row['min']:.3f}, {row['max']:.3f}]" if row["n"] else "-"
-        following = list(comparison.following.values())
-        few = following if len(following) <= MOST_FOLLOWING else []
-        shown = {column: row[column] for column in (*comparison.columns, *few)}
-        seconds = "-" if pd.isna(row["seconds"]) else f"{row['seconds']:.1f}"
-        numbers = {"IQM": f"{row['iqm']:.3f}" if row["n"] else "-", "n": row["n"], "diverged": row["diverged"]}
-        lines.append({**shown, "median [range]": spread, **numbers, "seconds": seconds})
+        lines.append({column: row[column] for column in (*comparison.columns, *few)} | cell_line(row))
     return pd.DataFrame(lines)
 
 
 def cells_of(comparison: Comparison) -> pd.DataFrame:
     """Return a row for each cell, for cells.csv."""
-    return pd.DataFrame([_cell_row(cell, comparison) for cell in comparison.cells])
+    return rounded_table([_cell_row(cell, comparison) for cell in comparison.cells])
 
 
 def _cell_row(cell: CellOfRuns, comparison: Comparison) -> dict:
     runs = list(cell.runs.values())
     found = pd.Series([run.value(comparison.metric) for run in runs], dtype=float).dropna()
-    some = len(found) > 0
     seconds = pd.Series([run.row.get("seconds") for run in runs], dtype=float).dropna()
     return {
         **{column: cell.named.get(column, "") for column in comparison.columns},
         **{column: runs[0].fields.get(field, "") for field, column in comparison.following.items()},
         "metric": comparison.metric,
-        "n": len(found),
-        "median": rounded(found.median()) if some else None,
-        "min": rounded(found.min()) if some else None,
-        "max": rounded(found.max()) if some else None,
-        "iqm": rounded(iqm(found)) if some else None,
-        "diverged": sum(run.diverged for run in runs),
-        "seconds": rounded(seconds.median()) if len(seconds) else None,
+        **cell_numbers(found, sum(run.diverged for run in runs), seconds.median() if len(seconds) else None),
     }
 
 
@@ -114,24 +99,18 @@ def rows_of(comparison: Comparison) -> pd.DataFrame:
     lines = []
     for kind, differences in (("difference", comparison.differences), ("interaction", comparison.interactions)):
         for one in differences:
-            t, boot = one.interval, one.second
             lines.append(
                 {
-                    **{
-                        "kind": kind,
-                        "metric": comparison.metric,
-                        "contrast": one.label,
-                        "where": one.where,
-                        "n": one.n,
-                    },
-                    **{"mean": one.mean, "low": t and t.low, "high": t and t.high},
-                    **{"bootstrap_low": boot and boot.low, "bootstrap_high": boot and boot.high},
-                    **{name: getattr(one, name) for name in ("median", "iqm", "p", "p_holm", "diverged")},
+                    "kind": kind,
+                    "metric": comparison.metric,
+                    **difference_numbers(one),
+                    "mean": one.mean,  # of a single pair too
+                    "diverged": one.diverged,
                     "by_seed": " ".join(f"{seed}:{rounded(value)}" for seed, value in one.by_seed.items()),
                     "run_ids": " ".join(run.id for run in one.runs),
                 }
             )
-    return pd.DataFrame([{key: rounded(value) for key, value in line.items()} for line in lines])
+    return rounded_table(lines)
 
 
 def runs_of(comparison: Comparison) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, replace
 
 from experiments.judging.intervals import Interval
+from experiments.judging.numbers import interval_text
 
 REPRODUCED, MIXED, CONTRADICTED, NOT_RESOLVED = "reproduced", "mixed", "contradicted", "not resolved"
 VERDICTS = (REPRODUCED, MIXED, CONTRADICTED, NOT_RESOLVED)  # of a claim; a contrast is never mixed
@@ -108,18 +109,7 @@ def reason(outcomes: list[Outcome], unit: str) -> str:
         return f"{outcomes[0].label}: {outcomes[0].why}"
     parts = []
     for outcome in outcomes:
-        numbers = numbers_of(outcome.interval, unit) + " " if outcome.interval else ""
         where = f" ({outcome.where})" if outcome.where not in ("", outcome.label) else ""
-        parts.append(f"{outcome.label}{where} {numbers}{outcome.verdict}")
+        numbers = f"{interval_text(outcome.interval, unit)} {outcome.verdict}".strip()
+        parts.append(f"{outcome.label}{where} {numbers}")
     return f"{tally(outcomes)}: {'; '.join(parts)} ({unit})"
-
-
-def numbers_of(interval: Interval, unit: str = "") -> str:
-    """Return an interval as text: +0.044 [+0.033, +0.055]; in percentage points +14.1 [+12.1, +16.0]."""
-    mean, low, high = (f"{number:+.{decimals(unit)}f}" for number in (interval.estimate, interval.low, interval.high))
-    return f"{mean} [{low}, {high}]"
-
-
-def decimals(unit: str) -> int:
-    """Return how many decimals a difference in this unit is written with."""
-    return 1 if unit == "percentage points" else 3

@@ -25,6 +25,7 @@ from experiments.judging.evidence import (
     with_known,
 )
 from experiments.report import charts, replication, tables
+from experiments.report.columns import markdown, plain
 from experiments.report.page import page
 from experiments.report.readme import put_into_readme
 from experiments.runs.folder import folders_in, write_json
@@ -73,7 +74,7 @@ def write_report(
     write(results, run_tables, folder, profile.name)
     provenance = origin(run_tables, profile)
     write_json(folder / "provenance.json", provenance)
-    (folder / "claims.md").write_text(markdown(results, provenance), encoding="utf-8")
+    (folder / "claims.md").write_text(claims_markdown(results, provenance), encoding="utf-8")
     figures = draw(results, folder / "figures")
     replicated = replication.beside(output if cfg.rows is None else Path(cfg.rows), replication.verdicts_of(results))
     line = provenance_line(provenance)
@@ -137,7 +138,7 @@ def write(results: list[ExperimentResult], run_tables: RunTables, output: Path, 
     tables.differences(results).to_csv(output / "differences.csv", index=False)
     cells = [frame for result in results if len(frame := tables.cells(result))]
     pd.concat(cells or [pd.DataFrame(columns=["experiment"])]).to_csv(output / "cells.csv", index=False)
-    verdicts = [tables.plain(verdict.as_dict()) for result in results for verdict in result.verdicts]
+    verdicts = [plain(verdict.as_dict()) for result in results for verdict in result.verdicts]
     write_json(output / "claims.json", {"profile": profile, "claims": verdicts})
 
 
@@ -189,10 +190,10 @@ def provenance_line(provenance: dict, quote: str = "") -> str:
     )
 
 
-def markdown(results: list[ExperimentResult], provenance: dict) -> str:
+def claims_markdown(results: list[ExperimentResult], provenance: dict) -> str:
     """Return claims.md: the verdicts, then the paired differences and the cells of every experiment."""
     sections = ["# Verdicts", provenance_line(provenance, quote="`"), tables.counts_of(results)]
-    sections += [tables.markdown(tables.headline(results)), *filter(None, [tables.waiting(results)])]
+    sections += [markdown(tables.headline(results)), *filter(None, [tables.waiting(results)])]
     sections.append("Every number, with the ids of the runs behind it: differences.csv, cells.csv, runs.csv.")
     for result in results:
         sections += [f"## {result.experiment.name}", result.experiment.question]
@@ -203,9 +204,9 @@ def markdown(results: list[ExperimentResult], provenance: dict) -> str:
             sections.append(f"These claims wait for runs: {' '.join(waiting)}")
         for verdict in tables.judged(result):
             about = f"**{verdict.statement}** {verdict.verdict} ({verdict.metric}, {verdict.unit})"
-            sections += [about, tables.source(verdict), tables.markdown(tables.difference_table(verdict))]
+            sections += [about, tables.source(verdict), markdown(tables.difference_table(verdict))]
         if len(result.rows):
-            sections.append(tables.markdown(tables.cell_table(result)))
+            sections.append(markdown(tables.cell_table(result)))
         elif not result.experiment.sources:
             sections.append("No run of this experiment yet.")
     return "\n\n".join(sections) + "\n"

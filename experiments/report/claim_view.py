@@ -9,6 +9,7 @@ from markupsafe import Markup
 from experiments.judging.claims import kinds_of
 from experiments.judging.claims.base import Kind
 from experiments.judging.evidence import ExperimentResult
+from experiments.judging.numbers import interval_text
 from experiments.judging.verdict import MIXED, REPRODUCED, Outcome, Verdict, tally
 from experiments.report import charts, tables, vega
 from experiments.report.cell_runs import CellRuns, cell_runs
@@ -94,7 +95,5 @@ def strips(verdict: Verdict, kind: Kind) -> list[IntervalStrip]:
         t = outcome.interval
         interval = (percent(t.low), percent(t.estimate), percent(t.high)) if t else None
         name = in_words(label_of(outcome, verdict, kind))
-        views.append(
-            IntervalStrip(name, outcome.verdict, percent(0.0), band, interval, tables.interval_text(t, verdict.unit))
-        )
+        views.append(IntervalStrip(name, outcome.verdict, percent(0.0), band, interval, interval_text(t, verdict.unit)))
     return views

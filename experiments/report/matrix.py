@@ -7,11 +7,12 @@ import pandas as pd
 from experiments.judging.cells import CellReader, values
 from experiments.judging.evidence import ExperimentResult
 from experiments.judging.intervals import Interval, paired_t
+from experiments.judging.numbers import ends, signed
 from experiments.report.charts.gains import compares_with_none, margin_of
 from experiments.report.charts.layout import Layout
 from experiments.report.names import in_words
 from experiments.report.style import norms_of
-from experiments.report.tables import ends, metric_of, signed
+from experiments.report.tables import metric_of
 from experiments.runs.rows import cell_columns
 
 BETTER, WORSE, SAME, OPEN, UNFIT = "better", "worse", "same", "open", "unfit"

@@ -17,6 +17,7 @@ from experiments.report import charts, tables, vega
 from experiments.report.answers import answers
 from experiments.report.cell_runs import CellRuns, cell_runs, recipe
 from experiments.report.claim_view import ClaimView, claim_view
+from experiments.report.columns import plain
 from experiments.report.matrix import matrix
 from experiments.report.replication import Replication
 from experiments.report.style import norms_of
@@ -78,7 +79,7 @@ def page(
         profile=profile,
         provenance=provenance,
         counts=tables.counts_of(results),
-        answers=answers([tables.plain(verdict.as_dict()) for result in results for verdict in result.verdicts]),
+        answers=answers([plain(verdict.as_dict()) for result in results for verdict in result.verdicts]),
         replications=replications,
         source=tables.source,
         left_out=tables.left_out,

@@ -14,11 +14,13 @@ import pandas as pd
 from experiments.config.errors import ConfigError
 from experiments.config.paths import REFERENCE, ROOT
 from experiments.judging.evidence import GRADIENTS
+from experiments.judging.numbers import signed
 from experiments.report.answers import answers
+from experiments.report.columns import markdown
 from experiments.report.names import NETWORKS
 from experiments.report.replication import Replication, beside, empirical
 from experiments.report.style import norms_of
-from experiments.report.tables import SIGN, counts, has_runs, markdown, signed
+from experiments.report.tables import SIGN, counts, has_runs
 from experiments.runs.progress import format_duration
 
 FINDINGS_START, FINDINGS_END = "<!-- findings: written by experiments.report -->", "<!-- end of findings -->"

@@ -3,13 +3,12 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from experiments.config.experiment import Experiment
 from experiments.judging.cells import values
 from experiments.judging.evidence import ExperimentResult
-from experiments.judging.intervals import Interval, iqm
+from experiments.judging.numbers import interval_text
 from experiments.judging.verdict import (
     CONTRADICTED,
     MIXED,
@@ -18,63 +17,24 @@ from experiments.judging.verdict import (
     VERDICTS,
     Outcome,
     Verdict,
-    decimals,
+)
+from experiments.report.columns import (
+    cell_line,
+    cell_numbers,
+    difference_line,
+    difference_numbers,
+    rounded_table,
+    without_empty,
 )
 from experiments.runs.rows import cell_columns
 
 SIGN = {REPRODUCED: "✓", MIXED: "±", CONTRADICTED: "✗", NOT_RESOLVED: "?"}  # of a verdict
-DIGITS = 6  # significant; the last ones of a float64 differ between processors, and the tables must not
-
-
-def plain(value):
-    """Return a value as JSON holds it, all the way down: floats at DIGITS digits, NaN and infinity as null."""
-    if isinstance(value, dict):
-        return {key: plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(inner) for inner in value]
-    if isinstance(value, float | np.floating):
-        return rounded(value) if np.isfinite(value) else None
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def rounded(value):
-    return float(f"{value:.{DIGITS}g}") if isinstance(value, float | np.floating) else value
 
 
 def contrasts(result: ExperimentResult) -> Iterator[tuple[Verdict, Outcome]]:
     for verdict in judged(result):
         for outcome in verdict.outcomes:
             yield verdict, outcome
-
-
-# --- numbers as text --------------------------------------------------------------------------------------------------
-
-
-def signed(number: float | None, unit: str = "") -> str:
-    if number is None or pd.isna(number):
-        return ""
-    return f"{number:+.{decimals(unit)}f}" if np.isfinite(number) else ("+∞" if number > 0 else "-∞")
-
-
-def interval_text(interval: Interval | None, unit: str = "") -> str:
-    """Return mean [low, high]."""
-    return f"{signed(interval.estimate, unit)} {ends(interval, unit)}" if interval else ""
-
-
-def ends(interval: Interval | None, unit: str = "") -> str:
-    return f"[{signed(interval.low, unit)}, {signed(interval.high, unit)}]" if interval else ""
-
-
-def p_value(p: float | None) -> str:
-    if p is None:
-        return ""
-    return f"{p:.2g}" if p >= 0.001 else "<0.001"
-
-
-def markdown(frame: pd.DataFrame) -> str:
-    """Return a table in Markdown. Not padded: a cell may hold sentences."""
-    lines = [list(frame.columns), ["---"] * len(frame.columns), *frame.astype(str).to_numpy().tolist()]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 # --- verdicts ---------------------------------------------------------------------------------------------------------
@@ -180,51 +140,25 @@ def differences(results: list[ExperimentResult]) -> pd.DataFrame:
     lines = []
     for result in results:
         for verdict, outcome in contrasts(result):
-            t, boot = outcome.interval, outcome.second
             lines.append(
                 {
                     **{name: getattr(verdict, name) for name in ("experiment", "claim", "kind", "claimed", "metric")},
                     **{name: getattr(verdict, name) for name in ("unit", "margin")},
-                    "contrast": outcome.label,
-                    "where": outcome.where,
-                    "n": outcome.pairs,
-                    "mean": t and t.estimate,
-                    "low": t and t.low,
-                    "high": t and t.high,
-                    "bootstrap_low": boot and boot.low,
-                    "bootstrap_high": boot and boot.high,
-                    **{name: getattr(outcome, name) for name in ("median", "iqm", "p", "p_holm", "p_margin")},
+                    **difference_numbers(outcome),
+                    "p_margin": outcome.p_margin,
                     "diverged": outcome.diverged,
                     "verdict": outcome.verdict,
                     "why": outcome.why,
                     "run_ids": " ".join(outcome.run_ids),
                 }
             )
-    return pd.DataFrame([{key: rounded(value) for key, value in line.items()} for line in lines])
-
-
-def difference_line(outcome: Outcome, unit: str) -> dict[str, str]:
-    """Return a contrast in the report's columns."""
-    return {
-        "contrast": outcome.label,
-        "where": outcome.where,
-        "n": str(outcome.pairs),
-        "mean [95 %]": interval_text(outcome.interval, unit),
-        "verdict": outcome.verdict,
-        "bootstrap": ends(outcome.second, unit),
-        "median": signed(outcome.median, unit),
-        "IQM": signed(outcome.iqm, unit),
-        "p": p_value(outcome.p),
-        "p Holm": p_value(outcome.p_holm),
-        "p margin": p_value(outcome.p_margin),
-        "diverged": str(outcome.diverged),
-    }
+    return rounded_table(lines)
 
 
 def difference_table(verdict: Verdict) -> pd.DataFrame:
     """Return a claim's contrasts, without the columns that its kind leaves empty."""
-    frame = pd.DataFrame([difference_line(outcome, verdict.unit) for outcome in verdict.outcomes])
-    return frame.loc[:, (frame != "").any()]
+    judged = [(outcome, verdict.unit, outcome.verdict, outcome.p_margin) for outcome in verdict.outcomes]
+    return without_empty([difference_line(*one) for one in judged])
 
 
 # --- cells ------------------------------------------------------------------------------------------------------------
@@ -236,23 +170,11 @@ def cells(result: ExperimentResult) -> pd.DataFrame:
     for cell, rows in each_cell(result.rows, experiment):
         metric, _ = metric_of(rows, experiment)
         metrics = values(rows, metric, {}).dropna()
-        some = len(metrics) > 0
-        lines.append(
-            {
-                "experiment": experiment.name,
-                **cell,
-                "lr": rows["lr"].iloc[0],
-                "metric": metric,
-                "n": len(metrics),
-                "median": metrics.median() if some else None,
-                "min": metrics.min() if some else None,
-                "max": metrics.max() if some else None,
-                "iqm": iqm(metrics) if some else None,
-                "diverged": int((rows["status"] == "diverged").sum()),
-                "seconds": rows["seconds"].median() if "seconds" in rows else None,
-            }
-        )
-    return pd.DataFrame([{key: rounded(value) for key, value in line.items()} for line in lines])
+        seconds = rows["seconds"].median() if "seconds" in rows else None
+        numbers = cell_numbers(metrics, int((rows["status"] == "diverged").sum()), seconds)
+        about = {"experiment": experiment.name, **cell, "lr": rows["lr"].iloc[0], "metric": metric}
+        lines.append(about | numbers)
+    return rounded_table(lines)
 
 
 def metric_of(rows: pd.DataFrame, experiment: Experiment) -> tuple[str, str]:
@@ -275,19 +197,9 @@ def cell_table(result: ExperimentResult) -> pd.DataFrame:
     """Return the cells in the report's columns."""
     experiment, lines = result.experiment, []
     for row in cells(result).to_dict("records"):
-        spread = f"{row['median']:.3f} [{row['min']:.3f}, {row['max']:.3f}]" if row["n"] else "-"
-        lines.append(
-            {
-                **{column: str(row[column]) for column in cell_columns(experiment.axes) if column in row},
-                "learning rate": f"{row['lr']:g}",
-                "metric": row["metric"],
-                "median [range]": spread,
-                "IQM": f"{row['iqm']:.3f}" if row["n"] else "-",
-                "n": str(row["n"]),
-                "diverged": str(row["diverged"]),
-                "seconds": "-" if pd.isna(row["seconds"]) else f"{row['seconds']:.1f}",
-            }
-        )
+        axes = {column: str(row[column]) for column in cell_columns(experiment.axes) if column in row}
+        about = axes | {"learning rate": f"{row['lr']:g}", "metric": row["metric"]}
+        lines.append(about | cell_line(row))
     return pd.DataFrame(lines)
 
 

@@ -15,8 +15,8 @@ import vl_convert
 from altair.utils import schemapi
 from markupsafe import escape
 
+from experiments.report.columns import plain
 from experiments.report.style import OTHER, STYLE
-from experiments.report.tables import plain
 
 VERSION = "6.4"  # of Vega-Lite: vl-convert holds several, and the page and the drawings use one
 WIDTH, HEIGHT = 230, 170  # pixels of a panel in a drawing; on the page a panel is as wide as its box

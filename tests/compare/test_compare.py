@@ -75,7 +75,7 @@ def test_the_differences_are_scipys_and_statsmodels(runs_dir):
         low, high = test.confidence_interval()
         tests.append(test.pvalue)
         np.testing.assert_allclose([one.interval.low, one.interval.high, one.p], [low, high, test.pvalue], rtol=1e-9)
-        assert one.label == "LN - NONE" and one.n == 4 and len(one.runs) == 8
+        assert one.label == "LN - NONE" and one.pairs == 4 and len(one.runs) == 8
     corrected = multipletests(tests, method="holm")[1]
     np.testing.assert_allclose([one.p_holm for one in found.differences], corrected, rtol=1e-12)
 
@@ -142,7 +142,7 @@ def test_diverged_and_unfinished_runs_are_told(copied):
     (unfinished / "summary.json").unlink()
     RunFolder(copied, unfinished.name).set_status(RunStatus.INTERRUPTED, message="stopped")
     found = comparison(copied)
-    assert sorted(one.n for one in found.differences + found.interactions) in ([2, 2, 4], [2, 3, 3])
+    assert sorted(one.pairs for one in found.differences + found.interactions) in ([2, 2, 4], [2, 3, 3])
     assert sum(one.diverged for one in found.differences) == 1
     notices = "\n".join(found.notices)
     assert "1 of 16 runs are left out, since they have no result: 1 interrupted" in notices
@@ -160,7 +160,7 @@ def test_what_goes_with_the_cells_is_told(copied):
         status = RunFolder(copied, path.name)
         status.set_status(RunStatus.DONE)
     found = comparison(copied)
-    assert found.columns == ["norm", "seq_len"] and [one.n for one in found.differences] == [4, 4]
+    assert found.columns == ["norm", "seq_len"] and [one.pairs for one in found.differences] == [4, 4]
     assert any(line.startswith("content, lr go with the cells") for line in found.notices), found.notices
     assert any("of 2 commits" in line and "ffffffffffff (8 runs)" in line for line in found.notices), found.notices
 
@@ -169,7 +169,7 @@ def test_two_runs_of_one_cell_and_seed_count_once(runs_dir, tmp_path):
     other = tmp_path / "elsewhere" / of_run(runs_dir, "ln", 0).name
     shutil.copytree(of_run(runs_dir, "ln", 0), other)
     found = comparison(runs_dir, patterns=("train", str(tmp_path / "elsewhere")))
-    assert [one.n for one in found.differences] == [4, 4] and len(found.notices) == 1
+    assert [one.pairs for one in found.differences] == [4, 4] and len(found.notices) == 1
     assert "is left out" in found.notices[0] and "of the same cell and seed" in found.notices[0]
 
 

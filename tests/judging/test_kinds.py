@@ -12,7 +12,8 @@ from experiments.judging import claims
 from experiments.judging.claims.base import CLAIMED, Kind
 from experiments.judging.intervals import paired_t
 from experiments.judging.judge import judge
-from experiments.judging.verdict import CONTRADICTED, REPRODUCED, numbers_of
+from experiments.judging.numbers import interval_text
+from experiments.judging.verdict import CONTRADICTED, REPRODUCED
 from experiments.report import charts, tables
 from experiments.report.claim_view import strips
 from tests.judging.test_claims import NO_CURVES, NOISE, SEEDS, rows
@@ -42,7 +43,7 @@ class Level(Kind):
             interval = paired_t(values)
             verdict = REPRODUCED if interval.high < self.claim.at_most else CONTRADICTED
             compared = reader.compared("level", str(cell), len(values), [cell])
-            outcomes.append(compared.outcome(verdict, numbers_of(interval), interval))
+            outcomes.append(compared.outcome(verdict, interval_text(interval), interval))
         return outcomes
 
     def bounds(self):

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from experiments.judging.claims.base import Kind, written
 from experiments.judging.intervals import Interval, bootstrap, holm, iqm, p_below, p_difference, p_equivalent, paired_t
-from experiments.judging.verdict import CONTRADICTED, NOT_RESOLVED, REPRODUCED, Compared, Outcome, numbers_of
+from experiments.judging.numbers import interval_text
+from experiments.judging.verdict import CONTRADICTED, NOT_RESOLVED, REPRODUCED, Compared, Outcome
 from experiments.judging.words import contrast
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ class Difference(Kind):
 
     def numbers(self, interval: Interval) -> str:
         """Return an interval with its unit, for the sentence that says why."""
-        return f"{numbers_of(interval, self.unit)} {self.unit}"
+        return f"{interval_text(interval, self.unit)} {self.unit}"
 
     def decide(self, mean: float, p: float, p_margin: float) -> tuple[str, str]:
         """Return the verdict and its reason. p, p_margin: after Holm's correction."""

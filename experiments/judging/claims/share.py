@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from experiments.judging.claims.base import Kind, written
 from experiments.judging.intervals import Interval, fieller_ratio
-from experiments.judging.verdict import CONTRADICTED, NOT_RESOLVED, REPRODUCED, Outcome, numbers_of
+from experiments.judging.numbers import interval_text
+from experiments.judging.verdict import CONTRADICTED, NOT_RESOLVED, REPRODUCED, Outcome
 from experiments.judging.words import describe
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Share(Kind):
             why = f"{means}: the gain of {of_b} is not surely above 0, so a share of it says nothing"
             return compared.outcome(NOT_RESOLVED, why)
         verdict, why = self.decide(ratio)
-        return compared.outcome(verdict, f"{numbers_of(ratio)}; {means}: {why}", ratio)
+        return compared.outcome(verdict, f"{interval_text(ratio)}; {means}: {why}", ratio)
 
     def decide(self, ratio: Interval) -> tuple[str, str]:
         at_most, surely_below = self.claim.at_most, self.claim.surely_below

@@ -13,7 +13,7 @@ import numpy as np
 from experiments.config.errors import nearest
 from experiments.judging.claims.difference import Difference, Measured
 from experiments.judging.intervals import Interval
-from experiments.judging.verdict import numbers_of
+from experiments.judging.numbers import interval_text
 from experiments.judging.words import contrast
 
 if TYPE_CHECKING:
@@ -62,7 +62,9 @@ class Speed(Difference):
 
     def numbers(self, interval: Interval) -> str:
         times, low, high = (float(np.exp(x)) for x in (interval.estimate, interval.low, interval.high))
-        return f"{times:.2f} [{low:.2f}, {high:.2f}] of the {self.claim.clock} ({numbers_of(interval)} in logarithms)"
+        return (
+            f"{times:.2f} [{low:.2f}, {high:.2f}] of the {self.claim.clock} ({interval_text(interval)} in logarithms)"
+        )
 
     def axis_title(self) -> str:
         return f"◂ first is sooner · {self.unit} · second is sooner ▸"

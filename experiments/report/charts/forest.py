@@ -5,9 +5,9 @@ import numpy as np
 
 from experiments.judging.claims.base import Kind
 from experiments.judging.intervals import Interval
+from experiments.judging.numbers import interval_text
 from experiments.judging.verdict import Verdict
 from experiments.report.style import norms_of
-from experiments.report.tables import interval_text
 from experiments.report.vega import colour, layered, mark, shape, svg, titled
 
 FOREST = 440  # pixels

@@ -13,8 +13,9 @@ from experiments.judging.claims import kinds_of
 from experiments.judging.claims.difference import Difference
 from experiments.judging.evidence import ExperimentResult
 from experiments.judging.intervals import paired_t
+from experiments.judging.numbers import interval_text
 from experiments.report.charts.layout import Figure, Layout, hover, losses, seeds, varies
-from experiments.report.tables import interval_text, metric_of
+from experiments.report.tables import metric_of
 from experiments.report.vega import WIDTH, colour, layered, mark, shape
 
 REGIMES = {"schedule", "data_init", "order"}  # axes along which a gain is still one of the normaliser
