@@ -83,9 +83,11 @@ class Claim:
 
 @dataclass
 class Floor:
-    """How good an un-normalised network has to be for verdicts on networks of its kind to count."""
+    """How good a network, mostly the un-normalised one, has to be for verdicts on networks of its kind to count."""
 
-    cell: dict[str, Any] = field(default=MISSING, metadata={"help": "the un-normalised network"})
+    cell: dict[str, Any] = field(
+        default=MISSING, metadata={"help": "the network; it stands for those of any normaliser"}
+    )
     at_most: float = field(default=MISSING, metadata={"help": "its mean metric, at most"})
     metric: str | None = field(default=None, metadata={"help": "column; null: the experiment's metric"})
 
@@ -106,7 +108,7 @@ class Experiment:
         },
     )
     floors: list[Floor] = field(
-        default_factory=list, metadata={"help": "what un-normalised networks must reach for a verdict to count"}
+        default_factory=list, metadata={"help": "what networks must reach for a verdict on their kind to count"}
     )
     chance: float | None = field(
         default=None,

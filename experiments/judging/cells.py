@@ -83,7 +83,7 @@ class CellReader:
         return ""
 
     def _below_floor(self, cells: Sequence[Mapping]) -> str:
-        """Return which un-normalised network of the cells' kind is too poor for a verdict; "" if none."""
+        """Return which network of the cells' kind is too poor for a verdict, or lacks results; "" if none."""
         for floor in self.experiment.floors:
             kind = {column: value for column, value in floor.cell.items() if column != "norm"}
             if not any(
@@ -91,8 +91,10 @@ class CellReader:
             ):
                 continue
             metric = floor.metric or self.experiment.metric
-            mean = values(self.rows, metric, floor.cell).mean()
-            if not mean <= floor.at_most:
+            reached = self.values(floor.cell, metric) / self.scale
+            if lost := reached.isna().sum():  # a mean over the surviving runs would flatter it
+                return f"{describe(floor.cell)}, which has a floor, lacks {lost} of {len(reached)} results ({metric})"
+            if (mean := reached.mean()) > floor.at_most:
                 return f"{describe(floor.cell)} stands at {mean:.3g}, above its floor of {floor.at_most:g} ({metric})"
         return ""
 
