@@ -11,7 +11,7 @@ from experiments.report.style import OTHER, STYLE, norms_of
 from experiments.training.load import Trained
 
 MAX_CELLS = 8  # that can be distinguished in one picture
-DASHES = ("-", "--", ":", "-.")
+DASHES = ("-", "--", ":", "-.")  # as many cells of one normaliser can be distinguished
 FURTHER_MARKERS = ("<", ">", "p", "h")  # of the second cell of a normaliser, and of the next
 NOT_OF_THE_NETWORK = ("data.root", "data.cache", "data.path", "trainer.checkpoint_every")
 
@@ -29,7 +29,6 @@ class Look:
     def of(norm: str, name: str, index: int) -> "Look":
         """Return the look of a normaliser's cell number `index`; number 0 has the colour and marker of every figure."""
         colour, marker = STYLE.get(norm, OTHER)
-        index = index % len(DASHES)
         return Look(name, colour, FURTHER_MARKERS[index - 1] if index else marker, DASHES[index])
 
     def line(self, points: int) -> dict:
@@ -55,6 +54,11 @@ def cells_of(runs: list[Trained]) -> Cells:
     cells: Cells = {}
     for norm in norms_of(run.cfg.norm.name for run in runs):
         of_norm = {kind: group for kind, group in runs_of_kind.items() if group[0].cfg.norm.name == norm}
+        if len(of_norm) > len(DASHES):
+            raise ConfigError(
+                f"{len(of_norm)} kinds of the runs are of norm={norm}, and a picture has room for {len(DASHES)}; give "
+                "more of the name, or a list of names"
+            )
         names = cell_names(norm, [dict(kind) for kind in of_norm])
         for index, (name, group) in enumerate(zip(names, of_norm.values(), strict=True)):
             cells[Look.of(norm, name, index)] = group
@@ -90,5 +94,8 @@ def network_kind(run: Trained) -> dict[str, str]:
 
 def cell_names(norm: str, kinds: list[dict[str, str]]) -> list[str]:
     """Return a name for each kind of a normaliser: the normaliser, and the fields in which the kinds differ."""
-    differing = [field for field in kinds[0] if len({kind.get(field) for kind in kinds}) > 1]
-    return [", ".join([norm.upper(), *(f"{field} {kind[field]}" for field in differing)]) for kind in kinds]
+    fields = dict.fromkeys(field for kind in kinds for field in kind)
+    differing = [field for field in fields if len({kind.get(field) for kind in kinds}) > 1]
+    return [
+        ", ".join([norm.upper(), *(f"{field} {kind[field]}" for field in differing if field in kind)]) for kind in kinds
+    ]

@@ -16,7 +16,7 @@ from experiments.judging.integrity import problems
 from experiments.judging.judge import judge
 from experiments.judging.verdict import Verdict
 from experiments.runs.rows import CURVE_COLUMNS, GRADIENT_COLUMNS, ROW_COLUMNS, collect, read_rows
-from experiments.sweeps.grid import base, run_ids
+from experiments.sweeps.grid import base, first_seed_override, run_ids
 
 NUMBERS = ("batch_size", "seed", "lr", "wall_seconds")
 NEEDED = (*ROW_COLUMNS, "profile", "stage", "data", "wall_seconds", "git", "dirty", "torch", "python")
@@ -72,10 +72,6 @@ def configs_of(profile: DictConfig, first_seed: int) -> dict[str, DictConfig]:
     for cfg in list(configs.values()):
         configs |= {name: base(name, profile.name, seeds) for name in cfg.experiment.sources if name not in configs}
     return configs
-
-
-def first_seed_override(first_seed: int) -> str:
-    return f"profile.first_seed={first_seed}"
 
 
 def from_folders(configs: dict[str, DictConfig], profile: str, runs_dir: str) -> RunTables | None:

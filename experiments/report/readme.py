@@ -142,7 +142,7 @@ def total(folder: Path, by_id: dict[tuple[str, str], dict]) -> str:
     cost = (
         f"{provenance['runs']} runs, {provenance['diverged']} diverged, {format_duration(provenance['core_seconds'])}"
     )
-    where = ", ".join(provenance["processor"])
+    where = ", ".join(provenance.get("processor", ["an unknown processor"]))
     line = counts(by_id.values())
     return f"- [`{folder.name}`](reference/{folder.name}/claims.md) ({cost} of one core, {where}): {line}"
 
