@@ -16,10 +16,10 @@ from omegaconf import OmegaConf
 from experiments.cli.compose import hydra_configs
 from experiments.config.cell import cell
 from experiments.config.experiment import Claim, Experiment
-from experiments.judging.evidence import configs_of, from_folders, from_tables, results_of
+from experiments.judging.evidence import RunTables, configs_of, from_folders, from_tables, results_of
 from experiments.judging.judge import judge
 from experiments.report import replication, tables, vega
-from experiments.report.build import find, write_report
+from experiments.report.build import find, reference_beside, write_report
 from experiments.report.page import library
 from experiments.report.style import OTHER, STYLE, norms_of
 from experiments.runs.identity import run_id
@@ -155,6 +155,12 @@ def test_a_missing_run_is_reported_and_a_users_runs_stand_beside_the_reference(o
     assert len(linked) == 24 and all((output / link / "summary.json").exists() for link in linked)
 
 
+def test_runs_that_the_committed_rows_have_none_of_stand_alone(tmp_path):
+    own = pd.DataFrame({"run_id": ["mine-0"], "experiment": ["mine"]})
+    profile = OmegaConf.create({"name": "quick", "experiments": ["mine"]})
+    assert reference_beside(RunTables(own, own, tmp_path, [], own), tmp_path / "out", profile) is None
+
+
 def test_an_experiment_without_claims_is_reported_by_its_cells(tmp_path):
     """Of one seed, beside committed rows of the same profile that have nothing of it."""
     rows, curves = synthetic("quick", ("train_test",))
@@ -170,6 +176,7 @@ def test_an_experiment_without_claims_is_reported_by_its_cells(tmp_path):
     write_report(cfg, tmp_path / "out", results, run_tables, reference=results)
     text = (tmp_path / "out" / "report.html").read_text()
     assert "There is no claim to judge." in text and "against the reference" not in text
+    assert "\n|  |" not in (tmp_path / "out" / "claims.md").read_text(), "a table without columns"
     cells = pd.read_csv(tmp_path / "out" / "cells.csv")
     assert len(cells) == 9 and set(cells["n"]) == {1}
 
