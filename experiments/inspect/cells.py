@@ -7,13 +7,14 @@ from omegaconf import OmegaConf
 
 from data import recorded_fingerprint
 from experiments.config.errors import ConfigError
+from experiments.config.schema import PLACES, SECTIONS
 from experiments.report.style import OTHER, STYLE, norms_of
 from experiments.training.load import Trained
 
 MAX_CELLS = 8  # that can be distinguished in one picture
 DASHES = ("-", "--", ":", "-.")  # as many cells of one normaliser can be distinguished
 FURTHER_MARKERS = ("<", ">", "p", "h")  # of the second cell of a normaliser, and of the next
-NOT_OF_THE_NETWORK = ("data.root", "data.cache", "data.path", "trainer.checkpoint_every")
+NOT_OF_THE_NETWORK = {*PLACES, "data.path"}  # the content of a path is in the fingerprint of the data
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def network_kind(run: Trained) -> dict[str, str]:
     """Return what makes two runs networks of one kind: every field that can change the numbers, but for the seed."""
     config: Any = OmegaConf.to_container(run.cfg, resolve=True)
     fields = {"stage": config["stage"]}
-    for section in ("model", "norm", "data", "optim", "trainer"):
+    for section in SECTIONS:
         fields |= {f"{section}.{name}": str(value) for name, value in config[section].items()}
     return {name: value for name, value in fields.items() if name not in NOT_OF_THE_NETWORK}
 

@@ -15,7 +15,6 @@ from experiments.judging.verdict import CONTRADICTED, NOT_RESOLVED, REPRODUCED
 from experiments.report.names import NETWORKS
 from experiments.report.tables import has_runs
 
-
 SMALL = "small"
 
 

@@ -14,13 +14,12 @@ from omegaconf import OmegaConf
 from experiments.cli.compose import hydra_configs
 from experiments.config.errors import ConfigError, nearest
 from experiments.config.paths import CONFIGS, REFERENCE, ROOT
+from experiments.config.schema import PLACES, SECTIONS
 from experiments.runs.folder import RunFolder, folders_in
 from experiments.runs.identity import run_names
 from experiments.runs.records import DamagedFileError, read_config, read_environment
 from experiments.sweeps.grid import base, grid_keys, run_ids
 
-SECTIONS = ("model", "norm", "data", "optim", "trainer")
-PLACES = ("data.root", "data.cache", "trainer.checkpoint_every")  # this machine's, not the run's
 RUN = "run="
 
 
