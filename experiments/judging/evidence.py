@@ -1,5 +1,6 @@
 """What a report is about: a profile's runs, from the run folders or from tables of rows, and the verdicts on them."""
 
+import sys
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
@@ -121,10 +122,20 @@ def _gradients(configs: dict[str, DictConfig], rows: pd.DataFrame, runs_dir: str
 
 
 def with_known(found: RunTables | None, known: RunTables) -> RunTables:
-    """Return the runs that were found, and those of `known` that were not."""
+    """Return the runs that were found, and those of `known` that were not.
+
+    Of an experiment with runs that were found, `known` adds the runs of the present grid alone; a line on stderr counts
+    the others, which are of an earlier one.
+    """
     if found is None:
         return known
     others = known.rows[~known.rows["run_id"].isin(found.rows["run_id"])]
+    earlier = others["experiment"].isin(found.rows["experiment"]) & ~others["run_id"].isin(found.missing)
+    if count := earlier.sum():
+        print(
+            f"{count} rows of {known.source} are of no run of the present grids: left out", file=sys.stderr, flush=True
+        )
+    others = others[~earlier]
     rest = [table[table["run_id"].isin(others["run_id"])] for table in (known.curves, known.gradients)]
     rows, curves, gradients = (
         pd.concat([some for some in pair if len(some)] or pair[:1], ignore_index=True)

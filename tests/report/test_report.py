@@ -138,6 +138,10 @@ def test_a_report_of_known_rows_and_run_folders_is_that_of_all_its_runs(tmp_path
         judged[given] = {claim["claim"] for claim in claims if tables.has_runs(claim)}
         waiting[given] = {claim["claim"] for claim in claims} - judged[given]
     assert waiting == {"rows": {"table1_bn"}, "known": set()} and judged["rows"]
+    earlier = rows.iloc[[0]].assign(run_id="invariance-of-an-earlier-rule-00000000")
+    pd.concat([rows[~here], earlier]).to_csv(tmp_path / "rows" / "runs.csv", index=False)
+    result = report("profile.experiments=[invariance]", *arguments)
+    assert result.returncode == 0 and "1 rows of " in result.stderr and "left out" in result.stderr, result.stderr
     written = pd.read_csv(out / "runs.csv", dtype={"git": str}).set_index("run_id")
     made = rows.set_index("run_id").loc[written.index, written.columns]
     pd.testing.assert_frame_equal(written, made, check_dtype=False)
