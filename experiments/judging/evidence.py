@@ -133,7 +133,7 @@ def with_known(found: RunTables | None, known: RunTables) -> RunTables:
     earlier = others["experiment"].isin(found.rows["experiment"]) & ~others["run_id"].isin(found.missing)
     if count := earlier.sum():
         print(
-            f"{count} rows of {known.source} are of no run of the present grids: left out", file=sys.stderr, flush=True
+            f"{count} rows of {known.source} are of no run of the present grids, left out", file=sys.stderr, flush=True
         )
     others = others[~earlier]
     rest = [table[table["run_id"].isin(others["run_id"])] for table in (known.curves, known.gradients)]
