@@ -109,9 +109,9 @@ SENTENCES = (
             Clause(
                 "recurrent_gain",
                 "cosine_beats_ln",
-                "without a normaliser and under the cosine it ends below LN at a constant rate in the {of}",
-                "without a normaliser and under the cosine it ends above LN at a constant rate in the {of}",
-                "a cosine without a normaliser against LN at a constant rate is open for the {of}",
+                "a cosine without LN ends below LN without it in the {of}",
+                "a cosine without LN ends above LN without it in the {of}",
+                "a cosine without LN against LN without it is open for the {of}",
             ),
             Clause(
                 "recurrent_rates",
@@ -182,9 +182,9 @@ SENTENCES = (
             Clause(
                 "recurrent_batch_size",
                 "ln_helps_recurrent_at_64",
-                "at batch 64, in a sixteenth of the steps, LN lowers the loss of the {of}",
-                "at batch 64, in a sixteenth of the steps, LN raises the loss of the {of}",
-                "at batch 64, in a sixteenth of the steps, LN's gain is open for the {of}",
+                "at batch 64, after 1/16 of the steps, LN lowers the loss of the {of}",
+                "at batch 64, after 1/16 of the steps, LN raises the loss of the {of}",
+                "at batch 64, after 1/16 of the steps, LN's gain is open for the {of}",
             ),
         ),
     ),

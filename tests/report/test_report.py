@@ -399,9 +399,12 @@ def test_drawings_state_unit_seeds_and_the_diverged(made):
 
 def test_a_normaliser_has_one_colour_in_every_drawing(made):
     output, _ = made
-    colour, _ = vega.look("ln")
-    for name in ("recurrent_gain_gain", "recurrent_gain_learning_step", "train_test_batch_size", "summary"):
-        assert colour in (output / "figures" / f"{name}.svg").read_text(), name
+    for norm, names in {
+        "ln": ("recurrent_gain_learning_step", "train_test_batch_size", "summary"),
+        "bn": ("recurrent_gain_gain", "recurrent_gain_learning_step", "train_test_batch_size", "summary"),
+    }.items():
+        for name in names:
+            assert vega.look(norm)[0] in (output / "figures" / f"{name}.svg").read_text(), (norm, name)
 
 
 # --- the page ---------------------------------------------------------------------------------------------------------
