@@ -27,7 +27,7 @@ from experiments.config.writable import check_file
 
 @dataclass
 class Dashboard:
-    profile: Any = field(default=MISSING, metadata={"help": "the profile whose experiments get a section each"})
+    profile: Any = field(default=MISSING, metadata={"help": "the profile whose experiments get a view each"})
     project: str = field(default="layer-normalization", metadata={"help": "project of the workspace"})
     entity: str | None = field(
         default=None,

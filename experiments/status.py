@@ -23,7 +23,7 @@ from experiments.config.paths import CONFIGS, tuned_path
 from experiments.config.schema import RUNS_DIR
 from experiments.runs.folder import RunFolder, RunStatus, folders_in
 from experiments.runs.progress import format_duration
-from experiments.sweeps.grid import base, run_ids
+from experiments.sweeps.grid import base, first_seed_override, run_ids
 
 ORDER = (  # what needs attention comes first
     RunStatus.RUNNING,
@@ -83,11 +83,10 @@ def folders_of(cfg: DictConfig) -> list[RunFolder]:
 
 def planned(experiment: str, profile: DictConfig) -> list[str]:
     """Return the ids of an experiment's runs; none, with a line, where its learning rates are not chosen yet."""
-    seeds = f"profile.first_seed={profile.first_seed}"
     if base(experiment, profile.name).experiment.tune_lr and not tuned_path(profile.name, experiment).exists():
         print(f"{experiment}: not tuned yet; python -m experiments.tune experiment={experiment} profile={profile.name}")
         return []
-    return run_ids(experiment, profile.name, [seeds])
+    return run_ids(experiment, profile.name, [first_seed_override(profile.first_seed)])
 
 
 def line(folder: RunFolder, state: RunStatus) -> list[str]:

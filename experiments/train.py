@@ -57,6 +57,8 @@ def train_single(cfg: DictConfig) -> None:
     from experiments.training.check import check, check_fields, warn_of_unknown_words
 
     with refusals_in_one_line():
+        if cfg.plan:
+            raise ConfigError("a plan is of a whole grid; write it as plan=true")
         check_fields(cfg)
         if cfg.known is not None:
             raise ConfigError(

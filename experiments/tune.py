@@ -68,7 +68,7 @@ def tune(cfg: DictConfig) -> None:
     write_chosen_rates(path, rows, means, origin, needed)
     print(means.to_string())
     for claim, pairs in needed.items():
-        print(f"{claim}: {pairs} pairs for a power of 80 %")
+        print(f"{claim}: {pairs} pairs for a power of 80 % of each contrast's t test")
     print(f"wrote {path}")
     if lost := all_diverged(means):
         print(f"diverged at every rate, lower tune_lr and run again: {', '.join(lost)}")

@@ -2,7 +2,6 @@
 
 import ctypes
 import json
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -141,15 +140,13 @@ def trainer(timing: Timing, name: str, size: Size, seconds: float) -> dict:
             nn.utils.clip_grad_norm_(parameters, clip)
             optimizer.step()
 
-    run, schedule = RunFolder(tempfile.mkdtemp(), "run"), Schedule.of(settings, TRAINER_STEPS)
-    with run.lock():
+    schedule = Schedule.of(settings, TRAINER_STEPS)
+    with tempfile.TemporaryDirectory() as folder, (run := RunFolder(folder, "run")).lock():
         recorder = FolderRecorder(run, Wandb(mode="disabled"), {}, timing.device, schedule, {}, time.monotonic())
         # A checkpoint comes twice a minute, not every so many steps.
         recorder.save = lambda *_: None  # type: ignore[method-assign]
         calls = {"bare": bare, "fit": lambda: fit(model, task, optim, settings, recorder)}
-        result = {"kind": "trainer", "size": name, "steps": TRAINER_STEPS, **timing.rounds(calls, (), seconds)}
-    shutil.rmtree(run.path.parent)
-    return result
+        return {"kind": "trainer", "size": name, "steps": TRAINER_STEPS, **timing.rounds(calls, (), seconds)}
 
 
 class OneBatch:
@@ -214,4 +211,4 @@ def workers(runs: int, cores: list[int], threads: int, steps: int = 100, rounds:
 
 
 def last_line(done: subprocess.CompletedProcess) -> str:
-    return done.stderr.strip().splitlines()[-1]
+    return (done.stderr.strip().splitlines() or ["without a message"])[-1]

@@ -29,11 +29,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from experiments.benchmark import cases, figure, results, tables
 from experiments.benchmark.machine import available_cores, machine_facts, pin
 from experiments.benchmark.peers import BASE, BOTH, CANDIDATES, FORWARD, NORMS, TORCH, Candidate, Size
-from experiments.benchmark.readme import SIZE, put_into_readme
+from experiments.benchmark.readme import LACKING, SIZE, check_measured, put_into_readme
 from experiments.benchmark.timing import Timing, fastest_gemm, work
 from experiments.benchmark.uses import USES, use
 from experiments.cli.command import command, refusals_in_one_line
-from experiments.config.errors import ConfigError, nearest
+from experiments.config.errors import ConfigError, one_of
 from experiments.config.paths import CONFIGS
 from experiments.runs.identity import device_name
 from experiments.runs.outputs import check_output, written_as_one
@@ -135,6 +135,8 @@ def benchmark(cfg: DictConfig) -> None:
             cfg.sizes, cfg.parts, cfg.scaling, cfg.trainer = [SMOKE], [SMOKE], SMOKE, SMOKE
             cfg.sweep, cfg.workers, cfg.minutes, cfg.uses = 2, None, 0.0, list(USES)[:1]
         data = measured(cfg) if cfg.rows is None else results.read(Path(cfg.rows))
+        if cfg.readme:
+            check_measured(data)
         with written_as_one(output, known_by="benchmark.json") as folder:
             results.write(data, folder)
             (folder / "benchmark.md").write_text(tables.markdown(data), encoding="utf-8")
@@ -252,30 +254,26 @@ def check(cfg: DictConfig) -> None:
     }
     for name, allowed in lists.items():
         for value in cfg[name]:
-            check_choice(f"{name}=[{value}]", value, allowed)
+            one_of(name, value, allowed)
         if not cfg[name] and name not in ("every_norm_at", "parts", "uses"):
             raise ConfigError(f"{name}=[] leaves nothing to time; choose from {', '.join(allowed)}")
     for name in ("scaling", "trainer"):
         if cfg[name]:
-            check_choice(f"{name}={cfg[name]}", cfg[name], SIZES)
+            one_of(name, cfg[name], SIZES)
     for name in ("sweep", "workers"):
         if cfg[name] is not None and cfg[name] < 1:
             raise ConfigError(f"{name}={cfg[name]} has no run; give 1 or more, or {name}=null for no such sweep")
-    measured = SIZE in cfg.sizes and set(TORCH) <= set(cfg.cells) and {"none", "ln"} <= set(cfg.norms)
-    if cfg.readme and cfg.rows is None and not measured:
-        raise ConfigError(f"readme=true needs the times of size {SIZE}, of every cell and of none and ln; leave it out")
+    if cfg.readme and not (SIZE in cfg.sizes and set(TORCH) <= set(cfg.cells) and {"none", "ln"} <= set(cfg.norms)):
+        raise ConfigError(LACKING)
     if not 0 <= cfg.minutes < math.inf or cfg.max_rounds < 1:
-        raise ConfigError(f"minutes={cfg.minutes} max_rounds={cfg.max_rounds} leave no time; give both above 0")
+        raise ConfigError(
+            f"minutes={cfg.minutes} max_rounds={cfg.max_rounds} leave no time; give minutes >= 0 and max_rounds >= 1"
+        )
     cores = len(available_cores())
     if not 1 <= cfg.threads <= cores:
         raise ConfigError(f"threads={cfg.threads} is not among the {cores} cores here; give 1 to {cores}")
     if device_name(cfg) == "mps":
         raise ConfigError("device=mps is not timed yet; use device=cpu")
-
-
-def check_choice(option: str, value: str, allowed: Iterable[str]) -> None:
-    if value not in allowed:
-        raise ConfigError(f"{option} is unknown; allowed: {', '.join(allowed)}; nearest: {nearest(value, allowed)}")
 
 
 def main() -> None:

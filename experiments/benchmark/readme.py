@@ -4,12 +4,21 @@ import pandas as pd
 
 from experiments.benchmark.peers import BASE, BOTH, TORCH
 from experiments.benchmark.results import ratio
+from experiments.config.errors import ConfigError
 from experiments.config.paths import ROOT
 from experiments.report.readme import replace_block
 
 START, END = "<!-- speed: written by experiments.benchmark -->", "<!-- end of speed -->"
 SIZE = "256"
+LACKING = f"readme=true needs the times of size {SIZE}, of every cell and of none and ln; leave it out"
 ROWS = ("ours ln, fused", "ours none, fused", "ours ln, reference", "per-step loop ln")
+
+
+def check_measured(data: dict) -> None:
+    """Raise ConfigError if the table of README.md would have holes."""
+    timed = {case["cell"]: case["milliseconds"] for case in data["cases"] if case["kind"] == "cell" and at_size(case)}
+    if set(timed) < set(TORCH) or any(row not in times for row in ROWS for times in timed.values()):
+        raise ConfigError(LACKING)
 
 
 def put_into_readme(data: dict) -> None:

@@ -91,12 +91,14 @@ class Timing:
         gc.collect()
         gc.disable()
         measured = {}
-        for name in order:
-            if name == GEMM:
-                measured[name] = self.milliseconds(calls[name], max(3, number[name]), min)
-            else:
-                measured[name] = self.milliseconds(calls[name], number[name])
-        gc.enable()
+        try:
+            for name in order:
+                if name == GEMM:
+                    measured[name] = self.milliseconds(calls[name], max(3, number[name]), min)
+                else:
+                    measured[name] = self.milliseconds(calls[name], number[name])
+        finally:
+            gc.enable()
         return measured
 
 

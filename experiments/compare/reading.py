@@ -11,13 +11,13 @@ from typing import Any
 
 import data
 from experiments.config.errors import ConfigError, nearest
+from experiments.config.schema import PLACES, SECTIONS
 from experiments.runs.folder import RunFolder, folders_in
 from experiments.runs.records import DamagedFileError, RunStatus, read_config, read_environment
 
-SECTIONS = ("model", "norm", "data", "optim", "trainer")
 NEVER_A_CAUSE = {  # of a metric: places, habits, and what else is measured
-    *("data.root", "data.cache", "data.path", "data.eval_batch_size", "model.kind", "data.kind"),
-    *("trainer.checkpoint_every", "trainer.log_every", "trainer.capture", "trainer.statistics", "trainer.measure"),
+    *(*PLACES, "data.path", "data.eval_batch_size", "model.kind", "data.kind"),
+    *("trainer.log_every", "trainer.capture", "trainer.statistics", "trainer.measure"),
 }
 CONTENT = "data.content"  # the fingerprint of the data: two texts, or one in two versions, make two cells
 ORIGIN = ("git", "torch", "python", "device", "processor", "threads")

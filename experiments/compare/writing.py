@@ -128,7 +128,8 @@ def runs_of(comparison: Comparison) -> pd.DataFrame:
 
 
 def heading(comparison: Comparison) -> str:
-    return f"{words(comparison.metric)}, compared with {comparison.baseline}"
+    metric = words(comparison.metric)
+    return f"{metric[:1].upper()}{metric[1:]}, compared with {comparison.baseline}"
 
 
 def summary(comparison: Comparison) -> str:
@@ -140,7 +141,7 @@ def summary(comparison: Comparison) -> str:
 
 def text(comparison: Comparison, drawn: dict[str, str]) -> str:
     """Return compare.md."""
-    sections = [f"# {heading(comparison).capitalize()}", summary(comparison), HOW_TO_READ]
+    sections = [f"# {heading(comparison)}", summary(comparison), HOW_TO_READ]
     sections += ["\n".join(f"- {line}" for line in comparison.notices)] if comparison.notices else []
     for title, frame in tables_of(comparison).items():
         sections += [f"## {title}", markdown(frame)]
@@ -155,7 +156,7 @@ def page(comparison: Comparison, by_step: str | None) -> str:
         loader=FileSystemLoader([HERE, report]), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     return templates.get_template("compare.html.j2").render(
-        title=heading(comparison).capitalize(),
+        title=heading(comparison),
         summary=summary(comparison),
         how_to_read=HOW_TO_READ,
         notices=comparison.notices,

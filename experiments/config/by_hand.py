@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 import experiments.config.registry  # noqa: F401  (the schemas of the choices)
 from experiments.config.fields import schema_of
 from experiments.config.paths import CONFIGS
-from experiments.config.schema import Config, Trainer
+from experiments.config.schema import SECTIONS, Config, Trainer
 
 NAMED = ("model.name", "norm.name", "data.name", "optim.name", "optim.lr", "data.batch_size")  # in every run's name
 
@@ -22,7 +22,7 @@ def set_by_hand(identity: Mapping[str, Any], room: int) -> dict[str, str]:
     room: the characters that its name has left. What does not fit is left out: the hash tells such runs apart.
     """
     words: dict[str, str] = {}
-    for section in ("model", "norm", "data", "optim", "trainer"):
+    for section in SECTIONS:
         default = _defaults(section, identity[section].get("name", ""))
         for field, value in identity[section].items():
             if f"{section}.{field}" not in NAMED and field in default and value != default[field]:

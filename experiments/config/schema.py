@@ -13,6 +13,8 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from data.settings import COUNT, INT32_MAX
 from experiments.config.experiment import Experiment
 
+SECTIONS = ("model", "norm", "data", "optim", "trainer")  # what a run computes; the rest names, judges and watches it
+PLACES = ("data.root", "data.cache", "trainer.checkpoint_every")  # of a machine and its user's habits, not of a run
 RUNS_DIR = {
     "help": "folder of the run folders; relative to the working directory"
 }  # of a field that most commands have

@@ -7,13 +7,14 @@ from omegaconf import OmegaConf
 
 from data import recorded_fingerprint
 from experiments.config.errors import ConfigError
+from experiments.config.schema import PLACES, SECTIONS
 from experiments.report.style import OTHER, STYLE, norms_of
 from experiments.training.load import Trained
 
 MAX_CELLS = 8  # that can be distinguished in one picture
-DASHES = ("-", "--", ":", "-.")
+DASHES = ("-", "--", ":", "-.")  # as many cells of one normaliser can be distinguished
 FURTHER_MARKERS = ("<", ">", "p", "h")  # of the second cell of a normaliser, and of the next
-NOT_OF_THE_NETWORK = ("data.root", "data.cache", "data.path", "trainer.checkpoint_every")
+NOT_OF_THE_NETWORK = {*PLACES, "data.path"}  # the content of a path is in the fingerprint of the data
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,6 @@ class Look:
     def of(norm: str, name: str, index: int) -> "Look":
         """Return the look of a normaliser's cell number `index`; number 0 has the colour and marker of every figure."""
         colour, marker = STYLE.get(norm, OTHER)
-        index = index % len(DASHES)
         return Look(name, colour, FURTHER_MARKERS[index - 1] if index else marker, DASHES[index])
 
     def line(self, points: int) -> dict:
@@ -55,6 +55,11 @@ def cells_of(runs: list[Trained]) -> Cells:
     cells: Cells = {}
     for norm in norms_of(run.cfg.norm.name for run in runs):
         of_norm = {kind: group for kind, group in runs_of_kind.items() if group[0].cfg.norm.name == norm}
+        if len(of_norm) > len(DASHES):
+            raise ConfigError(
+                f"{len(of_norm)} kinds of the runs are of norm={norm}, and a picture has room for {len(DASHES)}; give "
+                "more of the name, or a list of names"
+            )
         names = cell_names(norm, [dict(kind) for kind in of_norm])
         for index, (name, group) in enumerate(zip(names, of_norm.values(), strict=True)):
             cells[Look.of(norm, name, index)] = group
@@ -83,12 +88,15 @@ def network_kind(run: Trained) -> dict[str, str]:
     """Return what makes two runs networks of one kind: every field that can change the numbers, but for the seed."""
     config: Any = OmegaConf.to_container(run.cfg, resolve=True)
     fields = {"stage": config["stage"]}
-    for section in ("model", "norm", "data", "optim", "trainer"):
+    for section in SECTIONS:
         fields |= {f"{section}.{name}": str(value) for name, value in config[section].items()}
     return {name: value for name, value in fields.items() if name not in NOT_OF_THE_NETWORK}
 
 
 def cell_names(norm: str, kinds: list[dict[str, str]]) -> list[str]:
     """Return a name for each kind of a normaliser: the normaliser, and the fields in which the kinds differ."""
-    differing = [field for field in kinds[0] if len({kind.get(field) for kind in kinds}) > 1]
-    return [", ".join([norm.upper(), *(f"{field} {kind[field]}" for field in differing)]) for kind in kinds]
+    fields = dict.fromkeys(field for kind in kinds for field in kind)
+    differing = [field for field in fields if len({kind.get(field) for kind in kinds}) > 1]
+    return [
+        ", ".join([norm.upper(), *(f"{field} {kind[field]}" for field in differing if field in kind)]) for kind in kinds
+    ]

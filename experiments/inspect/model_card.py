@@ -7,6 +7,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from omegaconf import DictConfig, OmegaConf
 
 from data import SETS
+from experiments.config.schema import PLACES, SECTIONS
 from experiments.runs.records import read_environment
 from experiments.sweeps.again import typed
 from experiments.training.check import unknown_words
@@ -201,9 +202,9 @@ def train_command(cfg: DictConfig) -> str:
     """Return the command that trains this model again: its choices, and every field that differs from theirs."""
     base = defaults(cfg)
     overrides = [f"{group}={cfg[group].name}" for group in ("model", "norm", "data", "optim")]
-    for section in ("model", "norm", "data", "optim", "trainer"):
+    for section in SECTIONS:
         for key, value in cfg[section].items():
-            if value != base[section].get(key) and key not in ("root", "cache", "checkpoint_every"):
+            if value != base[section].get(key) and f"{section}.{key}" not in PLACES:
                 plain = OmegaConf.to_object(value) if OmegaConf.is_list(value) else value
                 overrides.append(f"{section}.{key}={typed(plain)}")
     overrides += [f"{key}={cfg[key]}" for key in ("stage", "seed", "threads") if cfg[key] != base[key]]

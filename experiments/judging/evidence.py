@@ -1,5 +1,6 @@
 """What a report is about: a profile's runs, from the run folders or from tables of rows, and the verdicts on them."""
 
+import sys
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
@@ -16,7 +17,7 @@ from experiments.judging.integrity import problems
 from experiments.judging.judge import judge
 from experiments.judging.verdict import Verdict
 from experiments.runs.rows import CURVE_COLUMNS, GRADIENT_COLUMNS, ROW_COLUMNS, collect, read_rows
-from experiments.sweeps.grid import base, run_ids
+from experiments.sweeps.grid import base, first_seed_override, run_ids
 
 NUMBERS = ("batch_size", "seed", "lr", "wall_seconds")
 NEEDED = (*ROW_COLUMNS, "profile", "stage", "data", "wall_seconds", "git", "dirty", "torch", "python")
@@ -74,10 +75,6 @@ def configs_of(profile: DictConfig, first_seed: int) -> dict[str, DictConfig]:
     return configs
 
 
-def first_seed_override(first_seed: int) -> str:
-    return f"profile.first_seed={first_seed}"
-
-
 def from_folders(configs: dict[str, DictConfig], profile: str, runs_dir: str) -> RunTables | None:
     """Return the finished runs of exactly these grids; None when there is none.
 
@@ -125,10 +122,20 @@ def _gradients(configs: dict[str, DictConfig], rows: pd.DataFrame, runs_dir: str
 
 
 def with_known(found: RunTables | None, known: RunTables) -> RunTables:
-    """Return the runs that were found, and those of `known` that were not."""
+    """Return the runs that were found, and those of `known` that were not.
+
+    Of an experiment with runs that were found, `known` adds the runs of the present grid alone; a line on stderr counts
+    the others, which are of an earlier one.
+    """
     if found is None:
         return known
     others = known.rows[~known.rows["run_id"].isin(found.rows["run_id"])]
+    earlier = others["experiment"].isin(found.rows["experiment"]) & ~others["run_id"].isin(found.missing)
+    if count := earlier.sum():
+        print(
+            f"{count} rows of {known.source} are of no run of the present grids, left out", file=sys.stderr, flush=True
+        )
+    others = others[~earlier]
     rest = [table[table["run_id"].isin(others["run_id"])] for table in (known.curves, known.gradients)]
     rows, curves, gradients = (
         pd.concat([some for some in pair if len(some)] or pair[:1], ignore_index=True)

@@ -53,7 +53,10 @@ def _of_tuning(experiment: Experiment, rows: pd.DataFrame, columns: list[str], t
         return [f"tuned/{tuned.name} is not there, which chose the learning rates"]
     if not tuned.with_suffix(".csv").exists():
         return [f"tuned/{tuned.stem}.csv is not there, whose rows chose the learning rates"]
-    chosen = yaml.safe_load(tuned.read_text(encoding="utf-8"))
+    try:
+        chosen = yaml.safe_load(tuned.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return [f"tuned/{tuned.name} is not valid YAML; restore it with git checkout"]
     if not isinstance(chosen, dict):
         return [f"tuned/{tuned.name} holds no rates"]
     tuning = read_rows(tuned.with_suffix(".csv"), experiment.axes)

@@ -19,12 +19,13 @@ FEWEST_SEEDS = 3  # for a spread
 
 
 def pairs_needed(experiment: Experiment, rows: pd.DataFrame) -> dict[str, int]:
-    """Return the pairs with which every contrast of a claim is found with a power of 80 %, by claim.
+    """Return the pairs with which the t test of every contrast of a claim has a power of 80 %, by claim.
 
     rows: the tuning runs at the chosen rates. The effect of a contrast is the tuning seeds' own mean difference on the
     validation split, or the margin where that is larger; the spread, of few seeds each, is the root mean square of the
     contrasts' standard deviations; the level is that of Holm's first step. Only claims whose metric the tuning runs
-    have are planned, and none where the tuning has fewer than three seeds.
+    have are planned, and none where the tuning has fewer than three seeds. A verdict needs a mean beyond the margin as
+    well: of a true effect that equals the margin, half of all samples have one, whatever their number.
     """
     seeds = list(experiment.tune_seeds)
     if len(seeds) < FEWEST_SEEDS:

@@ -90,7 +90,8 @@ def write_chosen_rates(
     if needed:
         each = ", ".join(f"{claim} {pairs}" for claim, pairs in needed.items())
         lines.append(
-            f"# Pairs for a power of 80 % at these rows' effect, at least at the margin ({FEWEST} to {MOST}): {each}."
+            f"# Pairs with which each contrast's t test has a power of 80 % at these rows' effect, or at the margin "
+            f"where that is larger ({FEWEST} to {MOST}): {each}."
         )
     lines += [f"{key}: {_written(rate)}" for key, rate in _rate_of_cell(means).items()]
     path.parent.mkdir(parents=True, exist_ok=True)

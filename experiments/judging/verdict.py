@@ -20,7 +20,7 @@ class Outcome:
     pairs: int
     diverged: int
     run_ids: list[str]
-    interval: Interval | None = None  # of d by Student's t, of a ratio by Fieller, of a difference of shares by MOVER
+    interval: Interval | None = None  # of d by Student's t, of a ratio by Fieller
     second: Interval | None = None  # of d by bootstrap-t
     median: float | None = None
     iqm: float | None = None  # interquartile mean

@@ -29,6 +29,7 @@ from experiments.report.columns import markdown, plain
 from experiments.report.page import page
 from experiments.report.readme import put_into_readme
 from experiments.runs.folder import folders_in, write_json
+from experiments.runs.known import known_rows
 from experiments.runs.outputs import check_output, written_as_one
 from experiments.runs.progress import format_duration
 
@@ -121,10 +122,13 @@ def runs_of_others(cfg: DictConfig) -> str:
 def reference_beside(run_tables: RunTables, output: Path, profile: DictConfig) -> list[ExperimentResult] | None:
     """Return the verdicts on the committed rows, to compare with.
 
-    None where the rows are the committed ones, and where there are none of an experiment with claims.
+    None where the rows are the committed ones, and where there are none of these experiments or of one with claims.
     """
     committed = REFERENCE / profile.name
     if not (committed / "runs.csv").exists() or committed in (run_tables.source.resolve(), output.resolve()):
+        return None
+    reported = {*profile.experiments, *run_tables.rows["experiment"]}
+    if reported.isdisjoint(row["experiment"] for row in known_rows(str(committed), "reference").values()):
         return None
     configs = configs_of(profile, json.loads((committed / "provenance.json").read_text(encoding="utf-8"))["first_seed"])
     results = results_of(from_tables(configs, committed), configs, profile)
@@ -193,7 +197,8 @@ def provenance_line(provenance: dict, quote: str = "") -> str:
 def claims_markdown(results: list[ExperimentResult], provenance: dict) -> str:
     """Return claims.md: the verdicts, then the paired differences and the cells of every experiment."""
     sections = ["# Verdicts", provenance_line(provenance, quote="`"), tables.counts_of(results)]
-    sections += [markdown(tables.headline(results)), *filter(None, [tables.waiting(results)])]
+    headline = tables.headline(results)
+    sections += [*([markdown(headline)] if len(headline) else []), *filter(None, [tables.waiting(results)])]
     sections.append("Every number, with the ids of the runs behind it: differences.csv, cells.csv, runs.csv.")
     for result in results:
         sections += [f"## {result.experiment.name}", result.experiment.question]

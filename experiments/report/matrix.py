@@ -1,19 +1,17 @@
 """The matrix on top of the page: networks by normalisers, each gain over no normalisation with its interval."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pandas as pd
 
-from experiments.judging.cells import CellReader, values
+from experiments.judging.cells import CellReader
 from experiments.judging.evidence import ExperimentResult
-from experiments.judging.intervals import Interval, paired_t
+from experiments.judging.intervals import Interval
 from experiments.judging.numbers import ends, signed
-from experiments.report.charts.gains import compares_with_none, margin_of
+from experiments.report.charts.gains import compares_with_none, gain, margin_of, reader_of
 from experiments.report.charts.layout import Layout
 from experiments.report.names import in_words
 from experiments.report.style import norms_of
-from experiments.report.tables import metric_of
-from experiments.runs.rows import cell_columns
 
 BETTER, WORSE, SAME, OPEN, UNFIT = "better", "worse", "same", "open", "unfit"
 
@@ -45,8 +43,7 @@ def matrix(results: list[ExperimentResult]) -> tuple[list[str], list[Row]]:
 
 def _rows(result: ExperimentResult) -> list[Row]:
     experiment, layout = result.experiment, Layout.of(result.rows, result.experiment)
-    metric, unit = metric_of(result.rows, experiment)
-    reader = CellReader(result.rows, result.curves, replace(experiment, metric=metric), metric)
+    reader, unit = reader_of(result.rows, experiment)
     rows = []
     for network, runs in layout.split(result.rows):
         none = runs[runs["norm"] == "none"]
@@ -61,17 +58,12 @@ def _rows(result: ExperimentResult) -> list[Row]:
 def _gain(
     name: str, of_norm: pd.DataFrame, of_none: pd.DataFrame, reader: CellReader, result: ExperimentResult, unit: str
 ) -> Gain:
-    base = values(of_none.drop_duplicates("seed"), reader.metric, {})
-    d = (values(of_norm, reader.metric, {}) - base).dropna()
-    columns = cell_columns(result.experiment.axes)
-    cells = [runs.iloc[0][columns].to_dict() for runs in (of_norm, of_none)]
-    compared = reader.compared("", "", len(d), cells)
-    if missing := len(reader.seeds) - len(d):
-        return Gain(name, "", "", UNFIT, f"{missing} of {len(reader.seeds)} pairs lack a result")
-    interval = paired_t(d)
+    _, interval, unfit = gain(reader, of_norm, of_none)
+    if interval is None:
+        return Gain(name, "", "", UNFIT, unfit)
     numbers = signed(interval.estimate, unit), ends(interval, unit)
-    if compared.unfit:
-        return Gain(name, *numbers, UNFIT, compared.unfit)
+    if unfit:
+        return Gain(name, *numbers, UNFIT, unfit)
     return Gain(name, *numbers, *meaning(interval, margin_of(result.experiment, reader.metric)))
 
 

@@ -15,7 +15,7 @@ from experiments.config.errors import ConfigError
 from experiments.config.paths import REFERENCE, ROOT
 from experiments.judging.evidence import GRADIENTS
 from experiments.judging.numbers import signed
-from experiments.report.answers import answers
+from experiments.report.answers import answers, listed
 from experiments.report.columns import markdown
 from experiments.report.names import NETWORKS
 from experiments.report.replication import Replication, beside, empirical
@@ -128,12 +128,28 @@ def reach(folder: Path) -> str:
     near, far = gradients["lag"].min(), gradients["lag"].max()
     medians = gradients.groupby(["model", "moment", "norm", "lag"], sort=False)["gradient"].median().unstack("lag")
     texts = medians.apply(lambda of: f"{of[near]:.2g} → {of[far]:.2g}", axis=1).unstack("norm")
+    texts = texts.replace(r"→ 0$", "→ underflow", regex=True)
     lines = []
     for model, moment in texts.index:
         by_norm = {norm.upper(): texts[norm][model, moment] for norm in norms_of(texts.columns)}
         lines.append({"network": NETWORKS.get(model, model), "moment": moment, **by_norm})
     title = f"Norm of the gradient {near} → {far} steps before the last, median over seeds ({folder.name}):"
-    return f"{title}\n\n{markdown(pd.DataFrame(lines).fillna('-'))}"
+    compared = farther(medians[far].unstack("norm")) if {"ln", "none"} <= set(texts) else ""
+    return "\n\n".join(filter(None, [title, markdown(pd.DataFrame(lines).fillna("-")), compared]))
+
+
+def farther(gradients: pd.DataFrame) -> str:
+    """Return where LN's gradient from the farthest step is larger than without a normaliser, and where smaller.
+
+    gradients: the medians, a row for each model and moment, a column for each normaliser.
+    """
+    parts = []
+    for moment, of_moment in gradients.groupby("moment", sort=False):
+        larger = of_moment["ln"] > of_moment["none"]
+        for what, chosen in (("larger", larger), ("smaller", ~larger)):
+            networks = [NETWORKS.get(model, model) for model, _ in of_moment.index[chosen]]
+            parts += [f"{moment} {what} in the {listed(networks)}"] if networks else []
+    return f"From the farthest step LN's gradient is, beside that without a normaliser, {'; '.join(parts)}."
 
 
 def total(folder: Path, by_id: dict[tuple[str, str], dict]) -> str:
@@ -142,7 +158,7 @@ def total(folder: Path, by_id: dict[tuple[str, str], dict]) -> str:
     cost = (
         f"{provenance['runs']} runs, {provenance['diverged']} diverged, {format_duration(provenance['core_seconds'])}"
     )
-    where = ", ".join(provenance["processor"])
+    where = ", ".join(provenance.get("processor", ["an unknown processor"]))
     line = counts(by_id.values())
     return f"- [`{folder.name}`](reference/{folder.name}/claims.md) ({cost} of one core, {where}): {line}"
 

@@ -14,7 +14,7 @@ STYLE = {  # norm: (colour, marker as matplotlib names it)
     "rms": ("#3A98CE", "X"),
 }
 OTHER = ("#777777", "*")  # a normaliser that is not in the table yet
-FIGURE: dict[Any, Any] = {  # matplotlib's settings for every figure
+FIGURE: dict[Any, Any] = {  # matplotlib's settings for the figures of inspect and benchmark
     "svg.hashsalt": "layer-normalization",  # the same numbers give the same bytes
     "font.size": 9,
     "axes.spines.top": False,

@@ -11,7 +11,7 @@ from experiments.config.by_hand import set_by_hand
 from experiments.config.cell import cell, slug
 from experiments.config.errors import ConfigError
 from experiments.config.experiment import Experiment
-from experiments.config.schema import settings
+from experiments.config.schema import PLACES, SECTIONS, settings
 from experiments.runs.torchrun import num_ranks
 
 LONGEST_NAME = 128  # characters of a run's name that wandb takes
@@ -58,11 +58,10 @@ def run_identity(
     It includes the content of data that are not pinned by a checksum (a user's text; the Python documentation, which
     differs between Python versions). device, fingerprint, ranks: as in `run_id`.
     """
-    identity: dict[str, Any] = {
-        key: OmegaConf.to_container(cfg[key], resolve=True) for key in ("model", "norm", "data", "optim", "trainer")
-    }
-    for section, name in (("data", "root"), ("data", "cache"), ("data", "path"), ("trainer", "checkpoint_every")):
-        identity[section].pop(name, None)  # paths and habits; the content of a path is in the fingerprint
+    identity: dict[str, Any] = {key: OmegaConf.to_container(cfg[key], resolve=True) for key in SECTIONS}
+    for field in (*PLACES, "data.path"):  # the content of a path is in the fingerprint
+        section, _, name = field.partition(".")
+        identity[section].pop(name, None)
     device = device or device_name(cfg)
     if device != "cuda":
         del identity["trainer"]["capture"]  # changes nothing elsewhere

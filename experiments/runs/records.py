@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from experiments.config.errors import first_line
+from experiments.config.schema import SECTIONS
 
 
 class DamagedFileError(ValueError):
@@ -57,7 +58,7 @@ ROW: Form = {"step": int, "examples": int, "seconds": NUMBER}
 ENVIRONMENT: Form = {"git": str, "dirty": bool, "python": str, "torch": str, "device": str, "data": dict}
 MANIFEST: Form = {"preparation": int, "sources": list, "counts": dict}
 CONFIG: Form = {
-    **dict.fromkeys(("model", "norm", "data", "optim", "trainer", "experiment", "profile", "wandb"), dict),
+    **dict.fromkeys((*SECTIONS, "experiment", "profile", "wandb"), dict),
     **{"stage": str, "seed": int, "threads": int},
 }
 

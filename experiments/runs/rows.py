@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from experiments.config.errors import ConfigError, first_line
 from experiments.runs.folder import RunFolder
 from experiments.runs.records import DamagedFileError
 
@@ -58,7 +59,13 @@ def with_known_rows(
 
 
 def read_rows(source: Path | StringIO, axes: Iterable[str] = ()) -> pd.DataFrame:
-    """Read rows from a CSV file as `collect` gave them: an axis is text, "" where a run has none."""
-    rows = pd.read_csv(source, dtype=dict.fromkeys(axes, str))
+    """Read rows from a CSV file as `collect` gave them: an axis is text, "" where a run has none.
+
+    Raises ConfigError for a file that is no table.
+    """
+    try:
+        rows = pd.read_csv(source, dtype=dict.fromkeys(axes, str))
+    except (OSError, ValueError) as error:  # pandas' own are ValueErrors
+        raise ConfigError(f"{source} is no table of runs ({first_line(error)}); restore it with git checkout") from None
     present = [axis for axis in axes if axis in rows]
     return rows.fillna(dict.fromkeys(present, ""))

@@ -14,13 +14,12 @@ from omegaconf import OmegaConf
 from experiments.cli.compose import hydra_configs
 from experiments.config.errors import ConfigError, nearest
 from experiments.config.paths import CONFIGS, REFERENCE, ROOT
+from experiments.config.schema import PLACES, SECTIONS
 from experiments.runs.folder import RunFolder, folders_in
 from experiments.runs.identity import run_names
 from experiments.runs.records import DamagedFileError, read_config, read_environment
-from experiments.sweeps.grid import base, run_ids
+from experiments.sweeps.grid import base, grid_keys, run_ids
 
-SECTIONS = ("model", "norm", "data", "optim", "trainer")
-PLACES = ("data.root", "data.cache", "trainer.checkpoint_every")  # this machine's, not the run's
 RUN = "run="
 
 
@@ -108,7 +107,10 @@ def _of_folder(folder: RunFolder, given: Sequence[str]) -> list[str]:
     experiment, profile = config["experiment"]["name"], config["profile"]["name"]
     of_experiment = (CONFIGS / "experiment" / f"{experiment}.yaml").is_file()
     groups = [f"experiment={experiment}", f"profile={profile}"] if of_experiment else []
-    varied = _keys_of_grid(experiment, profile) if of_experiment else set()  # they select the run from the grid
+    varied: set[str] = set()  # the keys that select the run from the grid
+    if of_experiment:
+        cfg = base(experiment, profile)
+        varied = grid_keys(cfg.hydra.sweeper.params or {}, cfg.experiment.grids)
     groups += [f"{group}={config[group]['name']}" for group in ("model", "norm", "data", "optim")]
     with hydra_configs():
         composed: Any = OmegaConf.to_container(compose("train", groups), resolve=False)
@@ -126,11 +128,6 @@ def _of_folder(folder: RunFolder, given: Sequence[str]) -> list[str]:
         origin = f"its folder is of commit {environment.get('git', 'unknown')[:12]}"
         raise ConfigError(_another(folder.run_id, names[0], origin))
     return overrides
-
-
-def _keys_of_grid(experiment: str, profile: str) -> set[str]:
-    cfg = base(experiment, profile)
-    return {*(cfg.hydra.sweeper.params or ()), *(key for part in cfg.experiment.grids for key in part)}
 
 
 def _another(wanted: str, here: str, origin: str) -> str:

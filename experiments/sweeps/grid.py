@@ -93,6 +93,10 @@ def narrows(arguments: Iterable[str], params: Mapping, grids: Iterable[Mapping])
     return any(argument.lstrip("+~").partition("=")[0] in keys for argument in arguments)
 
 
+def first_seed_override(first_seed: int) -> str:
+    return f"profile.first_seed={first_seed}"
+
+
 def grid_keys(params: Mapping, grids: Iterable[Mapping]) -> set[str]:
     return {*params, *(key for part in grids for key in part)}
 

@@ -69,8 +69,9 @@ def gradients_through_time(model: Reader, x: Tensor, targets: Tensor) -> dict[st
     last = targets[:, -1] if targets.dim() == 2 else targets
     loss = F.cross_entropy(model.output(y), last, reduction="sum")
     gradients = torch.autograd.grad(loss, [state for _, states in before for state in states])
-    # (L, N, H) -> the norm over layers and units, for each case
-    norms = torch.stack([gradient.norm(dim=(0, 2)).mean() for gradient in gradients]).view(len(before), -1)
+    # (L, N, H) -> the norm over layers and units, for each case; in float32 a square below 1e-45 would be 0
+    by_case = [torch.linalg.vector_norm(gradient, dim=(0, 2), dtype=torch.float64) for gradient in gradients]
+    norms = torch.stack([norm.mean() for norm in by_case]).view(len(before), -1)
     return {name: by_step.tolist() for name, by_step in zip(("h", "c"), norms.T, strict=False)}
 
 

@@ -268,6 +268,13 @@ def test_raw_times_alone_give_the_same_files(smoke, cli, tmp_path):
         assert (tmp_path / name).read_text() == (output / name).read_text(), name
 
 
+def test_times_of_another_size_do_not_get_into_the_readme(smoke, cli, tmp_path):
+    output, _ = smoke
+    result = cli("benchmark", f"rows={output}", f"output={tmp_path / 'out'}", "readme=true", runs=False)
+    assert result.returncode == 2 and "readme=true needs the times of size 256" in result.stderr, result.stderr
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("theirs", ["benchmark.md", "benchmark.svg"])
 def test_a_file_of_others_stays_and_the_benchmark_is_refused_before_it_begins(theirs, cli, tmp_path):
     (tmp_path / theirs).write_text("mine")

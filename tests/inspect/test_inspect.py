@@ -146,12 +146,20 @@ def test_a_validation_split_without_a_batch_is_reported(runs):
         batches(one)
 
 
-def test_too_many_kinds_are_reported(runs):
-    many = [load(find_all("train-cnn", str(runs))[0]) for _ in range(9)]
+@pytest.mark.parametrize("count, message", [(9, "9 kinds"), (5, "5 kinds of the runs are of norm=")])
+def test_too_many_kinds_are_reported(count, message, runs):
+    many = [load(find_all("train-cnn", str(runs))[0]) for _ in range(count)]
     for k, one in enumerate(many):
         one.cfg.optim.lr = float(k + 1)
-    with pytest.raises(ConfigError, match="9 kinds"):
+    with pytest.raises(ConfigError, match=message):
         cells_of(many)
+
+
+def test_runs_of_two_optimisers_have_names_of_the_fields_that_they_have(runs):
+    one, other = [load(folder) for folder in find_all("train-lstm-ln", str(runs))]
+    other.cfg.optim = {"name": "sgd", "lr": 0.01, "momentum": 0.9}
+    first, second = (look.name for look in cells_of([one, other]))
+    assert "optim.name adam" in first and "optim.beta1" in first and "optim.momentum 0.9" in second
 
 
 @pytest.mark.parametrize("width", [1, 2, 3])

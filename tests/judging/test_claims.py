@@ -240,6 +240,15 @@ def test_a_network_that_diverges_has_no_rank():
     assert result.outcomes[0].why == "5 of 5 pairs lack a result (5 runs diverged); a rank needs every run"
 
 
+def test_holms_correction_of_a_reversal_is_over_both_families():
+    """One contrast a family: without the other's, either p value would stand as it is."""
+    ahead = {"none": 3.0, "ln": 2.0 + NOISE, "bn": 2.5 - NOISE}
+    behind = {"none": 90.0, "ln": 60.0 + NOISE, "bn": 50 - NOISE}
+    outcomes = verdict(families(ahead, behind), **REVERSAL).outcomes
+    assert [one.p_holm for one in outcomes] == pytest.approx(holm([one.p for one in outcomes]))
+    assert min(one.p_holm / one.p for one in outcomes) < 2.001 and max(one.p_holm / one.p for one in outcomes) > 1.999
+
+
 @pytest.mark.parametrize("families", [[], [{**REVERSAL["families"][0]}] * 2])
 def test_a_reversal_is_between_opposite_claims(families):
     with pytest.raises(ConfigError, match="claim c: a reversal is between two families"):
@@ -312,6 +321,13 @@ def test_no_verdict_counts_where_the_un_normalised_network_is_above_its_floor():
         assert gru.verdict != NOT_RESOLVED and lstm.interval is not None, "its numbers are shown all the same"
     floor.at_most = 2.0
     assert verdict(table, **rule).verdict == REPRODUCED
+
+
+def test_a_floor_is_not_met_by_the_runs_that_survive():
+    table = rows(ln=1.5 + NOISE, bn=1.0 + NOISE, none=[np.nan, np.nan, 1.0, np.nan, np.nan])
+    floor = Floor(cell={"norm": "none"}, at_most=1.9)
+    result = verdict(table, b=[{"norm": "bn"}], about={"floors": [floor]}, **DIFFERENCE)
+    assert result.verdict == NOT_RESOLVED and "NONE, which has a floor, lacks 4 of 5 results" in result.why
 
 
 def test_a_floor_that_was_never_run_is_not_met():

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from experiments.config.cell import cell_key, slug
+from experiments.config.errors import ConfigError
 from experiments.config.experiment import Experiment
 from experiments.config.paths import ROOT, tuned_path
 from experiments.judging.integrity import problems
@@ -66,6 +67,19 @@ def test_rates_without_the_rows_that_chose_them(tables, tmp_path):
     check()
     (tmp_path / "e.yaml").write_text("")
     assert problems(RULE, final, tmp_path / "e.yaml") == ["tuned/e.yaml holds no rates"]
+    (tmp_path / "e.yaml").write_text("a: [")
+    assert problems(RULE, final, tmp_path / "e.yaml") == [
+        "tuned/e.yaml is not valid YAML; restore it with git checkout"
+    ]
+
+
+@pytest.mark.parametrize("content", ["", "a,b\n1,2,3,4\n5,6,7,8,9\n"])
+def test_a_table_of_tuning_rows_that_is_none(content, tables, tmp_path):
+    final, _, check = tables
+    check()
+    (tmp_path / "e.csv").write_text(content)
+    with pytest.raises(ConfigError, match=r"e\.csv is no table of runs"):
+        problems(RULE, final, tmp_path / "e.yaml")
 
 
 def test_swapped_labels(tables):

@@ -97,6 +97,20 @@ def test_a_clause_names_every_contrast_under_its_verdict_with_its_numbers():
     assert clause.text({"outcomes": outcomes, "flips": True}) == f"{text} †"
 
 
+def test_a_clause_tells_what_is_too_small_from_what_is_open():
+    clause = Clause("e", "c", "lower in the {of}", "higher in the {of}", "open for the {of}")
+    lstm, small, unclear = outcome("reproduced", "lstm"), outcome("not resolved", "rnn"), outcome("not resolved", "gru")
+    small["why"] = "+0.010 [+0.004, +0.016] bits: as claimed, but smaller than 0.016 (p = 0.01)"
+    of = {"lstm": "LSTM (+0.500 [+0.400, +0.600] bits)", "gru": "GRU (+0.500 [+0.400, +0.600] bits)"}
+    text = (
+        f"lower in the {of['lstm']}, by too little to count in the tanh RNN (+0.010 [+0.004, +0.016] bits), "
+        f"open for the {of['gru']}"
+    )
+    assert clause.text({"outcomes": [lstm, small, unclear]}) == text
+    alone = "lower in the tanh RNN (+0.010 [+0.004, +0.016] bits), by too little to count"
+    assert clause.text({"outcomes": [small]}) == alone
+
+
 def test_a_sentence_leaves_out_claims_that_a_profile_lacks():
     claim = {"experiment": "conv_gain", "claim": "ln_loses_to_bn_conv", "outcomes": [outcome("reproduced", "cnn")]}
     assert answers([claim]) == [

@@ -12,6 +12,8 @@ from experiments.config.paths import ROOT
 from experiments.judging.evidence import configs_of, from_tables, results_of
 from experiments.judging.intervals import Interval
 from experiments.report import matrix
+from experiments.report.charts.gains import GainPanel
+from experiments.report.charts.layout import Layout
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +40,23 @@ def test_normalisers_stand_in_their_order_and_networks_have_names_of_their_own(r
     norms, networks = rows
     assert norms[:2] == ["bn", "ln"]
     assert len({(row.network, row.experiment) for row in networks}) == len(networks) > 3
+
+
+def test_a_gain_over_the_runs_that_survive_has_no_interval_in_the_matrix_nor_in_the_chart():
+    with hydra_configs():
+        quick = compose("train", ["+profile=quick", "profile.experiments=[conv_gain]"]).profile
+    configs = configs_of(quick, quick.first_seed)
+    tables = from_tables(configs, ROOT / "results" / "reference" / "quick")
+    of_ln = tables.rows.index[tables.rows["norm"] == "ln"]
+    tables.rows.loc[of_ln[0], "status"] = "diverged"
+    (result,) = results_of(tables, configs, quick)
+    (row,) = matrix.matrix([result])[1]
+    assert row.gains["ln"][0].what == "unfit" and row.gains["ln"][0].interval == ""
+    assert "1 of 7 pairs lack a result" in row.gains["ln"][0].why and row.gains["bn"][0].interval
+    panel = GainPanel.of(result.rows, result.experiment, Layout.of(result.rows, result.experiment), "")
+    shown = {record["norm"]: record for record in panel.records}
+    assert shown["LN"]["low"] is None and shown["LN"]["difference"] == "no interval" and shown["LN"]["n"] == 6
+    assert shown["BN"]["low"] is not None
 
 
 @pytest.mark.parametrize(

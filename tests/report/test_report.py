@@ -16,10 +16,10 @@ from omegaconf import OmegaConf
 from experiments.cli.compose import hydra_configs
 from experiments.config.cell import cell
 from experiments.config.experiment import Claim, Experiment
-from experiments.judging.evidence import configs_of, from_folders, from_tables, results_of
+from experiments.judging.evidence import RunTables, configs_of, from_folders, from_tables, results_of
 from experiments.judging.judge import judge
 from experiments.report import replication, tables, vega
-from experiments.report.build import find, write_report
+from experiments.report.build import find, reference_beside, write_report
 from experiments.report.page import library
 from experiments.report.style import OTHER, STYLE, norms_of
 from experiments.runs.identity import run_id
@@ -138,6 +138,10 @@ def test_a_report_of_known_rows_and_run_folders_is_that_of_all_its_runs(tmp_path
         judged[given] = {claim["claim"] for claim in claims if tables.has_runs(claim)}
         waiting[given] = {claim["claim"] for claim in claims} - judged[given]
     assert waiting == {"rows": {"table1_bn"}, "known": set()} and judged["rows"]
+    earlier = rows.iloc[[0]].assign(run_id="invariance-of-an-earlier-rule-00000000")
+    pd.concat([rows[~here], earlier]).to_csv(tmp_path / "rows" / "runs.csv", index=False)
+    result = report("profile.experiments=[invariance]", *arguments)
+    assert result.returncode == 0 and "1 rows of " in result.stderr and "left out" in result.stderr, result.stderr
     written = pd.read_csv(out / "runs.csv", dtype={"git": str}).set_index("run_id")
     made = rows.set_index("run_id").loc[written.index, written.columns]
     pd.testing.assert_frame_equal(written, made, check_dtype=False)
@@ -155,6 +159,12 @@ def test_a_missing_run_is_reported_and_a_users_runs_stand_beside_the_reference(o
     assert len(linked) == 24 and all((output / link / "summary.json").exists() for link in linked)
 
 
+def test_runs_that_the_committed_rows_have_none_of_stand_alone(tmp_path):
+    own = pd.DataFrame({"run_id": ["mine-0"], "experiment": ["mine"]})
+    profile = OmegaConf.create({"name": "quick", "experiments": ["mine"]})
+    assert reference_beside(RunTables(own, own, tmp_path, [], own), tmp_path / "out", profile) is None
+
+
 def test_an_experiment_without_claims_is_reported_by_its_cells(tmp_path):
     """Of one seed, beside committed rows of the same profile that have nothing of it."""
     rows, curves = synthetic("quick", ("train_test",))
@@ -170,6 +180,7 @@ def test_an_experiment_without_claims_is_reported_by_its_cells(tmp_path):
     write_report(cfg, tmp_path / "out", results, run_tables, reference=results)
     text = (tmp_path / "out" / "report.html").read_text()
     assert "There is no claim to judge." in text and "against the reference" not in text
+    assert "\n|  |" not in (tmp_path / "out" / "claims.md").read_text(), "a table without columns"
     cells = pd.read_csv(tmp_path / "out" / "cells.csv")
     assert len(cells) == 9 and set(cells["n"]) == {1}
 
@@ -388,9 +399,12 @@ def test_drawings_state_unit_seeds_and_the_diverged(made):
 
 def test_a_normaliser_has_one_colour_in_every_drawing(made):
     output, _ = made
-    colour, _ = vega.look("ln")
-    for name in ("recurrent_gain_gain", "recurrent_gain_learning_step", "train_test_batch_size", "summary"):
-        assert colour in (output / "figures" / f"{name}.svg").read_text(), name
+    for norm, names in {
+        "ln": ("recurrent_gain_learning_step", "train_test_batch_size", "summary"),
+        "bn": ("recurrent_gain_gain", "recurrent_gain_learning_step", "train_test_batch_size", "summary"),
+    }.items():
+        for name in names:
+            assert vega.look(norm)[0] in (output / "figures" / f"{name}.svg").read_text(), (norm, name)
 
 
 # --- the page ---------------------------------------------------------------------------------------------------------

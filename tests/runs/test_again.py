@@ -75,7 +75,7 @@ def test_a_run_that_diverged_differs_beyond_any_tolerance(tmp_path):
 MISTAKES = {
     "train run=recurrent_gian": "is not the id of a committed row, a run in",
     "train run=recurrent_gain-lstm": "is the start of",
-    f"train run={ONE_OF_EACH['train_test', 'cnn', 'noisy_digits']} optim.lr=7": "would be another run: its",
+    f"train run={ONE_OF_EACH['train_test', 'cnn', 'digits']} optim.lr=7": "would be another run: its",
     "train run=a run=b": "run= is given 2 times",
     "verify against=docs": "against=docs has no runs.csv",
     "verify against=results/reference/quick": "is finished and has a row in results/reference/quick",

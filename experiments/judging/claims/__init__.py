@@ -7,7 +7,7 @@ paired over seeds, which share initial weights and the order of the data.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from experiments.config.errors import ConfigError, nearest
+from experiments.config.errors import ConfigError, nearest, unknown_word
 from experiments.config.experiment import Claim, Experiment
 from experiments.judging.claims.base import UNITS_OF, Kind, check_metric, matching, written
 from experiments.judging.claims.difference import Difference
@@ -26,8 +26,7 @@ KINDS: dict[str, type[Kind]] = {
 def kind_of(claim: Claim, experiment: Experiment) -> Kind:
     """Return the claim as its kind. Raises ConfigError for a kind that does not exist."""
     if claim.kind not in KINDS:
-        allowed = f"allowed: {', '.join(KINDS)}; nearest: {nearest(claim.kind, KINDS)}"
-        raise ConfigError(f"claim {claim.id}: kind={claim.kind} is unknown; {allowed}")
+        raise ConfigError(f"claim {claim.id}: {unknown_word('kind', claim.kind, KINDS)}")
     return KINDS[claim.kind](claim, experiment)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from experiments.config.errors import ConfigError, nearest
+from experiments.config.errors import ConfigError, nearest, unknown_word
 from experiments.config.experiment import Claim, Experiment
 from experiments.judging.verdict import Outcome
 from experiments.judging.words import text
@@ -97,10 +97,7 @@ class Kind(ABC):
     def check(self) -> None:
         """Refuse a rule that could not be judged, before its runs. Raises ConfigError."""
         if self.claim.claimed not in CLAIMED:
-            self.refuse(
-                f"claimed={self.claim.claimed} is unknown; allowed: {', '.join(CLAIMED)}; "
-                f"nearest: {nearest(self.claim.claimed, CLAIMED)}"
-            )
+            self.refuse(unknown_word("claimed", self.claim.claimed, CLAIMED))
         for name, default in DEFAULTS.items():
             if name not in (*EVERY_KINDS_FIELDS, *self.fields) and getattr(self.claim, name) != default:
                 self.refuse(

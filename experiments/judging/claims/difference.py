@@ -42,6 +42,15 @@ class Measured:
         return len(self.differences) == self.planned and not self.compared.unfit
 
 
+def judged_together(contrasts: "Sequence[tuple[Difference, Measured]]") -> list[Outcome]:
+    """Judge the contrasts of a claim, each by its own rule; Holm's correction is over all of them."""
+    # A contrast without a p value counts in the correction: the claim was about it too.
+    p_values = [p_difference(one.differences) if one.complete else 1.0 for _, one in contrasts]
+    p_margins = [kind.p_margin(one.differences) if one.complete else 1.0 for kind, one in contrasts]
+    adjusted = zip(contrasts, p_values, holm(p_values), holm(p_margins), strict=True)
+    return [kind.outcome(one, p, p_holm, p_margin) for (kind, one), p, p_holm, p_margin in adjusted]
+
+
 class Difference(Kind):
     name = "difference"
     fields: ClassVar[tuple[str, ...]] = ("metric", "log10", "a", "b", "claimed", "margin", "margin_from")
@@ -66,12 +75,7 @@ class Difference(Kind):
         return [cell for pair in self.pairs() for cell in pair]
 
     def judge(self, reader: "CellReader") -> list[Outcome]:
-        measured = [self.measure(reader, a, b) for a, b in self.pairs()]
-        # A contrast without a p value counts in the correction: the claim was about it too.
-        p_values = [p_difference(one.differences) if one.complete else 1.0 for one in measured]
-        p_margins = [self.p_margin(one.differences) if one.complete else 1.0 for one in measured]
-        adjusted = zip(measured, p_values, holm(p_values), holm(p_margins), strict=True)
-        return [self.outcome(one, p, p_holm, p_margin) for one, p, p_holm, p_margin in adjusted]
+        return judged_together([(self, self.measure(reader, a, b)) for a, b in self.pairs()])
 
     def measure(self, reader: "CellReader", a: Mapping, b: Mapping) -> Measured:
         label, where = contrast(a, b)
@@ -130,11 +134,13 @@ class Difference(Kind):
         p_text = f"p = {p:.2g}" if p >= 0.001 else "p < 0.001"
         if self.claim.claimed in ("lower", "higher"):
             return self._decide_direction(mean, p < LEVEL, p_margin < LEVEL, p_text)
-        effect = f"a difference of {margin:g}" if self.claim.claimed == "same" else f"a loss of {margin:g}"
+        same = self.claim.claimed == "same"
+        effect = f"a difference of {margin:g}" if same else f"a loss of {margin:g}"
         if p_margin < LEVEL:
-            return REPRODUCED, f"{effect} is ruled out (margin test, p = {p_margin:.2g})"
+            test = "equivalence" if same else "non-inferiority"
+            return REPRODUCED, f"{effect} is ruled out ({test} test, p = {p_margin:.2g})"
         large = p < LEVEL and abs(mean) >= margin
-        if large and (self.claim.claimed == "same" or mean > 0):
+        if large and (same or mean > 0):
             return CONTRADICTED, f"not 0 ({p_text}), the mean beyond {margin:g}"
         return NOT_RESOLVED, f"{effect} is neither ruled out (p = {p_margin:.2g}) nor shown ({p_text})"
 

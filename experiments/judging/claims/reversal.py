@@ -1,8 +1,8 @@
 """d = (metric(a) - metric(b)) / margin in two families of networks, claimed in opposite directions.
 
 Bits per character and percentage points cannot be compared, but the sign of a difference can, and its size in smallest
-effects of interest, of which each family has its own. Every contrast is decided as a difference is, within its family;
-reproduced needs all of them. Beside it stands the rank of a among `rivals`.
+effects of interest, of which each family has its own. Every contrast is decided as a difference is; reproduced needs
+all of them. Beside it stands the rank of a among `rivals`.
 """
 
 import math
@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from experiments.judging.claims.base import check_metric
-from experiments.judging.claims.difference import Difference
+from experiments.judging.claims.difference import Difference, judged_together
 from experiments.judging.verdict import Outcome
 
 if TYPE_CHECKING:
@@ -59,7 +59,10 @@ class Reversal(Difference):
         return [*super().cells(), *ranked]
 
     def judge(self, reader: "CellReader") -> list[Outcome]:
-        return [outcome for part in self.parts() for outcome in part.judge(reader)]
+        contrasts = [(part, a, b) for part in self.parts() for a, b in part.pairs()]
+        outcomes = judged_together([(part, part.measure(part.own(reader), a, b)) for part, a, b in contrasts])
+        ranks = [part.rank(part.own(reader), a) for part, a, _ in contrasts]
+        return [replace(one, why=f"{one.why}; {rank}") for one, rank in zip(outcomes, ranks, strict=True)]
 
     def bounds(self) -> list[float]:
         return [-1.0, 1.0]
@@ -97,10 +100,9 @@ class Family(Difference):
     def unit(self) -> str:
         return f"times {self.family['margin']:g} {self.family['unit']}"
 
-    def judge(self, reader: "CellReader") -> list[Outcome]:
-        reader = reader.of_metric(self.family["metric"], 1 / self.family["margin"])
-        ranked = zip(super().judge(reader), self.pairs(), strict=True)
-        return [replace(outcome, why=f"{outcome.why}; {self.rank(reader, a)}") for outcome, (a, _) in ranked]
+    def own(self, reader: "CellReader") -> "CellReader":
+        """Return a reader of the family's metric in units of its smallest effect of interest."""
+        return reader.of_metric(self.family["metric"], 1 / self.family["margin"])
 
     def rank(self, reader: "CellReader", a: Mapping) -> str:
         """Return how many of the rivals have a lower mean than a, in words."""

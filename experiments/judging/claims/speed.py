@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from experiments.config.errors import nearest
+from experiments.config.errors import unknown_word
 from experiments.judging.claims.difference import Difference, Measured
 from experiments.judging.intervals import Interval
 from experiments.judging.numbers import interval_text
@@ -46,10 +46,7 @@ class Speed(Difference):
     def check(self) -> None:
         super().check()
         if self.claim.clock not in CLOCKS:
-            self.refuse(
-                f"clock={self.claim.clock} is unknown; allowed: {', '.join(CLOCKS)}; "
-                f"nearest: {nearest(self.claim.clock, CLOCKS)}"
-            )
+            self.refuse(unknown_word("clock", self.claim.clock, CLOCKS))
 
     def measure(self, reader: "CellReader", a: Mapping, b: Mapping) -> Measured:
         label, where = contrast(a, b)

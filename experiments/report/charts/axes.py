@@ -27,7 +27,7 @@ def by_axis(result: ExperimentResult) -> Iterator[Figure]:
             for title, of_series in layout.split(rows)
             if of_series.loc[of_series[column] != "", column].nunique() > 1
         ]
-        what = words(column.replace("_size", " size"))
+        what = words(column)
         caption = f"Median over {seeds(rows)}; bar: lowest to highest."
         yield Figure(f"{experiment.name}_{column}", f"By {what}", caption, {"": panels}, zoom=column == "batch_size")
 

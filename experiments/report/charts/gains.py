@@ -2,23 +2,44 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import altair as alt
 import pandas as pd
 
 from experiments.config.experiment import Experiment
-from experiments.judging.cells import values
+from experiments.judging.cells import CellReader, values
 from experiments.judging.claims import kinds_of
 from experiments.judging.claims.difference import Difference
 from experiments.judging.evidence import ExperimentResult
-from experiments.judging.intervals import paired_t
+from experiments.judging.intervals import Interval, paired_t
 from experiments.judging.numbers import interval_text
 from experiments.report.charts.layout import Figure, Layout, hover, losses, seeds, varies
 from experiments.report.tables import metric_of
 from experiments.report.vega import WIDTH, colour, layered, mark, shape
+from experiments.runs.rows import CURVE_COLUMNS, cell_columns
 
 REGIMES = {"schedule", "data_init", "order"}  # axes along which a gain is still one of the normaliser
+
+
+def gain(reader: CellReader, of_norm: pd.DataFrame, of_none: pd.DataFrame) -> tuple[pd.Series, Interval | None, str]:
+    """Return a normaliser's paired differences to none, their interval, and why they are unfit for one ("" if fit).
+
+    of_norm, of_none: the runs of either cell. Where a pair lacks its result there is no interval.
+    """
+    columns = cell_columns(reader.experiment.axes)
+    cells = [runs.iloc[0][columns].to_dict() for runs in (of_norm, of_none)]
+    base = values(of_none.drop_duplicates("seed"), reader.metric, {})
+    d = (values(of_norm, reader.metric, {}) - base).reindex(reader.seeds).dropna()
+    if missing := len(reader.seeds) - len(d):
+        return d, None, f"{missing} of {len(reader.seeds)} pairs lack a result"
+    return d, paired_t(d), reader.compared("", "", len(d), cells).unfit
+
+
+def reader_of(rows: pd.DataFrame, experiment: Experiment) -> tuple[CellReader, str]:
+    """Return a reader of the metric that decides, and its unit."""
+    metric, unit = metric_of(rows, experiment)
+    return CellReader(rows, pd.DataFrame(columns=CURVE_COLUMNS), replace(experiment, metric=metric), metric), unit
 
 
 @dataclass(frozen=True)
@@ -33,20 +54,20 @@ class GainPanel:
 
     @staticmethod
     def of(rows: pd.DataFrame, experiment: Experiment, layout: Layout, title: str | dict) -> "GainPanel":
-        metric, unit = metric_of(rows, experiment)
-        base = values(rows[rows["norm"] == "none"].drop_duplicates("seed"), metric, {})
+        reader, unit = reader_of(rows, experiment)
+        none = rows[rows["norm"] == "none"]
         records = []
         for norm, name, runs in layout.series(rows):
-            if norm == "none":
+            if norm == "none" or none.empty:
                 continue
-            d = (values(runs, metric, {}) - base).dropna()
-            t = paired_t(d) if len(d) > 1 else None
-            lost = losses(runs) + losses(rows[rows["norm"] == "none"])
+            d, t, unfit = gain(reader, runs, none)
+            t = None if unfit else t
+            lost = losses(runs) + losses(none)
             ends = {"mean": t and t.estimate, "low": t and t.low, "high": t and t.high}
             shown = {"difference": interval_text(t, unit) if t else "no interval", "n": len(d), "diverged": lost}
             lost_text = f"{lost} diverged" if lost else ""
             records.append({"name": name, "norm": norm.upper(), **ends, **shown, "lost": lost_text})
-        return GainPanel(records, margin_of(experiment, metric), unit, layout.norms, title)
+        return GainPanel(records, margin_of(experiment, reader.metric), unit, layout.norms, title)
 
     def ends(self) -> list[float]:
         """Return the numbers that an axis has to hold."""
