@@ -15,7 +15,7 @@ from experiments.judging.verdict import CONTRADICTED, NOT_RESOLVED, REPRODUCED
 from experiments.report.names import NETWORKS
 from experiments.report.tables import has_runs
 
-SMALL = "small"
+SMALL, RULED_OUT = "small", "ruled out"  # what a contrast that is not resolved may have shown all the same
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Clause:
         """
         of = {
             what: listed([named(one) for one in outcomes])
-            for what in (REPRODUCED, CONTRADICTED, SMALL, NOT_RESOLVED)
+            for what in (REPRODUCED, CONTRADICTED, SMALL, RULED_OUT, NOT_RESOLVED)
             if (outcomes := [one for one in claim["outcomes"] if came_out(one) == what])
         }
         templates = {REPRODUCED: self.reproduced, CONTRADICTED: self.contradicted}
@@ -43,6 +43,9 @@ class Clause:
         if SMALL in of:
             small = f"by too little to count in the {of[SMALL]}"
             parts.append(small if parts else f"{self.reproduced.format(of=of[SMALL])}, by too little to count")
+        if RULED_OUT in of:
+            whole = f"that {self.reproduced.format(of=of[RULED_OUT])} is ruled out"
+            parts.append(f"ruled out in the {of[RULED_OUT]}" if parts else whole)
         if NOT_RESOLVED in of:
             parts.append(f"open for the {of[NOT_RESOLVED]}" if parts else self.open.format(of=of[NOT_RESOLVED]))
         flips = " †" if claim.get("flips") else ""
@@ -109,9 +112,9 @@ SENTENCES = (
             Clause(
                 "recurrent_gain",
                 "cosine_beats_ln",
-                "a cosine without LN ends below LN without it in the {of}",
-                "a cosine without LN ends above LN without it in the {of}",
-                "a cosine without LN against LN without it is open for the {of}",
+                "without a normaliser, but under a cosine, the {of} ends below LN's at a constant rate",
+                "without a normaliser, but under a cosine, the {of} ends above LN's at a constant rate",
+                "a cosine without a normaliser against LN at a constant rate is open for the {of}",
             ),
             Clause(
                 "recurrent_rates",
@@ -236,8 +239,15 @@ def answers(claims: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
 
 
 def came_out(outcome: Mapping[str, Any]) -> str:
-    """Return the verdict on a contrast; SMALL for one that is surely as claimed, and smaller than is of interest."""
-    return SMALL if "as claimed, but smaller than" in outcome["why"] else outcome["verdict"]
+    """Return the verdict on a contrast; of one that is not resolved what it has shown, if anything.
+
+    SMALL: it is surely as claimed, and smaller than is of interest. RULED_OUT: so is any difference of interest.
+    """
+    if outcome["verdict"] != NOT_RESOLVED:
+        return outcome["verdict"]
+    if "as claimed, but smaller than" in outcome["why"]:
+        return SMALL
+    return RULED_OUT if outcome["why"].endswith(" is ruled out") else NOT_RESOLVED
 
 
 def named(outcome: Mapping[str, Any]) -> str:

@@ -107,6 +107,12 @@ def test_a_clause_tells_what_is_too_small_from_what_is_open():
         f"open for the {of['gru']}"
     )
     assert clause.text({"outcomes": [lstm, small, unclear]}) == text
+    without = {**outcome("not resolved", "lstm"), "why": "+0.001 [-0.004, +0.005] bits: a difference of 1 is ruled out"}
+    ruled_out = "that lower in the LSTM (+0.001 [-0.004, +0.005] bits) is ruled out"
+    assert clause.text({"outcomes": [without]}) == ruled_out
+    assert clause.text({"outcomes": [small, without]}).endswith(
+        ", ruled out in the LSTM (+0.001 [-0.004, +0.005] bits)"
+    )
     alone = "lower in the tanh RNN (+0.010 [+0.004, +0.016] bits), by too little to count"
     assert clause.text({"outcomes": [small]}) == alone
 
