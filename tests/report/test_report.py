@@ -414,7 +414,7 @@ def test_drawings_state_unit_seeds_and_the_diverged(made):
 def test_a_normaliser_has_one_colour_in_every_drawing(made):
     output, _ = made
     for norm, names in {
-        "ln": ("recurrent_gain_learning_step", "train_test_batch_size", "summary"),
+        "ln": ("recurrent_gain_learning_step", "train_test_batch_size"),  # a run of its diverged: no gain of it
         "bn": ("recurrent_gain_gain", "recurrent_gain_learning_step", "train_test_batch_size", "summary"),
     }.items():
         for name in names:
