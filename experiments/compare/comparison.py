@@ -70,7 +70,7 @@ class Difference:
         return paired_t(self.values) if self.pairs > 1 else None
 
     @property
-    def second(self) -> Interval | None:
+    def bootstrap(self) -> Interval | None:
         return bootstrap(self.values) if self.pairs > 1 else None
 
     @property

@@ -1,7 +1,8 @@
 """What a report is about: a profile's runs, from the run folders or from tables of rows, and the verdicts on them."""
 
 import sys
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from io import StringIO
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pandas as pd
 from omegaconf import DictConfig
 
 from experiments.config.errors import ConfigError
-from experiments.config.experiment import Experiment
+from experiments.config.experiment import Experiment, Floor
 from experiments.config.paths import tuned_path
 from experiments.config.schema import settings
 from experiments.judging.cells import mask
@@ -208,11 +209,26 @@ def read(rows, curves, configs: dict[str, DictConfig]) -> tuple[pd.DataFrame, pd
 
 def results_of(tables: RunTables, configs: dict[str, DictConfig], profile: DictConfig) -> list[ExperimentResult]:
     """Return the profile's experiments with their verdicts."""
-    return [_result(name, configs[name], tables, profile.name) for name in profile.experiments]
+    results = []
+    for name in profile.experiments:
+        experiment = settings(configs[name].experiment)
+        theirs = floors_of(settings(configs[source].experiment) for source in experiment.sources)
+        judged = replace(experiment, floors=[*experiment.floors, *theirs])
+        results.append(_result(judged, configs[name], tables, profile.name))
+    return results
 
 
-def _result(name: str, cfg: DictConfig, tables: RunTables, profile: str) -> ExperimentResult:
-    experiment = settings(cfg.experiment)
+def floors_of(sources: Iterable[Experiment]) -> list[Floor]:
+    """Return the floors of the experiments whose rows another one judges: they count there too."""
+    return [
+        Floor({"experiment": source.name, **floor.cell}, floor.at_most, floor.metric or source.metric)
+        for source in sources
+        for floor in source.floors
+    ]
+
+
+def _result(experiment: Experiment, cfg: DictConfig, tables: RunTables, profile: str) -> ExperimentResult:
+    name = experiment.name
     rows, curves = tables.of([name])
     judged = tables.of([name, *experiment.sources])
     choice = tuned_path(profile, name)

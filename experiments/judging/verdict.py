@@ -21,7 +21,7 @@ class Outcome:
     diverged: int
     run_ids: list[str]
     interval: Interval | None = None  # of d by Student's t, of a ratio by Fieller
-    second: Interval | None = None  # of d by bootstrap-t
+    bootstrap: Interval | None = None  # of d by bootstrap-t
     median: float | None = None
     iqm: float | None = None  # interquartile mean
     differences: list[float] | None = None  # d by seed

@@ -50,7 +50,7 @@ class Paired(Protocol):
     @property
     def interval(self) -> Interval | None: ...
     @property
-    def second(self) -> Interval | None: ...
+    def bootstrap(self) -> Interval | None: ...
     @property
     def median(self) -> float | None: ...
     @property
@@ -65,7 +65,7 @@ class Paired(Protocol):
 
 def difference_numbers(one: Paired) -> dict[str, Any]:
     """Return what was compared and its statistics, as a row of differences.csv begins."""
-    t, boot = one.interval, one.second
+    t, boot = one.interval, one.bootstrap
     return {
         "contrast": one.label,
         "where": one.where,
@@ -87,7 +87,7 @@ def difference_line(one: Paired, unit: str = "", verdict: str = "", p_margin: fl
         "n": str(one.pairs),
         "mean [95 %]": interval_text(one.interval, unit),
         "verdict": verdict,
-        "bootstrap": ends(one.second, unit),
+        "bootstrap": ends(one.bootstrap, unit),
         "median": signed(one.median, unit),
         "IQM": signed(one.iqm, unit),
         "p": p_value(one.p),

@@ -166,7 +166,7 @@ def test_runs_of_two_optimisers_have_names_of_the_fields_that_they_have(runs):
 @pytest.mark.parametrize("name", ["LN", "LN, trainer.statistics False, trainer.steps 300"])
 def test_a_legend_is_not_cut_off(name, width):
     figure, axes = panels(1, width, (2.6, 2.3), "title", "caption")
-    legend(figure, [Look.of("ln", f"{name} {k}", k) for k in range(8)])
+    legend(figure, [Look.of(norm, f"{name} {k}", k) for norm in ("ln", "bn") for k in range(4)])
     figure.draw_without_rendering()
     edges = figure.legends[0].get_window_extent()
     assert edges.x0 >= 0 and edges.x1 <= figure.bbox.x1

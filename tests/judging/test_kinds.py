@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 
 from experiments.config.errors import ConfigError
 from experiments.config.experiment import Claim, Experiment, Floor
-from experiments.config.paths import ROOT
+from experiments.config.paths import CONFIGS, ROOT
 from experiments.judging import claims
 from experiments.judging.claims.base import CLAIMED, Kind
 from experiments.judging.intervals import paired_t
@@ -16,6 +16,7 @@ from experiments.judging.numbers import interval_text
 from experiments.judging.verdict import CONTRADICTED, REPRODUCED
 from experiments.report import charts, tables
 from experiments.report.claim_view import strips
+from experiments.sweeps.grid import base
 from tests.judging.test_claims import NO_CURVES, NOISE, SEEDS, rows
 
 
@@ -136,6 +137,15 @@ def test_null_stands_for_an_axis_that_a_run_lacks(experiment):
     experiment.claims[0].a = {"norm": "ln", "groups": 8}
     with pytest.raises(ConfigError, match=r"claim c: no run has \{model: lstm, norm: ln, groups: 8\}; nearest: \{"):
         claims.check_cells(experiment, runs)
+
+
+@pytest.mark.parametrize("profile", ["quick", "standard", "full"])
+def test_every_experiment_that_is_judged_by_statistics_has_floors_or_a_level_of_chance(profile):
+    """Of its own, or of the experiments whose rows it reads."""
+    for path in (CONFIGS / "experiment").glob(f"*/{profile}.yaml"):
+        rule = base(path.parent.name, profile).experiment
+        judged = [claim for claim in rule.claims if claim.kind != "exact" and claim.id not in rule.without]
+        assert rule.floors or rule.sources or rule.chance or not judged, path
 
 
 def test_a_floor_names_one_cell(experiment):

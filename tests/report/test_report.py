@@ -18,6 +18,7 @@ from experiments.config.cell import cell
 from experiments.config.experiment import Claim, Experiment
 from experiments.judging.evidence import RunTables, configs_of, from_folders, from_tables, results_of
 from experiments.judging.judge import judge
+from experiments.judging.verdict import NOT_RESOLVED
 from experiments.report import replication, tables, vega
 from experiments.report.build import find, reference_beside, write_report
 from experiments.report.page import library
@@ -157,6 +158,19 @@ def test_a_missing_run_is_reported_and_a_users_runs_stand_beside_the_reference(o
     assert "Your runs against the reference" in text and "1 runs lack a result" in text
     linked = [link for link in Page(text).links if link.startswith("../runs/")]
     assert len(linked) == 24 and all((output / link / "summary.json").exists() for link in linked)
+
+
+def test_floors_of_the_experiments_whose_rows_are_read_count_too():
+    with hydra_configs():
+        quick = compose("train", ["+profile=quick", "profile.experiments=[family_contrast]"]).profile
+    configs = configs_of(quick, quick.first_seed)
+    run_tables = from_tables(configs, ROOT / "results" / "reference" / "quick")
+    rows = run_tables.rows
+    rows.loc[(rows["experiment"] == "conv_gain") & (rows["norm"] == "none"), "test/error"] += 30.0
+    (result,) = results_of(run_tables, configs, quick)
+    recurrent, conv = result.verdicts[0].outcomes
+    assert conv.verdict == NOT_RESOLVED and "above its floor of 50 (test/error)" in conv.why
+    assert "floor" not in recurrent.why
 
 
 def test_runs_that_the_committed_rows_have_none_of_stand_alone(tmp_path):
@@ -400,7 +414,7 @@ def test_drawings_state_unit_seeds_and_the_diverged(made):
 def test_a_normaliser_has_one_colour_in_every_drawing(made):
     output, _ = made
     for norm, names in {
-        "ln": ("recurrent_gain_learning_step", "train_test_batch_size", "summary"),
+        "ln": ("recurrent_gain_learning_step", "train_test_batch_size"),  # a run of its diverged: no gain of it
         "bn": ("recurrent_gain_gain", "recurrent_gain_learning_step", "train_test_batch_size", "summary"),
     }.items():
         for name in names:

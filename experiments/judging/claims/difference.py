@@ -112,7 +112,7 @@ class Difference(Kind):
         verdict, why = self.decide(interval.estimate, p_holm, p_margin)
         return replace(
             one.compared.outcome(verdict, f"{self.numbers(interval)}: {why}", interval),
-            second=bootstrap(d),
+            bootstrap=bootstrap(d),
             median=float(d.median()),
             iqm=iqm(d),
             differences=d.tolist(),

@@ -61,10 +61,10 @@ class GainPanel:
             if norm == "none" or none.empty:
                 continue
             d, t, unfit = gain(reader, runs, none)
-            t = None if unfit else t
             lost = losses(runs) + losses(none)
             ends = {"mean": t and t.estimate, "low": t and t.low, "high": t and t.high}
-            shown = {"difference": interval_text(t, unit) if t else "no interval", "n": len(d), "diverged": lost}
+            numbers = interval_text(t, unit) + (", unfit for a verdict" if unfit else "") if t else "no interval"
+            shown = {"difference": numbers, "n": len(d), "diverged": lost}
             lost_text = f"{lost} diverged" if lost else ""
             records.append({"name": name, "norm": norm.upper(), **ends, **shown, "lost": lost_text})
         return GainPanel(records, margin_of(experiment, reader.metric), unit, layout.norms, title)
