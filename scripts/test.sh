@@ -9,5 +9,5 @@ python -m ruff check .
 python -m ruff format --check .
 python -m mypy
 .venv/bin/lint-imports
-# A worker takes neighbouring tests, which share what a module prepares. Three on two cores, since many wait for a process.
-python -m pytest -n 3 --dist worksteal "$@"
+# A worker takes neighbouring tests, which share what a module prepares. Four on two cores, since many wait for a process.
+python -m pytest -n 4 --dist worksteal "$@"
