@@ -11,10 +11,13 @@ def decimals(unit: str) -> int:
 
 
 def signed(number: float | None, unit: str = "") -> str:
-    """Return a difference as text: +0.044, in percentage points +14.1; "" where there is none."""
+    """Return a difference as text: +0.044, in percentage points +14.1, where it rounds to 0 0.000; "" for none."""
     if number is None or math.isnan(number):
         return ""
-    return f"{number:+.{decimals(unit)}f}" if math.isfinite(number) else ("+∞" if number > 0 else "-∞")
+    if math.isinf(number):
+        return "+∞" if number > 0 else "-∞"
+    text = f"{number:+.{decimals(unit)}f}"
+    return text if float(text) else text[1:]  # 0 has no sign
 
 
 def interval_text(interval: Interval | None, unit: str = "") -> str:
