@@ -8,11 +8,18 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 
+@pytest.fixture(scope="session")
+def cache_of_refusals(tmp_path_factory):
+    """A cache that no other test fills: there, data that are not at hand would be found prepared."""
+    return tmp_path_factory.mktemp("cache_of_refusals")
+
+
 @pytest.fixture
-def refusal(tmp_path, monkeypatch, capsys):
+def refusal(tmp_path, monkeypatch, capsys, cache_of_refusals):
     """refusal("train", "norm=lnn") returns the line that the command prints; all else of a refusal is checked here."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LAYERNORM_DATA", raising=False)
+    monkeypatch.setenv("LAYERNORM_CACHE", str(cache_of_refusals))
     (tmp_path / "file").write_text("a file")
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "claims.md").write_text("mine")
