@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs all tests, after the linters and the type checker: 15 to 30 minutes on two cores. Tests on downloaded data sets
+# Runs all tests, after the linters and the type checker: 10 to 30 minutes on two cores. Tests on downloaded data sets
 # run when LAYERNORM_DATA names their folder. Arguments go to pytest: bash scripts/test.sh tests/models/test_norms.py
 set -euo pipefail
 extras=experiments,dev
