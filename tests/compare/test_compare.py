@@ -230,7 +230,8 @@ def test_the_command_writes_tables_figures_and_a_page(runs_dir, tmp_path):
     assert ids == {path.name for path in runs_dir.iterdir()} == set(pd.read_csv(output / "runs.csv")["run_id"])
     page = (output / "compare.html").read_text()
     assert "<script" not in page and "http" not in page.replace("http://www.w3.org", "") and page.count("<svg") == 2
-    assert "| LN - NONE | seq len 6 | 4 |" in (output / "compare.md").read_text()
+    text = (output / "compare.md").read_text()
+    assert "| LN - NONE | seq len 6 | 4 |" in text and text.splitlines()[0].endswith(", compared with NONE")
     (output / "forest.svg").unlink()
     assert command("compare", *arguments).returncode == 0 and set(os.listdir(output)) == FILES
     (output / RECORD).unlink()

@@ -43,6 +43,16 @@ def test_gradients_are_those_of_a_run_that_begins_at_the_step(cell, norm):
     assert all(len(course) == T - 1 for course in found.values()) and len(found) == (2 if cell == "lstm" else 1)
 
 
+def test_a_gradient_whose_square_float32_cannot_hold_is_not_zero():
+    model = language_model("rnn", "none")
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "weight_hh" in name:
+                parameter.mul_(1e-5)
+    course = gradients_through_time(model, torch.randint(V, (N, T)), torch.randint(V, (N, T)))["h"]
+    assert 0 < course[0] < 1e-20, course
+
+
 def test_gradients_of_a_classifier_over_pixels_with_batch_statistics_are_finite():
     """The first pixels are the same in every case: only the noise on the first state gives the batch a variance."""
     torch.manual_seed(0)
