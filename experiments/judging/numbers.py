@@ -11,7 +11,7 @@ def decimals(unit: str) -> int:
 
 
 def signed(number: float | None, unit: str = "") -> str:
-    """Return a difference as text: +0.044, in percentage points +14.1, where it rounds to 0 0.000; "" for none."""
+    """Return a difference as text: +0.044, in percentage points +14.1; 0.000 without a sign, "" where there is none."""
     if number is None or math.isnan(number):
         return ""
     if math.isinf(number):
@@ -26,10 +26,12 @@ def interval_text(interval: Interval | None, unit: str = "") -> str:
 
 
 def ends(interval: Interval | None, unit: str = "") -> str:
+    """Return [low, high]."""
     return f"[{signed(interval.low, unit)}, {signed(interval.high, unit)}]" if interval else ""
 
 
 def p_value(p: float | None) -> str:
+    """Return a p value as text: 0.021, <0.001."""
     if p is None:
         return ""
     return f"{p:.2g}" if p >= 0.001 else "<0.001"
